@@ -1,0 +1,1 @@
+//! The clock, as a value, so that tests can turn it.

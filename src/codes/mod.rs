@@ -1,0 +1,1 @@
+//! Stable error codes, each with a page in `docs/errors/`.

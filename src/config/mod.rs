@@ -1,0 +1,1 @@
+//! The inventory: `fanout.toml` to domain types, and edits that keep comments.

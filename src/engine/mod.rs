@@ -1,0 +1,1 @@
+//! A push: one scan and one encode on the hub, staged and committed on every member.

@@ -1,0 +1,3 @@
+//! The one binary: hub, agent and command line.
+
+fn main() {}

@@ -1,0 +1,294 @@
+//! Names and relative paths: raw bytes that can't leave the tree they belong to.
+//!
+//! A [`Name`] is one component; a [`RelPath`] is any number of them joined by `/`, the empty path
+//! being the root of the tree. Both are byte strings, not UTF-8; [`escape`] makes them printable.
+
+use serde::{Deserialize, Serialize};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::fmt;
+use thiserror::Error;
+
+/// The longest component that a Linux file system accepts, in bytes.
+pub const MAX_NAME_BYTES: usize = 255;
+/// The longest relative path that the protocol carries, in bytes. LIMIT: against a peer.
+pub const MAX_PATH_BYTES: usize = 4096;
+/// The name that a tree's root may not contain: fanout's own state may live there.
+pub const RESERVED_NAME: &[u8] = b".fanout";
+
+/// Why some bytes are not a name or a path.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PathError {
+    /// An empty component, as in `a//b`.
+    #[error("Empty name")]
+    Empty,
+    /// `.` or `..`.
+    #[error("The name is `.` or `..`")]
+    Dots,
+    /// A slash in a name or a NUL byte anywhere.
+    #[error("A name holds a slash or a NUL byte")]
+    Forbidden,
+    /// A name over [`MAX_NAME_BYTES`] or a path over [`MAX_PATH_BYTES`].
+    #[error("A name or path is too long")]
+    TooLong,
+}
+
+/// One component of a path: not empty, not `.` or `..`, without `/` and NUL, at most 255 bytes.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
+pub struct Name(Box<[u8]>);
+
+impl Name {
+    /// Checks and wraps one component.
+    pub fn parse(bytes: &[u8]) -> Result<Self, PathError> {
+        check_name(bytes)?;
+        Ok(Self(bytes.into()))
+    }
+
+    /// The raw bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn check_name(bytes: &[u8]) -> Result<(), PathError> {
+    match bytes {
+        [] => Err(PathError::Empty),
+        b"." | b".." => Err(PathError::Dots),
+        _ if bytes.len() > MAX_NAME_BYTES => Err(PathError::TooLong),
+        _ if bytes.iter().any(|&b| b == b'/' || b == 0) => Err(PathError::Forbidden),
+        _ => Ok(()),
+    }
+}
+
+impl Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl TryFrom<Vec<u8>> for Name {
+    type Error = PathError;
+    fn try_from(bytes: Vec<u8>) -> Result<Self, PathError> {
+        check_name(&bytes)?;
+        Ok(Self(bytes.into()))
+    }
+}
+
+impl From<Name> for Vec<u8> {
+    fn from(name: Name) -> Self {
+        name.0.into()
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&escape(&self.0))
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", escape(&self.0))
+    }
+}
+
+/// A path below a tree's root. Ordered component by component, so that a directory comes right
+/// before everything below it.
+#[derive(Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
+pub struct RelPath(Box<[u8]>);
+
+impl RelPath {
+    /// The tree's root itself.
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// Checks `bytes`: components joined by single slashes, or nothing at all for the root.
+    pub fn parse(bytes: &[u8]) -> Result<Self, PathError> {
+        if bytes.len() > MAX_PATH_BYTES {
+            return Err(PathError::TooLong);
+        }
+        if !bytes.is_empty() {
+            bytes.split(|&b| b == b'/').try_for_each(check_name)?;
+        }
+        Ok(Self(bytes.into()))
+    }
+
+    /// This path with one more component.
+    pub fn join(&self, name: &Name) -> Result<Self, PathError> {
+        let bytes = if self.is_root() {
+            name.as_bytes().to_vec()
+        } else {
+            [&self.0, &b"/"[..], name.as_bytes()].concat()
+        };
+        if bytes.len() > MAX_PATH_BYTES {
+            return Err(PathError::TooLong);
+        }
+        Ok(Self(bytes.into()))
+    }
+
+    /// True for the tree's root.
+    pub fn is_root(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The raw bytes, empty for the root.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The directory that holds this path; `None` for the root.
+    pub fn parent(&self) -> Option<Self> {
+        if self.is_root() {
+            return None;
+        }
+        let end = self.0.iter().rposition(|&b| b == b'/').unwrap_or(0);
+        Some(Self(self.0[..end].into()))
+    }
+
+    /// The last component; `None` for the root.
+    pub fn file_name(&self) -> Option<Name> {
+        self.components()
+            .next_back()
+            .map(|bytes| Name(bytes.into()))
+    }
+
+    /// The components in order, each a valid name.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
+        self.0
+            .split(|&b| b == b'/')
+            .filter(|component| !component.is_empty())
+    }
+
+    /// How many components there are.
+    pub fn depth(&self) -> usize {
+        self.components().count()
+    }
+
+    /// True if this path is `other` or lies below it.
+    pub fn is_within(&self, other: &Self) -> bool {
+        other.is_root()
+            || (self.0.starts_with(&other.0)
+                && matches!(self.0.get(other.0.len()), None | Some(b'/')))
+    }
+}
+
+impl Ord for RelPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.components().cmp(other.components())
+    }
+}
+
+impl PartialOrd for RelPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl TryFrom<Vec<u8>> for RelPath {
+    type Error = PathError;
+    fn try_from(bytes: Vec<u8>) -> Result<Self, PathError> {
+        Self::parse(&bytes)
+    }
+}
+
+impl From<RelPath> for Vec<u8> {
+    fn from(path: RelPath) -> Self {
+        path.0.into()
+    }
+}
+
+impl fmt::Display for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&escape(&self.0))
+    }
+}
+
+impl fmt::Debug for RelPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", escape(&self.0))
+    }
+}
+
+/// Makes raw bytes printable on one line: valid UTF-8 without control characters stays, a
+/// backslash is doubled, everything else becomes `\xHH`.
+pub fn escape(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character == '\\' {
+                out.push_str("\\\\");
+            } else if character.is_control() {
+                let mut buffer = [0; 4];
+                push_hex(&mut out, character.encode_utf8(&mut buffer).as_bytes());
+            } else {
+                out.push(character);
+            }
+        }
+        push_hex(&mut out, chunk.invalid());
+    }
+    out
+}
+
+fn push_hex(out: &mut String, bytes: &[u8]) {
+    use fmt::Write as _;
+    for byte in bytes {
+        // Writing to a String can't fail.
+        let _infallible = write!(out, "\\x{byte:02X}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_that_could_leave_the_tree_are_refused() {
+        for bad in [
+            &b"/a"[..],
+            b"a/",
+            b"a//b",
+            b"..",
+            b"a/../b",
+            b".",
+            b"a/./b",
+            b"a\0b",
+        ] {
+            assert!(RelPath::parse(bad).is_err(), "{}", escape(bad));
+        }
+        assert!(RelPath::parse(&[b'x'; 256]).is_err());
+        assert!(RelPath::parse(&[b'x'; 255]).is_ok());
+        assert!(Name::parse(b"a/b").is_err());
+    }
+
+    #[test]
+    fn a_directory_comes_right_before_what_is_below_it() {
+        let mut paths: Vec<_> = ["a-b", "a/b", "a", "", "a/b/c"]
+            .map(|p| RelPath::parse(p.as_bytes()).unwrap())
+            .into();
+        paths.sort();
+        let sorted: Vec<_> = paths.iter().map(ToString::to_string).collect();
+        assert_eq!(sorted, ["", "a", "a/b", "a/b/c", "a-b"]);
+    }
+
+    #[test]
+    fn within_compares_whole_components() {
+        let path = |p: &str| RelPath::parse(p.as_bytes()).unwrap();
+        assert!(path("a/b").is_within(&path("a")));
+        assert!(path("a").is_within(&path("a")));
+        assert!(path("a").is_within(&RelPath::root()));
+        assert!(!path("ab").is_within(&path("a")));
+        assert_eq!(path("a/b").parent(), Some(path("a")));
+        assert_eq!(path("a").parent(), Some(RelPath::root()));
+        assert_eq!(path("a/b").file_name().unwrap().as_bytes(), b"b");
+    }
+
+    #[test]
+    fn escaping_is_printable_and_unambiguous() {
+        assert_eq!(escape(b"a\nb"), "a\\x0Ab");
+        assert_eq!(escape(b"\xff\\"), "\\xFF\\\\");
+        assert_eq!(escape("ü".as_bytes()), "ü");
+    }
+}

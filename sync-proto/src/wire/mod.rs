@@ -134,6 +134,14 @@ pub enum Request {
     },
     /// Begins work on a tree; the member looks at it.
     Open(Open),
+    /// The tree that the member should have; its table follows at once.
+    Compare {
+        /// Its roots.
+        roots: Roots,
+        /// The metadata of its root directory:
+        /// [`meta_bytes`](crate::manifest::meta_bytes).
+        root_meta: Vec<u8>,
+    },
     /// The desired tree's directory hashes, a list of [`table::Row`]s in parts.
     Table {
         /// One part.
@@ -214,8 +222,6 @@ pub struct Open {
     pub fence: u64,
     /// How closely to look.
     pub level: Level,
-    /// Roots of the tree that the member should have.
-    pub desired: Roots,
     /// Exclude rules, as lines.
     pub exclude: Vec<String>,
     /// Preserve rules, as lines; the member adds those it knows already.
@@ -493,6 +499,7 @@ impl Request {
             Self::Settle { .. } => "Settle",
             Self::Survey { .. } => "Survey",
             Self::Open(_) => "Open",
+            Self::Compare { .. } => "Compare",
             Self::Table { .. } => "Table",
             Self::Listings { .. } => "Listings",
             Self::Itemise => "Itemise",

@@ -1,1 +1,3 @@
 //! A push: one scan and one encode on the hub, staged and committed on every member.
+
+pub mod event;

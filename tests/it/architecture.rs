@@ -1,0 +1,529 @@
+//! The rules of the house that a compiler doesn't check: layers, doors, file lengths, and that
+//! nothing lies about unused. Reads the source as text; comments, strings and unit tests don't
+//! count.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Top-level modules and their layers. An import points to a lower layer, or, among the plain
+/// types of layer 0, to another one of it.
+const LAYERS: [(&str, u8); 17] = [
+    ("cli", 4),
+    ("dashboard", 4),
+    ("orchestrate", 3),
+    ("agent", 3),
+    ("bootstrap", 3),
+    ("schedule", 3),
+    ("engine", 2),
+    ("services", 2),
+    ("config", 2),
+    ("fs", 1),
+    ("net", 1),
+    ("store", 1),
+    ("proc", 1),
+    ("model", 0),
+    ("clock", 0),
+    ("codes", 0),
+    ("main", 5),
+];
+
+/// Paths that one module alone may name: the doors. What begins a path, and who may.
+const DOORS: [(&str, &[&str]); 24] = [
+    ("rustix", &["fs"]),
+    ("nix", &["fs"]),
+    ("std::fs", &["fs"]),
+    ("tokio::fs", &["fs"]),
+    ("quinn", &["net"]),
+    ("rustls", &["net"]),
+    ("rcgen", &["net"]),
+    ("tokio_rustls", &["net"]),
+    ("tokio::net", &["net"]),
+    ("std::net::TcpListener", &["net"]),
+    ("std::net::TcpStream", &["net"]),
+    ("std::net::UdpSocket", &["net"]),
+    ("std::os::unix::net", &["net"]),
+    ("sqlx", &["store", "services/database/sql"]),
+    ("std::process::Command", &["proc"]),
+    ("tokio::process", &["proc"]),
+    ("clap", &["cli"]),
+    ("clap_complete", &["cli"]),
+    ("clap_mangen", &["cli"]),
+    ("indicatif", &["cli"]),
+    ("println!", &["cli/ui"]),
+    ("eprintln!", &["cli/ui"]),
+    ("print!", &["cli/ui"]),
+    ("eprint!", &["cli/ui"]),
+];
+
+/// What the protocol crate may not depend on, and what its code may not name: I/O, clocks,
+/// randomness, async, and fanout.
+const NOT_IN_PROTO_MANIFEST: [&str; 8] = [
+    "tokio", "quinn", "rustix", "sqlx", "rand", "jiff", "nix", "rustls",
+];
+const NOT_IN_PROTO_CODE: [&str; 9] = [
+    "std::fs",
+    "std::net",
+    "std::process",
+    "std::thread",
+    "std::env",
+    "std::time::Instant",
+    "std::time::SystemTime",
+    "std::io::stdin",
+    "fanout",
+];
+
+/// No file is longer, in lines.
+const LONGEST: usize = 800;
+
+#[test]
+fn imports_point_down_and_layer_one_never_imports_itself() {
+    let mut problems = Vec::new();
+    for file in rust_files("src") {
+        let Some((from, level)) = layer_of(&file) else {
+            continue;
+        };
+        for to in imported_modules(&file) {
+            let Some((_, other)) = LAYERS.iter().find(|(name, _)| *name == to) else {
+                continue;
+            };
+            let down = *other < level || (level == 0 && *other == 0);
+            if to != from && !down {
+                problems.push(format!(
+                    "{}: {from} (L{level}) imports {to} (L{other})",
+                    file.name
+                ));
+            }
+        }
+    }
+    assert_none(problems);
+}
+
+#[test]
+fn every_top_level_module_has_a_layer() {
+    let library = &SourceFile::read("src/lib.rs").code;
+    let declared = library
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("pub mod "));
+    let names = declared.map(|name| name.trim_end_matches(';'));
+    let unknown = names.filter(|name| !LAYERS.iter().any(|(known, _)| known == name));
+    assert_none(
+        unknown
+            .map(|name| format!("{name} has no layer in architecture.rs"))
+            .collect(),
+    );
+}
+
+#[test]
+fn every_danger_has_one_door() {
+    let mut problems = Vec::new();
+    for file in rust_files("src") {
+        let below = file.name.strip_prefix("src/").unwrap();
+        for (path, allowed) in DOORS {
+            let behind = |door: &&str| below.starts_with(*door);
+            if !allowed.iter().any(|door| behind(&door)) && file.names(path) {
+                problems.push(format!(
+                    "{}: {path} belongs to {}",
+                    file.name,
+                    allowed.join(", ")
+                ));
+            }
+        }
+    }
+    assert_none(problems);
+}
+
+#[test]
+fn the_protocol_crate_has_no_io_no_clock_and_no_chance() {
+    let manifest = fs::read_to_string(root().join("sync-proto/Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let mut problems = Vec::new();
+    for section in ["dependencies", "build-dependencies"] {
+        let names = manifest.get(section).and_then(|table| table.as_table());
+        for name in names.into_iter().flat_map(toml::Table::keys) {
+            if NOT_IN_PROTO_MANIFEST.contains(&name.as_str()) {
+                problems.push(format!("sync-proto/Cargo.toml: {section} has {name}"));
+            }
+        }
+    }
+    for file in rust_files("sync-proto/src") {
+        let named = NOT_IN_PROTO_CODE.iter().filter(|path| file.names(path));
+        problems.extend(named.map(|path| format!("{}: names {path}", file.name)));
+        if file.code.contains("async fn") || file.code.contains(".await") {
+            problems.push(format!("{}: is async", file.name));
+        }
+    }
+    assert_none(problems);
+}
+
+#[test]
+fn no_file_is_too_long_to_read() {
+    let too_long = ["src", "sync-proto/src", "tests"]
+        .into_iter()
+        .flat_map(rust_files);
+    let too_long = too_long.filter(|file| file.lines > LONGEST);
+    assert_none(
+        too_long
+            .map(|file| format!("{}: {} lines", file.name, file.lines))
+            .collect(),
+    );
+}
+
+#[test]
+fn every_source_file_is_compiled() {
+    let mut problems = Vec::new();
+    for folder in ["src", "sync-proto/src", "tests/it"] {
+        for file in rust_files(folder) {
+            let Some(parent) = declaring_file(&file.path) else {
+                continue;
+            };
+            let stem = file
+                .path
+                .file_stem()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned();
+            let module = if stem == "mod" {
+                let folder = file.path.parent().unwrap().file_name().unwrap();
+                folder.to_string_lossy().into_owned()
+            } else {
+                stem
+            };
+            let parent = fs::read_to_string(&parent).unwrap_or_default();
+            let declares = |line: &str| line.trim_end().ends_with(&format!("mod {module};"));
+            if !parent.lines().any(declares) {
+                problems.push(format!("{}: no `mod {module};` leads to it", file.name));
+            }
+        }
+    }
+    assert_none(problems);
+}
+
+#[test]
+fn every_module_says_what_it_owns() {
+    let files = ["src", "sync-proto/src", "tests/it"]
+        .into_iter()
+        .flat_map(rust_files);
+    let silent = files.filter(|file| !file.text.starts_with("//!"));
+    assert_none(
+        silent
+            .map(|file| format!("{}: does not begin with //!", file.name))
+            .collect(),
+    );
+}
+
+/// Codes are what looks like one, as `"FO-1234"` or `"E0012"`, in a string of `src/codes`.
+#[test]
+fn every_error_code_has_a_page() {
+    let folder = root().join("docs/errors");
+    let mut problems = Vec::new();
+    for file in rust_files("src/codes") {
+        for code in strings(&file.text).into_iter().filter(|text| is_code(text)) {
+            if !folder.join(format!("{code}.md")).is_file() {
+                problems.push(format!("{}: docs/errors/{code}.md is missing", file.name));
+            }
+        }
+    }
+    assert_none(problems);
+}
+
+#[test]
+fn nothing_is_left_to_do_in_the_code() {
+    let mut problems = Vec::new();
+    for file in ["src", "sync-proto/src"].into_iter().flat_map(rust_files) {
+        for (number, line) in file.text.lines().enumerate() {
+            if ["todo!(", "unimplemented!(", "FIXME", "XXX"]
+                .iter()
+                .any(|mark| line.contains(mark))
+            {
+                problems.push(format!("{}:{}: {}", file.name, number + 1, line.trim()));
+            }
+        }
+    }
+    assert_none(problems);
+}
+
+#[test]
+fn the_reader_of_this_test_sees_what_is_written() {
+    let code = "use crate::fs::dir;\n// use crate::net;\nlet x = \"crate::store\";\n\
+        use crate::{config, proc::{a, b}, model as m};\nfn f() { crate::engine::run() }\n\
+        use std::{io, fs as disk};\n#[cfg(test)]\nmod tests { use crate::cli; }\n";
+    let file = SourceFile::parse("src/agent/x.rs", code);
+    let imported: Vec<_> = imported_modules(&file).into_iter().collect();
+    assert_eq!(imported, ["config", "engine", "fs", "model", "proc"]);
+    assert!(file.names("std::fs") && file.names("std::io") && !file.names("crate::store"));
+    assert!(!SourceFile::parse("x", "eprintln!(1)").names("println!"));
+    assert!(SourceFile::parse("x", "println!(1)").names("println!"));
+    assert!(!SourceFile::parse("x", "use unix::fs; crate::nix::a; my_rustix::b").names("rustix"));
+    assert!(!SourceFile::parse("x", "use crate::nix::a;").names("nix"));
+    let outward = SourceFile::parse("src/fs/dir.rs", "use super::super::net;\nuse super::walk;");
+    assert!(imported_modules(&outward).contains("net"));
+    assert_eq!(strings("a(\"FO-12\", \"x\\\"y\")"), ["FO-12", "x\\\"y"]);
+    assert!(is_code("FO-12") && is_code("E0001") && !is_code("Error 1") && !is_code("TOML"));
+}
+
+struct SourceFile {
+    path: PathBuf,
+    /// The path below the repository, for messages.
+    name: String,
+    text: String,
+    /// The text without comments, strings and unit tests.
+    code: String,
+    /// All paths that are named, groups in braces taken apart: `a::{b, c}` is `a::b` and `a::c`.
+    paths: BTreeSet<String>,
+    lines: usize,
+}
+
+impl SourceFile {
+    fn read(name: &str) -> Self {
+        let text = fs::read_to_string(root().join(name)).unwrap();
+        Self::parse(name, &text)
+    }
+
+    fn parse(name: &str, text: &str) -> Self {
+        let code = code_of(text);
+        let (path, name, text) = (root().join(name), name.to_owned(), text.to_owned());
+        let lines = text.lines().count();
+        Self {
+            path,
+            name,
+            paths: paths_of(&code),
+            text,
+            code,
+            lines,
+        }
+    }
+
+    /// True if the code names `path`, a macro (with its `!`) or something below that path.
+    fn names(&self, path: &str) -> bool {
+        let within = |named: &String| {
+            named
+                .strip_prefix(path)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        };
+        self.paths.iter().any(within)
+    }
+}
+
+/// The part of a source file that counts: no comments, no strings, nothing after `#[cfg(test)]`
+/// in front of a module.
+fn code_of(text: &str) -> String {
+    let end = ["#[cfg(test)]\nmod ", "#[cfg(all(test"]
+        .iter()
+        .filter_map(|mark| text.find(mark));
+    let text = &text[..end.min().unwrap_or(text.len())];
+    let mut code = String::new();
+    for line in text.lines() {
+        let mut rest = line;
+        while let Some(quote) = rest.find(['"', '/']) {
+            code.push_str(&rest[..quote]);
+            rest = &rest[quote..];
+            if rest.starts_with("//") {
+                rest = "";
+            } else if rest.starts_with('"') && !code.ends_with('\'') {
+                let end = string_end(rest);
+                code.push_str("\"\"");
+                rest = &rest[end..];
+            } else {
+                code.push_str(&rest[..1]);
+                rest = &rest[1..];
+            }
+        }
+        code.push_str(rest);
+        code.push('\n');
+    }
+    code
+}
+
+/// Where the string that `text` begins with ends, in bytes; the end of the line if it goes on.
+fn string_end(text: &str) -> usize {
+    let mut escaped = false;
+    for (at, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            b'\\' if !escaped => escaped = true,
+            b'"' if !escaped => return at + 1,
+            _ => escaped = false,
+        }
+    }
+    text.len()
+}
+
+fn strings(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let mut rest = line;
+        while let Some(quote) = rest.find('"') {
+            let end = quote + string_end(&rest[quote..]);
+            found.push(rest[quote + 1..end].trim_end_matches('"'));
+            rest = &rest[end..];
+        }
+    }
+    found
+}
+
+fn is_code(text: &str) -> bool {
+    let Some(digit) = text.find(|character: char| character.is_ascii_digit()) else {
+        return false;
+    };
+    let (letters, digits) = text.split_at(digit);
+    let letters = letters.strip_suffix('-').unwrap_or(letters);
+    !letters.is_empty()
+        && letters.bytes().all(|byte| byte.is_ascii_uppercase())
+        && digits.len() >= 2
+        && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn paths_of(code: &str) -> BTreeSet<String> {
+    let is_word = |character: char| character.is_alphanumeric() || character == '_';
+    let mut paths = BTreeSet::new();
+    let mut rest = code;
+    let mut before = ' ';
+    while let Some(at) = rest.find(is_word) {
+        if let Some(last) = rest[..at].chars().next_back() {
+            before = last;
+        }
+        rest = &rest[at..];
+        let end = rest.find(|character| !is_word(character) && character != ':');
+        let word = &rest[..end.unwrap_or(rest.len())];
+        let after = &rest[word.len()..];
+        if after.starts_with('{') && word.ends_with("::") {
+            let group = group_of(after);
+            for member in members_of(group) {
+                paths.extend(paths_of(&format!("{word}{member}")));
+            }
+            rest = &after[group.len() + 2..];
+        } else {
+            let path = word.trim_matches(':');
+            let bang = if after.starts_with('!') && !after.starts_with("!=") {
+                "!"
+            } else {
+                ""
+            };
+            // A lifetime or a field is no path.
+            if before != '\'' && before != '.' {
+                paths.insert(format!("{path}{bang}"));
+            }
+            rest = after;
+        }
+        before = ' ';
+    }
+    paths
+}
+
+/// What is between the brace that `text` begins with and the one that closes it.
+fn group_of(text: &str) -> &str {
+    let mut depth = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' if depth == 1 => return &text[1..at],
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    // No `}`: not Rust. Leave room for the two braces that the caller skips.
+    &text[1..text.len().saturating_sub(1).max(1)]
+}
+
+fn members_of(group: &str) -> Vec<&str> {
+    let (mut members, mut depth, mut start) = (Vec::new(), 0, 0);
+    for (at, byte) in group.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth -= 1,
+            b',' if depth == 0 => {
+                members.push(group[start..at].trim());
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    members.push(group[start..].trim());
+    members.retain(|member| !member.is_empty());
+    members
+}
+
+/// The top-level modules of the crate that a file names, by `crate::`, from the binary by
+/// `fanout::`, or by enough `super`s.
+fn imported_modules(file: &SourceFile) -> BTreeSet<String> {
+    let module = file.name.strip_prefix("src/").unwrap_or(&file.name);
+    let module = module.trim_end_matches(".rs").trim_end_matches("/mod");
+    let depth = module.split('/').count();
+    let outward = "super::".repeat(depth);
+    let first = |rest: &str| rest.split("::").next().unwrap_or_default().to_owned();
+    let prefixes = ["crate::", "fanout::", &outward];
+    let below = |path: &String| {
+        prefixes
+            .iter()
+            .find_map(|prefix| path.strip_prefix(prefix))
+            .map(first)
+    };
+    file.paths.iter().filter_map(below).collect()
+}
+
+/// The top-level module of a file below `src`, with its layer; the library's root has none.
+fn layer_of(file: &SourceFile) -> Option<(String, u8)> {
+    let below = file.name.strip_prefix("src/")?;
+    let module = below.split('/').next()?.trim_end_matches(".rs");
+    let (name, level) = LAYERS.iter().find(|(name, _)| *name == module)?;
+    Some(((*name).to_owned(), *level))
+}
+
+/// The file that has to declare the module in `path`; `None` for the roots of crates.
+fn declaring_file(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent()?;
+    let name = path.file_name()?.to_string_lossy();
+    let is_crate_root = |folder: &Path| {
+        ["lib.rs", "main.rs"]
+            .iter()
+            .any(|root| folder.join(root).is_file())
+    };
+    if ["lib.rs", "main.rs"].contains(&&*name) {
+        return None;
+    }
+    let folder = if name == "mod.rs" {
+        folder.parent()?
+    } else {
+        folder
+    };
+    if is_crate_root(folder) {
+        let root = ["lib.rs", "main.rs"].map(|root| folder.join(root));
+        return root.into_iter().find(|root| root.is_file());
+    }
+    let beside = folder.with_extension("rs");
+    Some(if beside.is_file() {
+        beside
+    } else {
+        folder.join("mod.rs")
+    })
+}
+
+fn rust_files(folder: &str) -> Vec<SourceFile> {
+    let entries = walkdir::WalkDir::new(root().join(folder))
+        .sort_by_file_name()
+        .into_iter();
+    let paths = entries.filter_map(|entry| entry.ok().map(walkdir::DirEntry::into_path));
+    let files = paths.filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let name = |path: PathBuf| {
+        path.strip_prefix(root())
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_owned()
+    };
+    files.map(|path| SourceFile::read(&name(path))).collect()
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[track_caller]
+fn assert_none(problems: Vec<String>) {
+    assert!(
+        problems.is_empty(),
+        "{} problems:\n  {}",
+        problems.len(),
+        problems.join("\n  ")
+    );
+}

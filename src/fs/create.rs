@@ -9,7 +9,11 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use sync_proto::path::Name;
+
+/// The beginning of every name that only a running operation knows.
+const SCRATCH_PREFIX: &[u8] = b".fanout-tmp-";
 
 const ACL_ACCESS: &std::ffi::CStr = c"system.posix_acl_access";
 const ACL_DEFAULT: &std::ffi::CStr = c"system.posix_acl_default";
@@ -54,6 +58,48 @@ impl Dir {
         self.settle_mode(&fd, mode)
             .map_err(|errno| self.error(op, name.as_bytes(), errno))?;
         Ok(File::from(fd))
+    }
+
+    /// Creates a file that has no name and vanishes with its descriptor.
+    pub fn create_nameless_file(&self) -> Result<File, FsError> {
+        let op = "create a nameless file in";
+        let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
+        match self.open(b".", flags, Mode::RUSR | Mode::WUSR, op) {
+            Ok(fd) => return Ok(File::from(fd)),
+            Err(error) if matches!(error.source, Errno::OPNOTSUPP | Errno::ISDIR) => {}
+            Err(error) => return Err(error),
+        }
+        // A file system without O_TMPFILE: a short-lived name does.
+        let (name, file) = self.create_scratch_file(0o600)?;
+        self.unlink(&name)?;
+        Ok(file)
+    }
+
+    /// Creates a file under a name of its own, beginning with [`SCRATCH_PREFIX`].
+    pub(super) fn create_scratch_file(&self, mode: u32) -> Result<(Name, File), FsError> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let own = format!("{}-{count}", std::process::id());
+            let name = Name::parse(&[SCRATCH_PREFIX, own.as_bytes()].concat())
+                .map_err(|_| self.error("name a scratch file in", b"", Errno::INVAL))?;
+            match self.create_file(&name, mode) {
+                // Left by a process of an earlier boot, or of another PID namespace.
+                Err(error) if error.source == Errno::EXIST => {}
+                other => return other.map(|file| (name, file)),
+            }
+        }
+    }
+
+    /// Removes what processes that died left under scratch names. To be called under the lock that
+    /// keeps other writers out of this directory.
+    pub fn remove_scratch_files(&self) -> Result<(), FsError> {
+        for listed in self.list()? {
+            if listed.name.as_bytes().starts_with(SCRATCH_PREFIX) {
+                self.unlink(&listed.name)?;
+            }
+        }
+        Ok(())
     }
 
     /// Creates the symlink `name`, which says `target`.

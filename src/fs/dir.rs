@@ -12,7 +12,7 @@
 
 use super::error::{FsError, joined};
 use super::stat::Stat;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -278,6 +278,11 @@ impl Dir {
         &self.path
     }
 
+    /// `name` in this directory, for messages.
+    pub(super) fn path_of(&self, name: &Name) -> Vec<u8> {
+        joined(&self.path, name.as_bytes())
+    }
+
     /// An error about `name` in this directory, or about the directory itself if `name` is empty.
     pub(super) fn error(&self, op: &'static str, name: &[u8], source: Errno) -> FsError {
         FsError::new(op, &joined(&self.path, name), source)
@@ -287,18 +292,6 @@ impl Dir {
 impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
-    }
-}
-
-impl Stat {
-    /// `fstat` of an open descriptor.
-    pub(super) fn of(fd: impl AsFd) -> Result<Self, Errno> {
-        rustix::fs::fstat(fd).map(Self::from)
-    }
-
-    /// `stat` of one name, not following it.
-    pub(super) fn at(dir: impl AsFd, name: impl rustix::path::Arg) -> Result<Self, Errno> {
-        rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map(Self::from)
     }
 }
 

@@ -8,14 +8,24 @@
 //!
 //! It refuses to work on a kernel or in a sandbox without `openat2`; there is no weaker fallback.
 
+pub mod acl;
 mod change;
+pub mod clone;
 mod create;
 mod dir;
+pub mod durable;
 mod error;
 pub mod fault;
 mod list;
+pub mod lock;
+pub mod meta;
+pub mod owner;
+pub mod read;
 mod remove;
+pub mod space;
 mod stat;
+pub mod walk;
+pub mod xattr;
 
 pub use dir::{Dir, NoOpenat2, probe_openat2};
 pub use error::FsError;

@@ -1,7 +1,20 @@
 //! What `stat` says about an entry, in the width that a tree of a million entries can afford.
 
-use rustix::fs::FileType;
+use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+use std::os::fd::AsFd;
 use sync_proto::entry::Time;
+
+/// What a scan needs; `BASIC_STATS` without access time and block count.
+const SCANNED: StatxFlags = StatxFlags::TYPE
+    .union(StatxFlags::MODE)
+    .union(StatxFlags::NLINK)
+    .union(StatxFlags::UID)
+    .union(StatxFlags::GID)
+    .union(StatxFlags::MTIME)
+    .union(StatxFlags::CTIME)
+    .union(StatxFlags::INO)
+    .union(StatxFlags::SIZE);
 
 /// What sort of thing an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -107,6 +120,43 @@ impl Stat {
             && self.size == other.size
             && self.mtime == other.mtime
             && self.ctime == other.ctime
+    }
+}
+
+impl Stat {
+    /// `fstat` of an open descriptor.
+    pub(super) fn of(fd: impl AsFd) -> Result<Self, Errno> {
+        rustix::fs::fstat(fd).map(Self::from)
+    }
+
+    /// `stat` of one name, not following it.
+    pub(super) fn at(dir: impl AsFd, name: &[u8]) -> Result<Self, Errno> {
+        rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map(Self::from)
+    }
+
+    /// The same by `statx`, which costs the same and tells if the name is a mount point.
+    pub(super) fn scan(dir: impl AsFd, name: &[u8]) -> Result<(Self, bool), Errno> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
+        let raw = rustix::fs::statx(dir, name, flags, SCANNED)?;
+        let is_mount_point = raw.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
+        Ok((Self::from(raw), is_mount_point))
+    }
+}
+
+impl From<Statx> for Stat {
+    fn from(raw: Statx) -> Self {
+        Self {
+            ino: raw.stx_ino,
+            dev: rustix::fs::makedev(raw.stx_dev_major, raw.stx_dev_minor),
+            size: raw.stx_size,
+            rdev: rustix::fs::makedev(raw.stx_rdev_major, raw.stx_rdev_minor),
+            mtime: time(raw.stx_mtime.tv_sec, raw.stx_mtime.tv_nsec),
+            ctime: time(raw.stx_ctime.tv_sec, raw.stx_ctime.tv_nsec),
+            raw_mode: u32::from(raw.stx_mode),
+            uid: raw.stx_uid,
+            gid: raw.stx_gid,
+            nlink: raw.stx_nlink,
+        }
     }
 }
 

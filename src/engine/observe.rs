@@ -14,19 +14,21 @@
 //! before the file was read; otherwise it is stored such that it never matches.
 
 use super::index::{Index, Stamp};
-use crate::fs::{
-    Dir, FileKind, FsClock, FsError, Principals, ReadError, Stat, Verdict, WalkProblem, WalkedDir,
-    WalkedEntry, XattrPolicy, hash_file, is_settled, read_entry_xattrs, walk,
-};
+use crate::fs::owner::Principals;
+use crate::fs::read::{FsClock, ReadError, hash_file, is_settled};
+use crate::fs::walk::{Verdict, WalkProblem, WalkTrouble, WalkedDir, WalkedEntry, walk};
+use crate::fs::xattr::{Target, XattrPolicy, read_xattrs, read_xattrs_at};
+use crate::fs::{Dir, FileKind, FsError, Stat};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use sync_proto::digest::Digest;
 use sync_proto::entry::{Entry, Kind, Meta, Time, Xattrs};
-use sync_proto::filter::{Scope, Standing};
+use sync_proto::filter::{Scope, Side};
 use sync_proto::manifest::{Directory, Manifest, ManifestError};
-use sync_proto::path::{Name, RESERVED_NAME, RelPath};
+use sync_proto::path::{Name, RESERVED_NAME, RelPath, escape};
 use thiserror::Error;
 
 /// How to look.
@@ -37,12 +39,12 @@ pub struct Look<'a> {
     pub rehash: bool,
     /// What belongs to the tree.
     pub scope: &'a Scope,
+    /// The sender's rules for a source, the receiver's for a member.
+    pub side: Side,
     /// Entries to pass over besides, as if they were preserved.
-    pub pass_over: &'a (dyn Fn(&RelPath) -> bool + Sync),
+    pub pass_over: Option<&'a (dyn Fn(&RelPath) -> bool + Sync)>,
     /// Names of users and groups.
     pub principals: &'a Principals,
-    /// Use numbers instead.
-    pub numeric_ids: bool,
     /// Which xattrs count.
     pub xattrs: XattrPolicy,
     /// What a directory's time is where something in it was left out.
@@ -77,7 +79,7 @@ pub struct Observed {
 #[derive(Debug, Error)]
 pub enum ObserveProblem {
     /// The walk didn't get there.
-    #[error("{}", .0.message())]
+    #[error("{}", walk_message(.0))]
     Walk(WalkProblem),
     /// A file that changes, vanishes, or can't be read.
     #[error("{source}")]
@@ -109,10 +111,25 @@ impl ObserveProblem {
     /// True if the entry was there and then was not what it had been: looking again may help.
     pub fn is_unrest(&self) -> bool {
         match self {
-            Self::Walk(problem) => problem.what == crate::fs::WalkTrouble::Vanished,
-            Self::Read { source, .. } => source.is_unrest(),
+            Self::Walk(problem) => problem.what == WalkTrouble::Vanished,
+            Self::Read { source, .. } => {
+                matches!(
+                    source,
+                    ReadError::Changed { .. } | ReadError::Vanished { .. }
+                )
+            }
             Self::Meta { source, .. } => source.is_not_found(),
         }
+    }
+}
+
+fn walk_message(problem: &WalkProblem) -> String {
+    let path = escape(&problem.path);
+    match &problem.what {
+        WalkTrouble::Vanished => format!("`{path}` vanished"),
+        WalkTrouble::OtherMount => format!("`{path}` is another mount"),
+        WalkTrouble::TooLong => format!("The path `{path}` is too long"),
+        WalkTrouble::Unreadable(error) => error.to_string(),
     }
 }
 
@@ -130,11 +147,17 @@ pub enum ObserveError {
 /// Looks at everything below `root`.
 pub fn observe(root: &Dir, clock: &FsClock, look: &Look<'_>) -> Result<Observed, ObserveError> {
     let started = clock.now()?;
-    let walked = walk(root, |parent, name, is_directory| verdict(look, parent, name, is_directory))?;
+    let walked = walk(root, |parent, name, is_directory| {
+        verdict(look, parent, name, is_directory)
+    })?;
     let links = links(&walked.dirs);
     let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
-    let left_out: HashSet<RelPath> =
-        walked.dirs.iter().filter(|dir| dir.left_out).map(|dir| dir.path.clone()).collect();
+    let left_out: HashSet<RelPath> = walked
+        .dirs
+        .iter()
+        .filter(|dir| dir.left_out)
+        .map(|dir| dir.path.clone())
+        .collect();
     let reader = Reader {
         root,
         look,
@@ -144,11 +167,18 @@ pub fn observe(root: &Dir, clock: &FsClock, look: &Look<'_>) -> Result<Observed,
         files: &files,
         bytes: &bytes,
     };
-    let seen: Vec<Seen> =
-        walked.dirs.par_iter().with_min_len(32).map(|directory| reader.directory(directory)).collect();
+    let seen: Vec<Seen> = walked
+        .dirs
+        .par_iter()
+        .with_min_len(32)
+        .map(|directory| reader.directory(directory))
+        .collect();
 
-    let mut problems: Vec<ObserveProblem> =
-        walked.problems.into_iter().map(ObserveProblem::Walk).collect();
+    let mut problems: Vec<ObserveProblem> = walked
+        .problems
+        .into_iter()
+        .map(ObserveProblem::Walk)
+        .collect();
     let (mut directories, mut stamps) = (Vec::with_capacity(seen.len()), Vec::new());
     for seen in seen {
         problems.extend(seen.problems);
@@ -173,14 +203,24 @@ fn verdict(look: &Look<'_>, parent: &RelPath, name: &[u8], is_directory: bool) -
     if parent.is_root() && name == RESERVED_NAME {
         return Verdict::Skip;
     }
-    match look.scope.of_child(parent, name, is_directory) {
-        Standing::Managed => {}
-        Standing::Excluded(_) | Standing::Preserved(_) => return Verdict::Skip,
+    let Ok(name) = Name::parse(name) else {
+        return Verdict::Skip;
+    };
+    if !look
+        .scope
+        .of_child(look.side, parent, &name, is_directory)
+        .is_managed()
+    {
+        return Verdict::Skip;
     }
-    let passed_over = Name::parse(name)
-        .and_then(|name| parent.join(&name))
-        .is_ok_and(|path| (look.pass_over)(&path));
-    if passed_over { Verdict::Skip } else { Verdict::Descend }
+    let passed_over = look
+        .pass_over
+        .is_some_and(|pass_over| parent.join(&name).is_ok_and(|path| pass_over(&path)));
+    if passed_over {
+        Verdict::Skip
+    } else {
+        Verdict::Descend
+    }
 }
 
 /// The first name of every file that has several names in this tree.
@@ -189,7 +229,11 @@ type Links = HashMap<(u64, u64), RelPath>;
 fn links(directories: &[WalkedDir]) -> Links {
     let mut first: HashMap<(u64, u64), (RelPath, bool)> = HashMap::new();
     for directory in directories {
-        for entry in directory.entries.iter().filter(|e| e.stat.is_file() && e.stat.nlink > 1) {
+        for entry in directory
+            .entries
+            .iter()
+            .filter(|e| e.stat.is_file() && e.stat.nlink > 1)
+        {
             let key = (entry.stat.dev, entry.stat.ino);
             if let Some((_, several)) = first.get_mut(&key) {
                 *several = true;
@@ -198,7 +242,11 @@ fn links(directories: &[WalkedDir]) -> Links {
             }
         }
     }
-    first.into_iter().filter(|(_, (_, several))| *several).map(|(k, (p, _))| (k, p)).collect()
+    first
+        .into_iter()
+        .filter(|(_, (_, several))| *several)
+        .map(|(k, (p, _))| (k, p))
+        .collect()
 }
 
 /// One directory as seen.
@@ -222,30 +270,55 @@ impl Reader<'_> {
     fn root(&self, walked: Option<&WalkedDir>, root: &Dir) -> Result<(Meta, Stamp), ObserveError> {
         let stat = root.stat_self()?;
         let stamp = Stamp::from(&stat);
-        let known = self.look.known.map(|index| (index.manifest().root_meta(), *index.root_stamp()));
+        let known = self
+            .look
+            .known
+            .map(|index| (index.manifest().root_meta(), *index.root_stamp()));
         let left_out = walked.is_some_and(|walked| walked.left_out);
         if let Some((meta, known_stamp)) = known
             && known_stamp == stamp
         {
             let mtime = self.directory_time(&stat, left_out, Some(meta));
-            return Ok((Meta { mtime, ..meta.clone() }, stamp));
+            return Ok((
+                Meta {
+                    mtime,
+                    ..meta.clone()
+                },
+                stamp,
+            ));
         }
-        let xattrs = crate::fs::read_xattrs(root, self.look.xattrs)?;
-        Ok((self.meta(&stat, xattrs, known, left_out), self.trusted(&stat)))
+        let xattrs = read_xattrs(
+            &Target::Open(root.as_fd()),
+            self.look.xattrs,
+            self.look.principals,
+        )?;
+        Ok((
+            self.meta(&stat, xattrs, known, left_out),
+            self.trusted(&stat),
+        ))
     }
 
     fn directory(&self, walked: &WalkedDir) -> Seen {
-        let known = self.look.known.and_then(|index| index.directory(&walked.path));
+        let known = self
+            .look
+            .known
+            .and_then(|index| index.directory(&walked.path));
         let mut held = None;
         let mut seen = Seen {
-            directory: Directory { path: walked.path.clone(), entries: Vec::new() },
+            directory: Directory {
+                path: walked.path.clone(),
+                entries: Vec::new(),
+            },
             stamps: Vec::with_capacity(walked.entries.len()),
             problems: Vec::new(),
         };
         seen.directory.entries.reserve_exact(walked.entries.len());
         for entry in &walked.entries {
             let known = known.and_then(|(directory, stamps)| {
-                let at = directory.entries.binary_search_by(|e| e.name.cmp(&entry.name)).ok()?;
+                let at = directory
+                    .entries
+                    .binary_search_by(|e| e.name.cmp(&entry.name))
+                    .ok()?;
                 Some((directory.entries.get(at)?, stamps.get(at)?))
             });
             match self.entry(walked, entry, known, &mut held) {
@@ -276,17 +349,28 @@ impl Reader<'_> {
             let mut entry = entry.clone();
             if walked.stat.is_directory() {
                 let left_out = self.is_left_out(parent, walked);
-                entry.meta.mtime =
-                    self.directory_time(&walked.stat, left_out, Some(&entry.meta));
+                entry.meta.mtime = self.directory_time(&walked.stat, left_out, Some(&entry.meta));
             }
             return Ok((entry, stamp));
         }
         let path = || parent.path.join(&walked.name).unwrap_or_default();
-        let meta_problem = |source| ObserveProblem::Meta { path: path(), source };
+        let meta_problem = |source| ObserveProblem::Meta {
+            path: path(),
+            source,
+        };
         let name = walked.name.clone();
         if let Some(leader) = leader {
-            let kind = Kind::HardLink { leader: leader.clone() };
-            return Ok((Entry { name, kind, meta: Meta::of_link() }, self.trusted(&walked.stat)));
+            let kind = Kind::HardLink {
+                leader: leader.clone(),
+            };
+            return Ok((
+                Entry {
+                    name,
+                    kind,
+                    meta: Meta::of_link(),
+                },
+                self.trusted(&walked.stat),
+            ));
         }
         if held.is_none() {
             *held = Some(self.root.open_dir_at(&parent.path).map_err(meta_problem)?);
@@ -300,9 +384,12 @@ impl Reader<'_> {
         };
         let kind = self
             .kind(dir, walked, known)
-            .map_err(|source| ObserveProblem::Read { path: path(), source })?;
-        let xattrs =
-            read_entry_xattrs(dir, &walked.name, &walked.stat, self.look.xattrs).map_err(meta_problem)?;
+            .map_err(|source| ObserveProblem::Read {
+                path: path(),
+                source,
+            })?;
+        let xattrs = read_xattrs_at(dir, &walked.name, self.look.xattrs, self.look.principals)
+            .map_err(meta_problem)?;
         let known = known.map(|(entry, stamp)| (&entry.meta, *stamp));
         let left_out = walked.stat.is_directory() && self.is_left_out(parent, walked);
         let meta = self.meta(&walked.stat, xattrs, known, left_out);
@@ -315,7 +402,10 @@ impl Reader<'_> {
             return None;
         }
         let leader = self.links.get(&(walked.stat.dev, walked.stat.ino))?;
-        let itself = parent.path.join(&walked.name).is_ok_and(|path| path == *leader);
+        let itself = parent
+            .path
+            .join(&walked.name)
+            .is_ok_and(|path| path == *leader);
         (!itself).then_some(leader)
     }
 
@@ -337,16 +427,17 @@ impl Reader<'_> {
         let (major, minor) = stat.device();
         Ok(match stat.kind() {
             FileKind::Directory => Kind::Directory,
-            FileKind::Symlink => {
-                Kind::Symlink { target: walked.link_target.clone().unwrap_or_default() }
-            }
+            FileKind::Symlink => Kind::Symlink {
+                target: walked.link_target.clone().unwrap_or_default(),
+            },
             FileKind::Fifo => Kind::Fifo,
             FileKind::Socket => Kind::Socket,
             FileKind::CharDevice => Kind::CharDevice { major, minor },
             FileKind::BlockDevice => Kind::BlockDevice { major, minor },
-            FileKind::File | FileKind::Unknown => {
-                Kind::File { size: stat.size, content: self.content(dir, walked, known)? }
-            }
+            FileKind::File | FileKind::Unknown => Kind::File {
+                size: stat.size,
+                content: self.content(dir, walked, known)?,
+            },
         })
     }
 
@@ -357,7 +448,8 @@ impl Reader<'_> {
         known: Option<(&Entry, &Stamp)>,
     ) -> Result<Digest, ReadError> {
         // A further name that became the first one: its content is known by its stamp.
-        if let (Some((entry, stamp)), Some(index), false) = (known, self.look.known, self.look.rehash)
+        if let (Some((entry, stamp)), Some(index), false) =
+            (known, self.look.known, self.look.rehash)
             && *stamp == Stamp::from(&walked.stat)
             && let Kind::HardLink { leader } = &entry.kind
             && let Some((entry, _)) = index.entry(leader)
@@ -377,18 +469,20 @@ impl Reader<'_> {
     fn meta(
         &self,
         stat: &Stat,
-        xattrs: Xattrs,
+        xattrs: Option<Xattrs>,
         known: Option<(&Meta, Stamp)>,
         left_out: bool,
     ) -> Meta {
         let effective = Stamp::from(stat);
         // What was applied is still there: it stands for what was wanted.
-        let wanted = known.filter(|(_, stamp)| stamp.same_ownership(&effective)).map(|(m, _)| m);
+        let wanted = known
+            .filter(|(_, stamp)| stamp.same_ownership(&effective))
+            .map(|(m, _)| m);
         let (user, group) = match wanted {
             Some(meta) => (meta.user.clone(), meta.group.clone()),
             None => (
-                self.look.principals.user(stat.uid, self.look.numeric_ids),
-                self.look.principals.group(stat.gid, self.look.numeric_ids),
+                self.look.principals.user(stat.uid),
+                self.look.principals.group(stat.gid),
             ),
         };
         let mode = match wanted {
@@ -401,12 +495,21 @@ impl Reader<'_> {
         } else {
             Some(stat.mtime)
         };
-        Meta { mode, user, group, mtime, xattrs: (!xattrs.is_empty()).then(|| Arc::new(xattrs)) }
+        Meta {
+            mode,
+            user,
+            group,
+            mtime,
+            xattrs: xattrs.map(Arc::new),
+        }
     }
 
     fn is_left_out(&self, parent: &WalkedDir, walked: &WalkedEntry) -> bool {
         !self.left_out.is_empty()
-            && parent.path.join(&walked.name).is_ok_and(|path| self.left_out.contains(&path))
+            && parent
+                .path
+                .join(&walked.name)
+                .is_ok_and(|path| self.left_out.contains(&path))
     }
 
     fn directory_time(&self, stat: &Stat, left_out: bool, known: Option<&Meta>) -> Option<Time> {
@@ -422,20 +525,28 @@ impl Reader<'_> {
 
     fn trusted(&self, stat: &Stat) -> Stamp {
         let stamp = Stamp::from(stat);
-        if is_settled(stat.ctime, self.started) { stamp } else { stamp.distrusted() }
+        if is_settled(stat.ctime, self.started) {
+            stamp
+        } else {
+            stamp.distrusted()
+        }
     }
 }
 
 /// Takes directories out of the listings that could not be read, with everything below them, so
 /// that what remains is a tree. Their problems were recorded.
 fn drop_unread(directories: &mut Vec<Directory>, stamps: &mut Vec<Stamp>) {
-    let read: HashSet<RelPath> =
-        directories.iter().map(|directory| directory.path.clone()).collect();
+    let read: HashSet<RelPath> = directories
+        .iter()
+        .map(|directory| directory.path.clone())
+        .collect();
     let mut listed = HashSet::from([RelPath::root()]);
     let mut kept_stamps = Vec::with_capacity(stamps.len());
     let mut at = 0;
     directories.retain_mut(|directory| {
-        let own = stamps.get(at..at + directory.entries.len()).unwrap_or_default();
+        let own = stamps
+            .get(at..at + directory.entries.len())
+            .unwrap_or_default();
         at += directory.entries.len();
         if !listed.contains(&directory.path) {
             return false;

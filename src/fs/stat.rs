@@ -125,6 +125,11 @@ impl Stat {
 
 impl Stat {
     /// `fstat` of an open descriptor.
+    /// That of an open file.
+    pub fn of_file(file: &std::fs::File) -> Result<Self, super::FsError> {
+        Self::of(file).map_err(|errno| super::FsError::new("stat", b"an open file", errno))
+    }
+
     pub(super) fn of(fd: impl AsFd) -> Result<Self, Errno> {
         rustix::fs::fstat(fd).map(Self::from)
     }

@@ -1,7 +1,5 @@
 //! The one integration-test binary.
 
-mod parity_filter;
-mod cli_basics;
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -10,6 +8,8 @@ mod cli_basics;
 )]
 
 mod architecture;
+mod cli_basics;
+mod parity_filter;
 #[allow(
     dead_code,
     reason = "a vocabulary, not every word of which is used at all times"

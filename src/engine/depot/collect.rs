@@ -75,5 +75,6 @@ fn sweep(
 
 /// A name of this very process: one of its own writers may still be at it.
 fn is_being_written(name: &Name) -> bool {
-    name.as_bytes().starts_with(format!("tmp.{}.", std::process::id()).as_bytes())
+    name.as_bytes()
+        .starts_with(format!("tmp.{}.", std::process::id()).as_bytes())
 }

@@ -25,9 +25,9 @@ use crate::fs::{Dir, FsError};
 use objects::Catalogue;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
-use sync_proto::delta::ChunkList;
+use std::sync::{Mutex, PoisonError};
+use sync_proto::delta::chunk::ChunkList;
 use sync_proto::digest::Digest;
 use sync_proto::manifest::{Manifest, ManifestError, Roots};
 use sync_proto::path::Name;
@@ -118,7 +118,11 @@ impl Depot {
             .map_err(damaged)?;
         let manifest =
             Manifest::decode(&raw).map_err(|source| DepotError::BadManifest { id, source })?;
-        if manifest.roots() == roots { Ok(manifest) } else { Err(DepotError::Damaged(id)) }
+        if manifest.roots() == roots {
+            Ok(manifest)
+        } else {
+            Err(DepotError::Damaged(id))
+        }
     }
 
     /// True if the manifest is there.
@@ -168,7 +172,10 @@ impl Depot {
         &self,
         act: impl FnOnce(&mut Catalogue) -> Result<T, DepotError>,
     ) -> Result<T, DepotError> {
-        let mut catalogue = self.catalogue.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut catalogue = self
+            .catalogue
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if catalogue.is_none() {
             *catalogue = Some(Catalogue::read(&self.objects)?);
         }

@@ -47,10 +47,16 @@ impl Catalogue {
     pub(super) fn read(objects: &Dir) -> Result<Self, DepotError> {
         let mut catalogue = Self::default();
         for shard in objects.list()? {
-            let Some(dir) = objects.try_open_dir(&shard.name)? else { continue };
+            let Some(dir) = objects.try_open_dir(&shard.name)? else {
+                continue;
+            };
             for listed in dir.list()? {
-                let Some(id) = digest_of(&listed.name) else { continue };
-                let Some(bytes) = read(&dir, &listed.name)? else { continue };
+                let Some(id) = digest_of(&listed.name) else {
+                    continue;
+                };
+                let Some(bytes) = read(&dir, &listed.name)? else {
+                    continue;
+                };
                 if let Some(stored) = classify(&bytes) {
                     catalogue.add(id, stored);
                 }
@@ -66,15 +72,24 @@ impl Catalogue {
                     self.packed.insert(*content, id);
                 }
             }
-            Stored::Segment { content, offset, raw_bytes } => {
-                self.segmented.entry(*content).or_default().insert(*offset, (id, *raw_bytes));
+            Stored::Segment {
+                content,
+                offset,
+                raw_bytes,
+            } => {
+                self.segmented
+                    .entry(*content)
+                    .or_default()
+                    .insert(*offset, (id, *raw_bytes));
             }
         }
         self.objects.insert(id, Arc::new(stored));
     }
 
     pub(super) fn remove(&mut self, id: &Digest) {
-        let Some(stored) = self.objects.remove(id) else { return };
+        let Some(stored) = self.objects.remove(id) else {
+            return;
+        };
         match &*stored {
             Stored::Pack(rows) => {
                 for (content, _) in rows {
@@ -129,7 +144,11 @@ impl Depot {
             None => None,
         };
         let bytes = bytes.ok_or(DepotError::NoContent(*id))?;
-        if Digest::of(&bytes) == *id { Ok(bytes.into()) } else { Err(DepotError::Damaged(*id)) }
+        if Digest::of(&bytes) == *id {
+            Ok(bytes.into())
+        } else {
+            Err(DepotError::Damaged(*id))
+        }
     }
 
     /// Where a content lies; `None` if it isn't stored, or not in whole.
@@ -150,9 +169,11 @@ impl Depot {
         match place.ok_or_else(missing)? {
             Place::Pack(id) => {
                 let pack = self.object(&id)?;
-                let unpacked =
-                    unpack(&pack, &mut decoder).map_err(|_| DepotError::Damaged(id))?;
-                unpacked.find(content).map(|bytes| bytes.to_vec()).ok_or_else(missing)
+                let unpacked = unpack(&pack, &mut decoder).map_err(|_| DepotError::Damaged(id))?;
+                unpacked
+                    .find(content)
+                    .map(|bytes| bytes.to_vec())
+                    .ok_or_else(missing)
             }
             Place::Segments(ids) => {
                 let mut whole = Vec::new();
@@ -161,7 +182,11 @@ impl Depot {
                         .map_err(|_| DepotError::Damaged(id))?;
                     whole.extend_from_slice(&raw);
                 }
-                if Digest::of(&whole) == *content { Ok(whole) } else { Err(missing()) }
+                if Digest::of(&whole) == *content {
+                    Ok(whole)
+                } else {
+                    Err(missing())
+                }
             }
         }
     }
@@ -172,12 +197,18 @@ pub(super) fn shard_name(id: &Digest) -> Name {
 }
 
 pub(super) fn digest_of(name: &Name) -> Option<Digest> {
-    std::str::from_utf8(name.as_bytes()).ok().and_then(Digest::from_hex)
+    std::str::from_utf8(name.as_bytes())
+        .ok()
+        .and_then(Digest::from_hex)
 }
 
 fn classify(bytes: &[u8]) -> Option<Stored> {
     if let Ok(header) = PackHeader::parse(bytes) {
-        let rows = header.rows().iter().map(|row| (row.digest, row.length)).collect();
+        let rows = header
+            .rows()
+            .iter()
+            .map(|row| (row.digest, row.length))
+            .collect();
         return Some(Stored::Pack(rows));
     }
     let header = SegmentHeader::parse(bytes.first_chunk()?).ok()?;

@@ -27,7 +27,10 @@ fn a_content_is_found_in_its_pack_after_a_restart() {
     drop(depot);
     let depot = Depot::open(dir.path()).unwrap();
     assert_eq!(depot.content(&Digest::of(b"two")).unwrap(), b"two");
-    assert!(matches!(depot.content(&Digest::of(b"three")), Err(DepotError::NoContent(_))));
+    assert!(matches!(
+        depot.content(&Digest::of(b"three")),
+        Err(DepotError::NoContent(_))
+    ));
 }
 
 #[test]
@@ -50,7 +53,11 @@ fn a_content_in_segments_is_there_only_in_whole() {
 fn a_damaged_object_is_never_handed_out() {
     let (dir, depot) = depot();
     let id = put_pack(&depot, &[b"precious"]);
-    let path = dir.path().join("objects").join(&id.to_hex()[..2]).join(id.to_hex());
+    let path = dir
+        .path()
+        .join("objects")
+        .join(&id.to_hex()[..2])
+        .join(id.to_hex());
     let mut bytes = std::fs::read(&path).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&path, bytes).unwrap();
@@ -63,7 +70,14 @@ fn a_collection_keeps_what_is_needed_and_nothing_else() {
     let (dir, depot) = depot();
     put_pack(&depot, &[b"kept", b"rest"]);
     let gone = put_pack(&depot, &[b"gone"]);
-    std::fs::write(dir.path().join("objects").join(&gone.to_hex()[..2]).join("tmp.1.1"), b"x").unwrap();
+    std::fs::write(
+        dir.path()
+            .join("objects")
+            .join(&gone.to_hex()[..2])
+            .join("tmp.1.1"),
+        b"x",
+    )
+    .unwrap();
     let kept = HashSet::from([Digest::of(b"kept")]);
     let collected = depot.collect(&HashSet::new(), &kept).unwrap();
     assert_eq!(collected.removed_files, 2);

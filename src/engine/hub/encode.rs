@@ -15,7 +15,10 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use sync_proto::delta::{self, ChunkList, Recipe};
+use sync_proto::delta::batch::BatchBuilder;
+use sync_proto::delta::chunk::ChunkList;
+use sync_proto::delta::recipe::Recipe;
+use sync_proto::delta::{Version, make_delta};
 use sync_proto::digest::Digest;
 use sync_proto::manifest::{Content, Manifest};
 use sync_proto::pack::segment::{Stream, encode_segment, segments};
@@ -166,7 +169,11 @@ impl Encoder {
             origins.push(Origin::Blocks);
             if content.size > PACK_UP_TO_BYTES {
                 for (offset, length) in segments(0, content.size) {
-                    planned.push(Key::Block { content: index, offset, length: length as u32 });
+                    planned.push(Key::Block {
+                        content: index,
+                        offset,
+                        length: length as u32,
+                    });
                 }
             } else if content.size >= PATCH_FROM_BYTES {
                 // By itself, so that a member that patches it needn't receive it with others.
@@ -238,9 +245,10 @@ impl Encoder {
         let mut seen = std::collections::HashSet::new();
         let mut packs: BTreeMap<Digest, Vec<u32>> = BTreeMap::new();
         for index in needs {
-            let (Some(content), Some(origin)) =
-                (self.contents.get(index as usize), self.origins.get(index as usize))
-            else {
+            let (Some(content), Some(origin)) = (
+                self.contents.get(index as usize),
+                self.origins.get(index as usize),
+            ) else {
                 continue;
             };
             match origin {
@@ -303,7 +311,10 @@ impl Encoder {
                 }
             }
             Need::Patched(base) if content.size <= MAX_STORED_BYTES => {
-                let key = Key::Delta { content: index, base };
+                let key = Key::Delta {
+                    content: index,
+                    base,
+                };
                 if !self.object(&key).await?.is_empty() {
                     return Ok(vec![key]);
                 }
@@ -311,16 +322,20 @@ impl Encoder {
             Need::Patched(base) => {
                 if let Some(prepared) = self.recipe(index, base).await? {
                     let parts = (0..prepared.bytes.len()).step_by(RECIPE_PART_BYTES);
-                    let parts =
-                        parts.map(|offset| Key::Recipe { content: index, base, offset });
-                    let literals = segments(0, prepared.recipe.literal_bytes()).map(
-                        |(offset, length)| Key::Literals {
-                            content: index,
-                            base,
-                            offset,
-                            length: length as u32,
-                        },
-                    );
+                    let parts = parts.map(|offset| Key::Recipe {
+                        content: index,
+                        base,
+                        offset,
+                    });
+                    let literals =
+                        segments(0, prepared.recipe.literal_bytes()).map(|(offset, length)| {
+                            Key::Literals {
+                                content: index,
+                                base,
+                                offset,
+                                length: length as u32,
+                            }
+                        });
                     return Ok(parts.chain(literals).collect());
                 }
             }
@@ -329,10 +344,7 @@ impl Encoder {
     }
 
     /// The header and body of an object, as they travel.
-    pub async fn fetch(
-        self: &Arc<Self>,
-        key: &Key,
-    ) -> Result<(ObjectHeader, Bytes), EncodeError> {
+    pub async fn fetch(self: &Arc<Self>, key: &Key) -> Result<(ObjectHeader, Bytes), EncodeError> {
         let body = self.object(key).await?;
         let header = match key {
             Key::Pack(_) => ObjectHeader::Pack,
@@ -346,11 +358,18 @@ impl Encoder {
                 _ => ObjectHeader::Pack,
             },
             Key::Delta { .. } => ObjectHeader::Delta,
-            Key::Recipe { content, base, offset } => ObjectHeader::Recipe {
+            Key::Recipe {
+                content,
+                base,
+                offset,
+            } => ObjectHeader::Recipe {
                 content: self.contents[*content as usize].digest,
                 base: *base,
                 offset: *offset as u64,
-                total: self.recipe(*content, *base).await?.map_or(0, |p| p.bytes.len() as u64),
+                total: self
+                    .recipe(*content, *base)
+                    .await?
+                    .map_or(0, |p| p.bytes.len() as u64),
             },
         };
         Ok((header, body))
@@ -378,11 +397,19 @@ impl Encoder {
         }
         let encoder = self.clone();
         let prepared = blocking(move || {
-            let Some(old) = encoder.depot.chunks(&base)? else { return Ok(None) };
-            let Some(new) = encoder.chunks(index)? else { return Ok(None) };
+            let Some(old) = encoder.depot.chunks(&base)? else {
+                return Ok(None);
+            };
+            let Some(new) = encoder.chunks(index)? else {
+                return Ok(None);
+            };
             Ok(Recipe::between(&old, &new).map(|recipe| {
                 let (id, bytes) = recipe.encode();
-                Arc::new(Prepared { recipe, id, bytes: bytes.into() })
+                Arc::new(Prepared {
+                    recipe,
+                    id,
+                    bytes: bytes.into(),
+                })
             }))
         })
         .await?;
@@ -411,9 +438,18 @@ impl Encoder {
         if let Some(bytes) = &*held {
             return Ok(bytes.clone());
         }
-        let _permit = self.workers.acquire().await.map_err(|_| EncodeError::Stopped)?;
+        let _permit = self
+            .workers
+            .acquire()
+            .await
+            .map_err(|_| EncodeError::Stopped)?;
         let (encoder, wanted) = (self.clone(), key.clone());
-        let bytes = if let Key::Recipe { content, base, offset } = key {
+        let bytes = if let Key::Recipe {
+            content,
+            base,
+            offset,
+        } = key
+        {
             let prepared = self.recipe(*content, *base).await?;
             prepared.map_or_else(Bytes::new, |prepared| {
                 let end = prepared.bytes.len().min(offset + RECIPE_PART_BYTES);
@@ -437,14 +473,24 @@ impl Encoder {
         held.queue.push_back((key.clone(), bytes));
         held.bytes += bytes;
         while held.bytes > HELD_BYTES {
-            let Some((oldest, bytes)) = held.queue.pop_front() else { break };
+            let Some((oldest, bytes)) = held.queue.pop_front() else {
+                break;
+            };
             held.bytes -= bytes;
-            self.slots.lock().unwrap_or_else(PoisonError::into_inner).remove(&oldest);
+            self.slots
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&oldest);
         }
     }
 
     fn make(&self, key: &Key) -> Result<Bytes, EncodeError> {
-        let known = self.stored.lock().unwrap_or_else(PoisonError::into_inner).get(key).copied();
+        let known = self
+            .stored
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .copied();
         if let Some(id) = known {
             return Ok(self.depot.object(&id)?);
         }
@@ -454,7 +500,11 @@ impl Encoder {
         self.made_objects.fetch_add(1, Ordering::Relaxed);
         let bytes = match key {
             Key::Pack(contents) => self.pack(contents)?,
-            Key::Block { content, offset, length } => self.block(*content, *offset, *length)?,
+            Key::Block {
+                content,
+                offset,
+                length,
+            } => self.block(*content, *offset, *length)?,
             Key::Delta { content, base } => return self.delta(*content, *base),
             Key::Stored(_) | Key::Recipe { .. } | Key::Literals { .. } => Bytes::new(),
         };
@@ -466,7 +516,10 @@ impl Encoder {
         .is_some_and(|first| self.is_wanted_in_depot(*first));
         if is_planned {
             let id = self.depot.put_object(&bytes)?;
-            self.stored.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), id);
+            self.stored
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(key.clone(), id);
         }
         Ok(bytes)
     }
@@ -481,14 +534,18 @@ impl Encoder {
         for index in contents {
             let content = &self.contents[*index as usize];
             let bytes = self.supply.whole(content, &self.depot)?;
-            builder.push(content.digest, &bytes).map_err(|_| self.supply.changed(content))?;
+            builder
+                .push(content.digest, &bytes)
+                .map_err(|_| self.supply.changed(content))?;
         }
         Ok(builder.finish(&mut PackEncoder::new(), LEVEL).bytes)
     }
 
     fn block(&self, index: u32, offset: u64, length: u32) -> Result<Bytes, EncodeError> {
         let content = &self.contents[index as usize];
-        let raw = self.supply.range(content, offset, length as usize, &self.depot)?;
+        let raw = self
+            .supply
+            .range(content, offset, length as usize, &self.depot)?;
         let stream = Stream::Content(content.digest);
         encode_segment(stream, offset, &raw, &mut PackEncoder::new(), LEVEL)
             .map_err(|error| EncodeError::Format(error.to_string()))
@@ -506,20 +563,48 @@ impl Encoder {
         if Digest::of(&new) != content.digest {
             return Err(self.supply.changed(content).into());
         }
-        Ok(delta::make_delta(&old, &new).map_or_else(Bytes::new, Bytes::from))
+        let base = Version {
+            digest: base,
+            bytes: &old,
+        };
+        let new = Version {
+            digest: content.digest,
+            bytes: &new,
+        };
+        let mut batch = BatchBuilder::new();
+        if let Some(delta) = make_delta(base, new, &mut PackEncoder::new()) {
+            batch
+                .push(delta)
+                .map_err(|_| EncodeError::Format("a delta is too long".into()))?;
+        }
+        Ok(batch.finish().map_or_else(Bytes::new, |batch| batch.bytes))
     }
 
     fn literals(&self, key: &Key, prepared: Option<&Prepared>) -> Result<Bytes, EncodeError> {
-        let (Key::Literals { content, offset, length, .. }, Some(prepared)) = (key, prepared)
+        let (
+            Key::Literals {
+                content,
+                offset,
+                length,
+                ..
+            },
+            Some(prepared),
+        ) = (key, prepared)
         else {
             return Ok(Bytes::new());
         };
         self.made_objects.fetch_add(1, Ordering::Relaxed);
         let content = &self.contents[*content as usize];
         let mut raw = Vec::with_capacity(*length as usize);
-        for piece in prepared.recipe.literal_pieces(*offset..*offset + u64::from(*length)) {
+        for piece in prepared
+            .recipe
+            .literal_pieces(*offset..*offset + u64::from(*length))
+        {
             let length = usize::try_from(piece.length).unwrap_or(usize::MAX);
-            raw.extend(self.supply.range(content, piece.new_offset, length, &self.depot)?);
+            raw.extend(
+                self.supply
+                    .range(content, piece.new_offset, length, &self.depot)?,
+            );
         }
         let stream = Stream::Literals(prepared.id);
         encode_segment(stream, *offset, &raw, &mut PackEncoder::new(), LEVEL)
@@ -566,7 +651,9 @@ fn plan(key: Key, planned: &mut Vec<Key>, origins: &mut [Origin]) {
 async fn blocking<T: Send + 'static>(
     act: impl FnOnce() -> Result<T, EncodeError> + Send + 'static,
 ) -> Result<T, EncodeError> {
-    tokio::task::spawn_blocking(act).await.map_err(|_| EncodeError::Stopped)?
+    tokio::task::spawn_blocking(act)
+        .await
+        .map_err(|_| EncodeError::Stopped)?
 }
 
 fn finished(

@@ -5,11 +5,12 @@
 
 use crate::engine::depot::{Depot, DepotError, MAX_STORED_BYTES};
 use crate::engine::index::{Index, Stamp};
-use crate::fs::{Dir, FsError, Stat, read_range};
+use crate::fs::read::read_range;
+use crate::fs::{Dir, FsError, Stat};
 use std::collections::HashMap;
 use std::fs::File;
 use std::sync::Arc;
-use sync_proto::delta::{ChunkList, Chunker};
+use sync_proto::delta::chunk::{ChunkList, Chunker};
 use sync_proto::digest::Digest;
 use sync_proto::entry::Kind;
 use sync_proto::manifest::Content;
@@ -59,11 +60,15 @@ impl Supply {
         for (directory, stamps) in index.directories() {
             for (entry, stamp) in directory.entries.iter().zip(stamps) {
                 if let Kind::File { content, .. } = entry.kind {
-                    files.entry(content).or_insert_with(|| (directory.path_of(&entry.name), *stamp));
+                    files
+                        .entry(content)
+                        .or_insert_with(|| (directory.path_of(&entry.name), *stamp));
                 }
             }
         }
-        Self { tree: Some(Tree { root, files }) }
+        Self {
+            tree: Some(Tree { root, files }),
+        }
     }
 
     /// A content of at most [`MAX_STORED_BYTES`]. The caller checks its hash.
@@ -109,7 +114,9 @@ impl Supply {
         let mut hasher = blake3::Hasher::new();
         let mut offset = 0;
         while offset < length {
-            let step = usize::try_from(length - offset).unwrap_or(READ_BYTES).min(READ_BYTES);
+            let step = usize::try_from(length - offset)
+                .unwrap_or(READ_BYTES)
+                .min(READ_BYTES);
             hasher.update(&self.range(content, offset, step, depot)?);
             offset += step as u64;
         }
@@ -133,12 +140,19 @@ impl Supply {
         }
         check(&file, &path, &stamp)?;
         let (digest, list) = chunker.finish();
-        if digest == content.digest { Ok(list) } else { Err(SupplyError::Changed(path)) }
+        if digest == content.digest {
+            Ok(list)
+        } else {
+            Err(SupplyError::Changed(path))
+        }
     }
 
     /// The error for a content whose hash isn't what it was.
     pub fn changed(&self, content: &Content) -> SupplyError {
-        let file = self.tree.as_ref().and_then(|tree| tree.files.get(&content.digest));
+        let file = self
+            .tree
+            .as_ref()
+            .and_then(|tree| tree.files.get(&content.digest));
         match file {
             Some((path, _)) => SupplyError::Changed(path.clone()),
             None => SupplyError::Nowhere(content.digest, content.size),
@@ -146,8 +160,12 @@ impl Supply {
     }
 
     fn open(&self, content: &Content) -> Result<Option<(RelPath, Stamp, File)>, SupplyError> {
-        let Some(tree) = &self.tree else { return Ok(None) };
-        let Some((path, stamp)) = tree.files.get(&content.digest) else { return Ok(None) };
+        let Some(tree) = &self.tree else {
+            return Ok(None);
+        };
+        let Some((path, stamp)) = tree.files.get(&content.digest) else {
+            return Ok(None);
+        };
         let gone = || SupplyError::Changed(path.clone());
         let opened = tree.root.open_parent_at(path)?;
         let (parent, name) = opened.ok_or_else(gone)?;
@@ -166,8 +184,12 @@ impl Supply {
 }
 
 fn check(file: &File, path: &RelPath, stamp: &Stamp) -> Result<(), SupplyError> {
-    let stat = crate::fs::stat_file(file)?;
-    if same_file(&stat, stamp) { Ok(()) } else { Err(SupplyError::Changed(path.clone())) }
+    let stat = Stat::of_file(file)?;
+    if same_file(&stat, stamp) {
+        Ok(())
+    } else {
+        Err(SupplyError::Changed(path.clone()))
+    }
 }
 
 /// A distrusted stamp has no ctime; the content's own hash decides then.

@@ -6,7 +6,8 @@
 
 use super::PART_BYTES;
 use crate::manifest::{
-    Cursor, Directory, Manifest, ManifestError, decode_directories, encode_directories,
+    Cursor, Directory, DirectoryDigests, Manifest, ManifestError, decode_directories,
+    encode_directories,
 };
 use crate::path::{MAX_PATH_BYTES, RelPath};
 use std::io::Read as _;
@@ -63,12 +64,12 @@ pub struct Row {
     pub short: [u8; 16],
 }
 
-/// The table of a tree.
-pub fn rows_of(manifest: &Manifest) -> Vec<Row> {
+/// The table of a tree, given the hashes of its directories.
+pub fn rows(manifest: &Manifest, digests: &[DirectoryDigests]) -> Vec<Row> {
     manifest
         .directories()
         .iter()
-        .zip(manifest.digests())
+        .zip(digests)
         .map(|(directory, digests)| Row {
             path: directory.path.clone(),
             short: digests.short(),

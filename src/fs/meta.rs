@@ -11,10 +11,9 @@ use super::xattr::{Target, XattrPolicy, covered_names, is_acl};
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
 use std::fmt;
-use std::fmt;
 use std::sync::Arc;
 use sync_proto::entry::{Meta, Principal, Time, Xattrs};
-use sync_proto::path::{Name, escape};
+use sync_proto::path::escape;
 use thiserror::Error;
 
 const SETUID: u32 = 0o4000;

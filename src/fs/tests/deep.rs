@@ -1,6 +1,6 @@
 //! Trees deeper than there are descriptors, and removals.
 
-use super::{Place, name, path, symlink};
+use super::{Place, demand_root, name, path, symlink};
 use crate::fs::Dir;
 use crate::fs::walk::{Verdict, WalkTrouble, walk};
 use std::fs;
@@ -115,4 +115,26 @@ fn a_path_is_opened_in_steps() {
     let (parent, last) = place.dir.open_parent_at(&whole).unwrap().unwrap();
     assert!(parent.stat(&last).unwrap().unwrap().is_directory());
     assert!(place.dir.open_parent_at(&path("")).unwrap().is_none());
+}
+
+#[test]
+fn an_ordinary_user_can_remove_their_own_read_only_directories() {
+    demand_root();
+    let place = Place::new();
+    let nobody = rustix::fs::Uid::from_raw(65_534);
+    rustix::fs::fchown(&place.dir, Some(nobody), None).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            let top = place.dir.create_dir(&name("top"), 0o755).unwrap();
+            for mode in [0o555, 0o000, 0o311] {
+                let locked = top.create_dir(&name(format!("{mode:o}")), 0o755).unwrap();
+                drop(locked.create_dir(&name("sub"), 0o500).unwrap());
+                drop(locked.create_file(&name("file"), 0o400).unwrap());
+                rustix::fs::fchmod(&locked, rustix::fs::Mode::from_raw_mode(mode)).unwrap();
+            }
+            place.dir.remove_tree(&name("top")).unwrap();
+        });
+    });
+    assert!(place.dir.list().unwrap().is_empty());
 }

@@ -56,7 +56,7 @@ fn no_walk_sees_what_lies_outside() {
 fn no_removal_reaches_what_lies_outside() {
     while_flipping(|place| {
         let a = place.dir.open_dir(&name("a")).unwrap();
-        for _ in 0..ROUNDS / 4 {
+        for _ in 0..ROUNDS {
             // The names are removed under the hands of the other, who puts them back.
             let doomed = place.dir.create_dir(&name("doomed"), 0o755).unwrap();
             drop(doomed.create_dir(&name("x"), 0o755).unwrap());

@@ -363,8 +363,10 @@ pub async fn bridge(
     tokio::select! {
         out = &mut outwards => out.map_err(failed),
         end = inwards => {
-            // The hub is done; what the agent still says is carried first.
-            end.map_err(failed)?;
+            // The hub is done, or the agent reads no more. What the agent still says is carried.
+            if let Err(error) = end {
+                tracing::debug!(%error, "the way to the agent is closed");
+            }
             outwards.await.map_err(failed)
         }
     }

@@ -119,7 +119,8 @@ impl AgentConfig {
 
     /// The text that [`AgentConfig::parse`] reads back.
     pub fn to_toml(&self) -> String {
-        let mut text = String::from("# The configuration of a fanout agent. No hub can change it.\n\n");
+        let mut text =
+            String::from("# The configuration of a fanout agent. No hub can change it.\n\n");
         let mut line = |line: String| {
             text.push_str(&line);
             text.push('\n');
@@ -208,7 +209,8 @@ mod tests {
 
     #[test]
     fn a_minimal_file_gets_the_defaults() {
-        let config = AgentConfig::parse("name = \"web1\"\nallow = [\"/srv\"]\n", "agent.toml").unwrap();
+        let config =
+            AgentConfig::parse("name = \"web1\"\nallow = [\"/srv\"]\n", "agent.toml").unwrap();
         assert_eq!(config.listen.to_string(), "[::]:4600");
         assert_eq!(config.limits, Limits::default());
     }
@@ -216,16 +218,41 @@ mod tests {
     #[test]
     fn every_fault_is_reported_with_its_line() {
         let text = "nmae = \"web1\"\nlisten = \"4601\"\nallow = []\n[limits]\nentires = 5\n";
-        insta::assert_snapshot!(AgentConfig::parse(text, "agent.toml").unwrap_err(), @"");
+        insta::assert_snapshot!(AgentConfig::parse(text, "agent.toml").unwrap_err(), @r#"
+        Unknown key `nmae` in the agent configuration
+         --> agent.toml:1:1
+          |
+        1 | nmae = "web1"
+          | ^^^^
+          = hint: did you mean `name`?
+
+        Invalid socket address syntax
+         --> agent.toml:2:10
+          |
+        2 | listen = "4601"
+          |          ^^^^^^
+
+        Unknown field `entires`, expected one of `entries`, `memory_bytes`, `sessions`, `staging_hours`, `overwritten_days`
+         --> agent.toml:5:1
+          |
+        5 | entires = 5
+          | ^^^^^^^
+        "#);
     }
 
     #[test]
     fn allowing_the_whole_system_or_nothing_is_refused() {
-        let parse = |allow: &str| AgentConfig::parse(&format!("name = \"a\"\nallow = {allow}"), "f");
+        let parse =
+            |allow: &str| AgentConfig::parse(&format!("name = \"a\"\nallow = {allow}"), "f");
         assert!(parse("[]").is_err());
         assert!(parse("[\"/\"]").is_err());
         assert!(parse("[\"srv\"]").is_err());
         let error = parse("[\"/srv\"]\n[preserve]\n\"/srv/a\" = [\"files\"]").unwrap_err();
-        assert!(error.to_string().contains("write: \"/srv/a\" = [\"/files\"]"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("write: \"/srv/a\" = [\"/files\"]"),
+            "{error}"
+        );
     }
 }

@@ -4,13 +4,13 @@ use super::decode::{Item, document, only_known, section, table};
 use super::inventory::{Cluster, DEFAULT_EXCLUDES, DriftIgnore, Inventory, Platform, Server, Ssh};
 use super::problem::{Invalid, Problems};
 use super::rules;
-use super::scope::{Scope, separate_roots};
 use super::schema::{
     ClusterTable, DriftIgnoreTable, HubTable, PlatformTable, SECTIONS, ServerTable,
 };
+use super::scope::{Scope, separate_roots};
 use crate::model::{
-    AbsPath, ClusterName, CommitPolicy, Layout, OwnerPolicy, PlatformName, ResyncMode,
-    ServerName, Transport,
+    AbsPath, ClusterName, CommitPolicy, Layout, OwnerPolicy, PlatformName, ResyncMode, ServerName,
+    Transport,
 };
 use jiff::civil::Date;
 use std::collections::BTreeMap;
@@ -43,7 +43,8 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Inventory {
     }
     let servers: Vec<Item<ServerName, ServerTable>> = section(&mut root, "servers", problems);
     let clusters: Vec<Item<ClusterName, ClusterTable>> = section(&mut root, "clusters", problems);
-    let platforms: Vec<Item<PlatformName, PlatformTable>> = section(&mut root, "platforms", problems);
+    let platforms: Vec<Item<PlatformName, PlatformTable>> =
+        section(&mut root, "platforms", problems);
 
     let scope = Scope::new(&servers, &clusters, problems);
     separate_roots(&platforms, &scope, problems);
@@ -120,9 +121,8 @@ fn cluster(
     problems: &mut Problems<'_>,
 ) -> Cluster {
     let count = u32::try_from(members.len()).unwrap_or(u32::MAX);
-    let too_many = |wanted: u32| {
-        format!("The cluster `{name}` has {count} members, so {wanted} can never take part")
-    };
+    let too_many =
+        |wanted: u32| format!("{wanted} is more than the members of the cluster `{name}`: {count}");
     // A cluster without members is reported as that.
     let reachable = |wanted: u32| wanted <= count || count == 0;
     if let Some(commit) = &table.commit

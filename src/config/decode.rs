@@ -77,33 +77,41 @@ pub(super) fn table<T: Table>(
         problems.push(span, format!("{} must be a table", sentence(what)));
         return None;
     };
-    let mut complete = only_known(&mut table, T::KEYS, what, problems);
+    let unknown = only_known(&mut table, T::KEYS, what, problems);
+    let mut reported = !unknown.is_empty();
     for key in T::REQUIRED {
-        if !table.contains_key(*key) {
+        // A misspelt key isn't missing as well.
+        let misspelt = |wrong: &String| closest(wrong, T::KEYS.iter().copied()) == Some(key);
+        if !table.contains_key(*key) && !unknown.iter().any(misspelt) {
             problems.push(at.clone(), format!("{} needs `{key}`", sentence(what)));
-            complete = false;
+            reported = true;
         }
     }
-    match decode(&table, &span) {
-        Ok(decoded) if complete => Some(decoded),
-        Ok(_) => None,
-        Err(_) => {
-            let reported = report_values::<T>(&table, &span, problems);
-            if complete && !reported {
-                problems.push(at.clone(), format!("{} can't be used", sentence(what)));
-            }
-            None
-        }
+    let decoded = loop {
+        let error = match decode(&table, &span) {
+            Ok(decoded) => break Some(decoded),
+            Err(error) => error,
+        };
+        let Some(key) = culprit::<T>(&table, &span, &error) else {
+            break None;
+        };
+        report_value(&key, &error, problems);
+        reported = true;
+        table.remove(key.as_str());
+    };
+    if decoded.is_none() && !reported {
+        problems.push(at.clone(), format!("{} can't be used", sentence(what)));
     }
+    decoded.filter(|_| T::PARTIAL || !reported)
 }
 
-/// Reports and removes the keys that don't belong here. True if there were none.
+/// Reports and removes the keys that don't belong here, and returns them.
 pub(super) fn only_known(
     table: &mut DeTable<'_>,
     known: &[&str],
     what: &str,
     problems: &mut Problems<'_>,
-) -> bool {
+) -> Vec<String> {
     let unknown: Vec<(String, Range<usize>)> = table
         .keys()
         .filter(|key| !known.contains(&&**key.get_ref()))
@@ -113,7 +121,7 @@ pub(super) fn only_known(
         table.remove(key.as_str());
         unknown_key(key, at.clone(), known, what, problems);
     }
-    unknown.is_empty()
+    unknown.into_iter().map(|(key, _)| key).collect()
 }
 
 fn unknown_key(
@@ -126,7 +134,8 @@ fn unknown_key(
     let shown = escape(key.as_bytes());
     if is_secret_key(key) {
         problems.push_secret(
-            at.end..at.end,
+            at.clone(),
+            at.end,
             format!("`{shown}` would put a secret into {what}"),
             "this file never holds secrets: they are referred to by name, as `secret:NAME`, or by file, as `file:PATH`",
         );
@@ -142,34 +151,42 @@ fn unknown_key(
     }
 }
 
-/// Decodes with one faulty key less each time, so that every faulty value is reported. True if
-/// there was one; a key that is missing ends it, and has been reported already.
-fn report_values<T: Table>(
+/// The key whose value the error is about: the one that holds its place or, where tables with
+/// headers of their own are concerned, the one without which the error is another. A key that is
+/// missing has no culprit.
+fn culprit<T: Table>(
     table: &DeTable<'_>,
     span: &Range<usize>,
-    problems: &mut Problems<'_>,
-) -> bool {
-    let mut rest = table.clone();
-    while let Err(error) = decode::<T>(&rest, span) {
-        let at = error.span().unwrap_or(0..0);
-        let holds_it = |value: &Spanned<DeValue<'_>>| {
-            !at.is_empty() && value.span().start <= at.start && at.end <= value.span().end
-        };
-        let Some(key) = rest
-            .iter()
-            .find(|(_, value)| holds_it(value))
-            .map(|(key, _)| key.get_ref().to_string())
-        else {
-            break;
-        };
-        if key == "ssh" && error.message().contains("password") {
-            problems.push_secret(at, error.message(), "use a key and an agent");
-        } else {
-            problems.push(at, sentence(error.message()));
+    error: &toml::de::Error,
+) -> Option<String> {
+    let at = error.span().filter(|at| at != span && !at.is_empty())?;
+    let holds_it =
+        |value: &Spanned<DeValue<'_>>| value.span().start <= at.start && at.end <= value.span().end;
+    let is_another = |key: &str| {
+        let mut rest = table.clone();
+        rest.remove(key);
+        match decode::<T>(&rest, span) {
+            Ok(_) => true,
+            Err(other) => other.span() != error.span(),
         }
-        rest.remove(key.as_str());
+    };
+    let mut keys = table.keys().map(|key| key.get_ref().as_ref());
+    table
+        .iter()
+        .find(|(_, value)| holds_it(value))
+        .map(|(key, _)| key.get_ref().as_ref())
+        .or_else(|| keys.find(|key| is_another(key)))
+        .map(str::to_owned)
+}
+
+fn report_value(key: &str, error: &toml::de::Error, problems: &mut Problems<'_>) {
+    let at = error.span().unwrap_or(0..0);
+    if key == "ssh" && error.message().contains("password") {
+        let cut = at.start;
+        problems.push_secret(at, cut, error.message(), "use a key and an agent");
+    } else {
+        problems.push(at, sentence(error.message()));
     }
-    rest.len() < table.len()
 }
 
 fn decode<T: Table>(table: &DeTable<'_>, span: &Range<usize>) -> Result<T, toml::de::Error> {

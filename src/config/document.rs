@@ -10,7 +10,7 @@ use crate::model::{
 };
 use std::fmt;
 use std::net::IpAddr;
-use toml_edit::{Array, Decor, DocumentMut, Item, Table, TableLike, TomlError, Value};
+use toml_edit::{Array, Decor, DocumentMut, Item, RawString, Table, TableLike, TomlError, Value};
 
 /// What the inventory lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -202,8 +202,8 @@ impl Document {
             .and_then(|section| section.remove(name))
             .ok_or_else(|| unknown(kind, name))?;
         if let Item::Table(table) = removed {
-            let above = table.decor().prefix().and_then(|prefix| prefix.as_str());
-            let kept = above.and_then(|above| above.rfind("\n\n").map(|at| &above[..at + 1]));
+            let above = raw(table.decor().prefix());
+            let kept = above.rfind("\n\n").map(|at| &above[..at + 1]);
             if let Some(kept) = kept.filter(|kept| kept.contains('#')) {
                 self.keep_comment(kept, table.position());
             }
@@ -265,19 +265,7 @@ impl Document {
         if list.iter().any(|entry| entry.as_str() == Some(text)) {
             return Ok(false);
         }
-        // One entry per line stays one entry per line.
-        let indent = list
-            .iter()
-            .last()
-            .and_then(|last| last.decor().prefix()?.as_str())
-            .and_then(|prefix| prefix.rfind('\n').map(|at| prefix[at..].to_owned()));
-        match indent {
-            Some(indent) => {
-                list.push_formatted(Value::from(text).decorated(indent, ""));
-                list.set_trailing_comma(true);
-            }
-            None => list.push(text),
-        }
+        push_in_style(list, text);
         Ok(true)
     }
 
@@ -297,13 +285,7 @@ impl Document {
         let Some(at) = list.iter().position(|entry| entry.as_str() == Some(text)) else {
             return Ok(false);
         };
-        let removed = list.remove(at);
-        if at == 0
-            && let Some(first) = list.get_mut(0)
-            && let Some(prefix) = removed.decor().prefix()
-        {
-            first.decor_mut().set_prefix(prefix.clone());
-        }
+        remove_in_style(list, at);
         Ok(true)
     }
 
@@ -347,6 +329,58 @@ fn list<'d>(
         })
 }
 
+/// One entry per line stays one entry per line, and a comment behind an entry stays behind it.
+fn push_in_style(list: &mut Array, text: &str) {
+    let last = list.len().checked_sub(1).and_then(|at| list.get(at));
+    let indent = last
+        .map(|last| raw(last.decor().prefix()))
+        .and_then(|prefix| prefix.rfind('\n').map(|at| prefix[at..].to_owned()));
+    let Some(indent) = indent else {
+        list.push(text);
+        return;
+    };
+    let trailing = raw(Some(list.trailing())).to_owned();
+    let (comment, rest) = line_comment(&trailing);
+    list.push_formatted(Value::from(text).decorated(format!("{comment}{indent}"), ""));
+    list.set_trailing(rest);
+    list.set_trailing_comma(true);
+}
+
+/// What stands behind the removed entry on its line goes with it; what stands behind the one
+/// before it stays.
+fn remove_in_style(list: &mut Array, at: usize) {
+    let removed = list.remove(at);
+    let before = raw(removed.decor().prefix()).to_owned();
+    let (kept, _) = line_comment(&before);
+    match list.get_mut(at) {
+        Some(next) => {
+            let prefix = raw(next.decor().prefix()).to_owned();
+            let (_, rest) = line_comment(&prefix);
+            let one_line = at == 0 && !rest.contains('\n');
+            let rest = if one_line { before.as_str() } else { rest };
+            next.decor_mut().set_prefix(format!("{kept}{rest}"));
+        }
+        None => {
+            let trailing = raw(Some(list.trailing())).to_owned();
+            let (_, rest) = line_comment(&trailing);
+            list.set_trailing(format!("{kept}{rest}"));
+        }
+    }
+}
+
+/// Splits what follows an entry into the comment on its line, if there is one, and the rest.
+fn line_comment(text: &str) -> (&str, &str) {
+    let end = text.find('\n').unwrap_or(text.len());
+    match text[..end].contains('#') {
+        true => text.split_at(end),
+        false => ("", text),
+    }
+}
+
+fn raw(text: Option<&RawString>) -> &str {
+    text.and_then(RawString::as_str).unwrap_or_default()
+}
+
 /// The table with a header of its own that comes first behind `position` in the file.
 fn first_behind(table: &mut Table, position: Option<isize>) -> Option<&mut Table> {
     let mut first: Option<&mut Table> = None;
@@ -374,7 +408,6 @@ fn first_behind(table: &mut Table, position: Option<isize>) -> Option<&mut Table
 }
 
 fn prepend(decor: &mut Decor, comment: &str) {
-    let own = decor.prefix().and_then(|p| p.as_str()).unwrap_or_default();
-    let text = format!("{comment}{own}");
+    let text = format!("{comment}{}", raw(decor.prefix()));
     decor.set_prefix(text);
 }

@@ -263,16 +263,60 @@ preserve = ["/web/sites/*/files/"]
         let mut edit = Edit::open(&dir, &holder()).unwrap();
         let web2 = "web2".parse().unwrap();
         edit.add_server(&web2, &server("[::1]:4602")).unwrap();
-        assert!(edit.append(Kind::Cluster, "front", "members", "web2").unwrap());
-        assert!(!edit.append(Kind::Cluster, "front", "members", "web2").unwrap());
-        edit.set(Kind::Server, "web1", "address", "web1:4601").unwrap();
-        edit.append(Kind::Platform, "drupal", "exclude", "*.orig").unwrap();
-        edit.append(Kind::Platform, "drupal", "preserve", "/private").unwrap();
+        assert!(
+            edit.append(Kind::Cluster, "front", "members", "web2")
+                .unwrap()
+        );
+        assert!(
+            !edit
+                .append(Kind::Cluster, "front", "members", "web2")
+                .unwrap()
+        );
+        edit.set(Kind::Server, "web1", "address", "web1:4601")
+            .unwrap();
+        edit.append(Kind::Platform, "drupal", "exclude", "*.orig")
+            .unwrap();
+        edit.append(Kind::Platform, "drupal", "preserve", "/private")
+            .unwrap();
         edit.set(Kind::Platform, "drupal", "keep", 5).unwrap();
         let inventory = edit.save().unwrap();
         assert_eq!(inventory.cluster("front").unwrap().members.len(), 2);
         assert_eq!(inventory, Inventory::load(dir.inventory()).unwrap());
-        insta::assert_snapshot!(fs::read_to_string(dir.inventory()).unwrap(), @"");
+        insta::assert_snapshot!(fs::read_to_string(dir.inventory()).unwrap(), @r#"
+        # Our web heads. Ask ops before you change this.
+
+        # The hub in the basement.
+        [hub]
+        name = "production" # not staging
+
+        # Bought in 2019.
+        [servers.web1]
+        address = "web1:4601"   # rack 3
+        labels = ["eu"]
+
+        [servers.web2]
+        address = "[::1]:4602"
+
+        # General notes about clusters:
+        # keep them small.
+
+        # The public site.
+        [clusters.front]
+        members = [
+            "web1", # the old one
+            "web2",
+        ]
+
+        [platforms.drupal]
+        on = "front"
+        path = "/srv/src/drupal"
+        root = "/srv/platforms/drupal"
+        # What visitors uploaded.
+        preserve = ["/web/sites/*/files/", "/private"]
+        exclude = ["*.orig"]
+        keep = 5
+        # The end.
+        "#);
     }
 
     #[test]
@@ -281,11 +325,39 @@ preserve = ["/web/sites/*/files/"]
         let mut edit = Edit::open(&dir, &holder()).unwrap();
         edit.remove(Kind::Cluster, "front").unwrap();
         edit.set(Kind::Platform, "drupal", "on", "web1").unwrap();
-        assert!(edit.take_out(Kind::Platform, "drupal", "preserve", "/web/sites/*/files/").unwrap());
-        assert!(!edit.take_out(Kind::Platform, "drupal", "exclude", "x").unwrap());
+        assert!(
+            edit.take_out(Kind::Platform, "drupal", "preserve", "/web/sites/*/files/")
+                .unwrap()
+        );
+        assert!(
+            !edit
+                .take_out(Kind::Platform, "drupal", "exclude", "x")
+                .unwrap()
+        );
         assert!(edit.unset(Kind::Server, "web1", "labels").unwrap());
         edit.save().unwrap();
-        insta::assert_snapshot!(fs::read_to_string(dir.inventory()).unwrap(), @"");
+        insta::assert_snapshot!(fs::read_to_string(dir.inventory()).unwrap(), @r#"
+        # Our web heads. Ask ops before you change this.
+
+        # The hub in the basement.
+        [hub]
+        name = "production" # not staging
+
+        # Bought in 2019.
+        [servers.web1]
+        address = "web1"   # rack 3
+
+        # General notes about clusters:
+        # keep them small.
+
+        [platforms.drupal]
+        on = "web1"
+        path = "/srv/src/drupal"
+        root = "/srv/platforms/drupal"
+        # What visitors uploaded.
+        preserve = []
+        # The end.
+        "#);
     }
 
     #[test]
@@ -295,7 +367,12 @@ preserve = ["/web/sites/*/files/"]
         edit.remove(Kind::Server, "web1").unwrap();
         let error = edit.save().unwrap_err();
         assert!(matches!(error, ConfigError::Invalid(_)), "{error}");
-        assert!(error.to_string().contains("There is no server or cluster `web1`"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("There is no server or cluster `web1`"),
+            "{error}"
+        );
         assert_eq!(fs::read_to_string(dir.inventory()).unwrap(), TEXT);
     }
 
@@ -305,11 +382,19 @@ preserve = ["/web/sites/*/files/"]
         let mut edit = Edit::open(&dir, &holder()).unwrap();
         let web1 = "web1".parse().unwrap();
         let error = edit.add_server(&web1, &server("web1")).unwrap_err();
-        assert_eq!(error.to_string(), "There is a server `web1` in the inventory already");
+        assert_eq!(
+            error.to_string(),
+            "There is a server `web1` in the inventory already"
+        );
         let error = edit.remove(Kind::Platform, "durpal").unwrap_err();
         assert_eq!(error.hint().unwrap(), "did you mean `drupal`?");
-        let error = edit.append(Kind::Server, "web1", "address", "x").unwrap_err();
-        assert_eq!(error.to_string(), "`address` of the server `web1` is not a list");
+        let error = edit
+            .append(Kind::Server, "web1", "address", "x")
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`address` of the server `web1` is not a list"
+        );
     }
 
     #[test]
@@ -323,8 +408,15 @@ preserve = ["/web/sites/*/files/"]
         edit.set(Kind::Server, "web1", "address", "web9").unwrap();
         fs::write(dir.inventory(), format!("{TEXT}# by hand\n")).unwrap();
         let error = edit.save().unwrap_err();
-        assert!(matches!(error, ConfigError::ChangedMeanwhile { .. }), "{error}");
-        assert!(fs::read_to_string(dir.inventory()).unwrap().ends_with("# by hand\n"));
+        assert!(
+            matches!(error, ConfigError::ChangedMeanwhile { .. }),
+            "{error}"
+        );
+        assert!(
+            fs::read_to_string(dir.inventory())
+                .unwrap()
+                .ends_with("# by hand\n")
+        );
         Edit::open(&dir, &holder()).unwrap();
     }
 
@@ -359,14 +451,70 @@ preserve = ["/web/sites/*/files/"]
             keep: None,
             resync: None,
         };
-        edit.add_platform(&"drupal".parse().unwrap(), &drupal).unwrap();
+        edit.add_platform(&"drupal".parse().unwrap(), &drupal)
+            .unwrap();
         let inventory = edit.save().unwrap();
         assert_eq!(inventory.hub, "my \"hub\"");
-        assert_eq!(inventory.platform("drupal").unwrap().exclude[1], "it's \"x\" \\");
-        insta::assert_snapshot!(fs::read_to_string(dir.inventory()).unwrap(), @"");
+        assert_eq!(
+            inventory.platform("drupal").unwrap().exclude[1],
+            "it's \"x\" \\"
+        );
+        insta::assert_snapshot!(fs::read_to_string(dir.inventory()).unwrap(), @r#"
+        # What fanout keeps identical, and where. `fanout add` and `fanout edit` keep comments.
+
+        [hub]
+        name = 'my "hub"'
+
+        [servers.web1]
+        address = "127.0.0.1:4601"
+        labels = ["eu"]
+        ssh = "admin@web1"
+        sudo = true
+
+        [clusters.front]
+        members = ["web1"]
+        commit = "all"
+        min_healthy = 1
+
+        [platforms.drupal]
+        on = "front"
+        path = "/srv/src/drupal"
+        root = "/srv/platforms/drupal"
+        layout = "in-place"
+        exclude = [".git", '''it's "x" \''']
+        preserve = ["/files"]
+        "#);
     }
 
     proptest::proptest! {
+        #[test]
+        fn an_entry_that_was_added_and_taken_out_again_leaves_no_trace(
+            base in 0usize..7,
+            texts in proptest::collection::btree_set("[a-z]{1,5}", 1..5),
+        ) {
+            let base = [
+                "[]",
+                "[\"X\"]",
+                "[ \"X\", \"Y\" ]",
+                "[\n  \"X\",\n]",
+                "[\n  \"X\", # one\n  # above\n  \"Y\", # two\n]",
+                "[\n  \"X\",\n  \"Y\", # two\n  # last\n]",
+                "[\"X\", \"Y\",]",
+            ][base];
+            let base = format!("[platforms.a]\npreserve = {base} # all\n");
+            let mut document = Document::parse(&base).unwrap();
+            let at = (Kind::Platform, "a", "preserve");
+            for text in &texts {
+                document.append(at.0, at.1, at.2, text).unwrap();
+            }
+            let mut document = Document::parse(&document.to_string()).unwrap();
+            for text in &texts {
+                proptest::prop_assert!(document.take_out(at.0, at.1, at.2, text).unwrap());
+            }
+            let after = document.to_string();
+            proptest::prop_assert_eq!(after, base);
+        }
+
         #[test]
         fn what_was_added_and_removed_again_leaves_no_trace(
             names in proptest::collection::btree_map("[a-z][a-z0-9]{0,6}x", 0u8..3, 1..8),

@@ -124,12 +124,18 @@ mod tests {
         let real = dir.path().join("real.toml");
         let link = dir.path().join("link.toml");
         replace(&real, b"old", 0o640).unwrap();
-        assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(
+            fs::metadata(&real).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
         std::os::unix::fs::symlink("real.toml", &link).unwrap();
         replace(&link, b"new", 0o600).unwrap();
         assert_eq!(fs::read(&real).unwrap(), b"new");
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
-        assert_eq!(fs::metadata(&real).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(
+            fs::metadata(&real).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "no leftovers");
     }
 
@@ -149,9 +155,18 @@ mod tests {
     fn a_missing_and_an_oversized_file_are_told_apart() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        assert!(matches!(read(&path, "inventory"), Err(ConfigError::Missing { .. })));
+        assert!(matches!(
+            read(&path, "inventory"),
+            Err(ConfigError::Missing { .. })
+        ));
         File::create(&path).unwrap().set_len(MAX_BYTES + 1).unwrap();
-        assert!(matches!(read(&path, "inventory"), Err(ConfigError::TooLarge { .. })));
-        assert!(matches!(read(dir.path(), "inventory"), Err(ConfigError::Read { .. })));
+        assert!(matches!(
+            read(&path, "inventory"),
+            Err(ConfigError::TooLarge { .. })
+        ));
+        assert!(matches!(
+            read(dir.path(), "inventory"),
+            Err(ConfigError::Read { .. })
+        ));
     }
 }

@@ -233,11 +233,7 @@ impl Inventory {
     }
 }
 
-fn find<'a, N, T>(
-    map: &'a BTreeMap<N, T>,
-    kind: Kind,
-    name: &str,
-) -> Result<&'a T, ConfigError>
+fn find<'a, N, T>(map: &'a BTreeMap<N, T>, kind: Kind, name: &str) -> Result<&'a T, ConfigError>
 where
     N: Ord + AsRef<str> + std::borrow::Borrow<str>,
 {

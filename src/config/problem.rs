@@ -105,7 +105,7 @@ impl<'s> Problems<'s> {
 
     /// Adds a fault at these bytes of the text.
     pub(super) fn push(&mut self, at: Range<usize>, message: impl Into<String>) {
-        self.add(at, message.into(), None, false);
+        self.add(at, message.into(), None, None);
     }
 
     /// Adds a fault and what to do about it.
@@ -115,17 +115,18 @@ impl<'s> Problems<'s> {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.add(at, message.into(), Some(hint.into()), false);
+        self.add(at, message.into(), Some(hint.into()), None);
     }
 
-    /// Adds a fault in a place whose text must not be repeated.
+    /// Adds a fault whose line must not be repeated from byte `cut` on.
     pub(super) fn push_secret(
         &mut self,
         at: Range<usize>,
+        cut: usize,
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.add(at, message.into(), Some(hint.into()), true);
+        self.add(at, message.into(), Some(hint.into()), Some(cut));
     }
 
     /// The number of the line at this byte, from 1.
@@ -159,14 +160,11 @@ impl<'s> Problems<'s> {
         }
     }
 
-    fn add(&mut self, at: Range<usize>, message: String, hint: Option<String>, secret: bool) {
+    fn add(&mut self, at: Range<usize>, message: String, hint: Option<String>, cut: Option<usize>) {
         let (line, number, column) = self.place(&at);
-        let end = if secret {
-            at.start
-        } else {
-            secret_start(&self.text[line.clone()]).map_or(line.end, |cut| line.start + cut)
-        };
-        let shown: String = self.text[line.start..end.max(line.start)]
+        let cut = cut.or_else(|| Some(line.start + secret_start(&self.text[line.clone()])?));
+        let end = cut.map_or(line.end, |cut| cut.clamp(line.start, line.end));
+        let shown: String = self.text[line.start..end]
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
@@ -220,7 +218,9 @@ fn secret_start(line: &str) -> Option<usize> {
         .iter()
         .filter_map(|word| lower.find(word).map(|at| at + word.len()))
         .min()?;
-    line[word_end..].find('=').map(|equals| word_end + equals + 1)
+    line[word_end..]
+        .find('=')
+        .map(|equals| word_end + equals + 1)
 }
 
 #[cfg(test)]
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn columns_count_characters() {
-        let problem = only("a = 1\nü = \"wröng\"\n", 11..18);
+        let problem = only("a = 1\nü = \"wröng\"\n", 11..19);
         assert_eq!((problem.line, problem.column), (2, 5));
         insta::assert_snapshot!(problem, @r#"
         It is wrong
@@ -251,8 +251,14 @@ mod tests {
         let text = "ü\nab\n";
         for start in 0..=text.len() + 2 {
             for end in 0..=text.len() + 2 {
-                if text.get(start.min(text.len())..).is_some() && text.is_char_boundary(end.min(text.len())) {
-                    assert!(!only(text, start.min(text.len())..end.min(text.len())).to_string().is_empty());
+                if text.get(start.min(text.len())..).is_some()
+                    && text.is_char_boundary(end.min(text.len()))
+                {
+                    assert!(
+                        !only(text, start.min(text.len())..end.min(text.len()))
+                            .to_string()
+                            .is_empty()
+                    );
                 }
             }
         }

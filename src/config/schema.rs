@@ -23,12 +23,18 @@ pub(super) trait Table: DeserializeOwned {
     const KEYS: &'static [&'static str];
     /// The keys that can't be left out.
     const REQUIRED: &'static [&'static str];
+    /// Whether the other keys are worth checking when an optional one was faulty: not where one
+    /// key only makes sense with another.
+    const PARTIAL: bool = false;
 }
 
 /// The whole file.
 #[derive(JsonSchema)]
 #[schemars(title = "fanout.toml", deny_unknown_fields)]
-#[expect(dead_code, reason = "the file is decoded table by table; this is its schema")]
+#[expect(
+    dead_code,
+    reason = "the file is decoded table by table; this is its schema"
+)]
 pub(super) struct File {
     /// The hub itself.
     #[schemars(default)]
@@ -103,14 +109,8 @@ pub(super) struct ServerTable {
 
 impl Table for ServerTable {
     const WHAT: &'static str = "server";
-    const KEYS: &'static [&'static str] = &[
-        "address",
-        "addresses",
-        "labels",
-        "ssh",
-        "sudo",
-        "transport",
-    ];
+    const KEYS: &'static [&'static str] =
+        &["address", "addresses", "labels", "ssh", "sudo", "transport"];
     const REQUIRED: &'static [&'static str] = &["address"];
 }
 
@@ -219,6 +219,7 @@ impl Table for PlatformTable {
         "special_files",
     ];
     const REQUIRED: &'static [&'static str] = &["on", "path", "root"];
+    const PARTIAL: bool = true;
 }
 
 /// One known difference on one member.
@@ -251,9 +252,10 @@ mod tests {
     fn names(schema: &serde_json::Value, key: &str) -> Vec<String> {
         let mut names: Vec<String> = match &schema[key] {
             serde_json::Value::Object(map) => map.keys().cloned().collect(),
-            serde_json::Value::Array(list) => {
-                list.iter().map(|v| v.as_str().unwrap().to_owned()).collect()
-            }
+            serde_json::Value::Array(list) => list
+                .iter()
+                .map(|v| v.as_str().unwrap().to_owned())
+                .collect(),
             _ => Vec::new(),
         };
         names.sort();

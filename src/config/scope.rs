@@ -89,12 +89,7 @@ impl Scope {
     }
 
     /// Follows clusters in clusters down to their servers.
-    fn collect<'t>(
-        &self,
-        name: &'t str,
-        walk: &mut Walk<'_, 't>,
-        problems: &mut Problems<'_>,
-    ) {
+    fn collect<'t>(&self, name: &'t str, walk: &mut Walk<'_, 't>, problems: &mut Problems<'_>) {
         walk.above.push(name);
         let table = walk.tables.get(name).copied();
         for member in table.iter().flat_map(|table| table.members.get_ref()) {

@@ -17,13 +17,17 @@ const MAX_HOST_BYTES: usize = 253;
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AddressError {
     /// Neither a host name nor an IP address.
-    #[error("`{0}` is not an address: use `HOST`, `HOST:PORT`, `1.2.3.4:PORT` or `[2001:db8::1]:PORT`")]
+    #[error(
+        "`{0}` is not an address: use `HOST`, `HOST:PORT`, `1.2.3.4:PORT` or `[2001:db8::1]:PORT`"
+    )]
     Address(String),
     /// Not a port.
     #[error("`{0}` is not a port: use a number from 1 to 65535")]
     Port(String),
     /// Not something that ssh takes.
-    #[error("`{0}` is not an ssh destination: use `HOST`, `USER@HOST` or a host of your ssh configuration")]
+    #[error(
+        "`{0}` is not an ssh destination: use `HOST`, `USER@HOST` or a host of your ssh configuration"
+    )]
     Ssh(String),
     /// A password where a user name was expected. The text isn't shown.
     #[error("An ssh destination never holds a password")]
@@ -149,7 +153,10 @@ impl FromStr for SshDestination {
         }
         let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.@:[]%+\\".contains(&b);
         let fits = (1..=MAX_HOST_BYTES + 256).contains(&rest.len());
-        if !fits || rest.starts_with(['-', '@']) || rest.ends_with('@') || !rest.bytes().all(allowed)
+        if !fits
+            || rest.starts_with(['-', '@'])
+            || rest.ends_with('@')
+            || !rest.bytes().all(allowed)
         {
             return Err(AddressError::Ssh(escape(text.as_bytes())));
         }
@@ -189,8 +196,22 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         for bad in [
-            "", ":4600", "web1:", "web1:0", "web1:65536", "web1:+1", "10.0.0.300", "[::1", "[::1]x",
-            "[web1]:1", "::1:4601:x", "a b", "a/b", "-web", "a..b", "1:2:3",
+            "",
+            ":4600",
+            "web1:",
+            "web1:0",
+            "web1:65536",
+            "web1:+1",
+            "10.0.0.300",
+            "[::1",
+            "[::1]x",
+            "[web1]:1",
+            "::1:4601:x",
+            "a b",
+            "a/b",
+            "-web",
+            "a..b",
+            "1:2:3",
         ] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }
@@ -198,10 +219,25 @@ mod tests {
 
     #[test]
     fn an_ssh_destination_is_never_an_option_and_never_a_password() {
-        for good in ["web1", "admin@web1", "ssh://admin@web1:2222", "a@[::1]", "EX\\joe@web1"] {
+        for good in [
+            "web1",
+            "admin@web1",
+            "ssh://admin@web1:2222",
+            "a@[::1]",
+            "EX\\joe@web1",
+        ] {
             assert!(good.parse::<SshDestination>().is_ok(), "{good}");
         }
-        for bad in ["", "-oProxyCommand=x", "ssh://-x", "a b", "@web1", "a@", "a;b", "$(x)@b"] {
+        for bad in [
+            "",
+            "-oProxyCommand=x",
+            "ssh://-x",
+            "a b",
+            "@web1",
+            "a@",
+            "a;b",
+            "$(x)@b",
+        ] {
             assert!(bad.parse::<SshDestination>().is_err(), "{bad}");
         }
         let error = "admin:hunter2@web1".parse::<SshDestination>().unwrap_err();

@@ -14,9 +14,7 @@ mod select;
 mod who;
 
 pub use address::{Address, AddressError, DEFAULT_PORT, SshDestination};
-pub use choice::{
-    Layout, Outcome, ResyncMode, SpecialFile, Transport, UnknownChoice, VerifyLevel,
-};
+pub use choice::{Layout, Outcome, ResyncMode, SpecialFile, Transport, UnknownChoice, VerifyLevel};
 pub use ids::{IdError, Serial, TreeId};
 pub use name::{ClusterName, Label, NameError, PlatformName, ServerName};
 pub use path::{AbsPath, AbsPathError};
@@ -35,8 +33,18 @@ macro_rules! serde_as_text {
 
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-                let text = <std::borrow::Cow<'de, str> as serde::Deserialize>::deserialize(from)?;
-                text.parse().map_err(serde::de::Error::custom)
+                // A visitor, so that the deserializer knows which value the error is about.
+                struct Text;
+                impl serde::de::Visitor<'_> for Text {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                        f.write_str("a string")
+                    }
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
+                        text.parse().map_err(E::custom)
+                    }
+                }
+                from.deserialize_str(Text)
             }
         }
 

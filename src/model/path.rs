@@ -122,7 +122,16 @@ mod tests {
     fn there_is_one_spelling_per_path() {
         assert_eq!(path("/srv/x/"), path("/srv/x"));
         for bad in [
-            "", "srv", "./srv", "/", "//", "/srv//x", "/srv/../x", "/srv/.", "/a\0", "/a\n",
+            "",
+            "srv",
+            "./srv",
+            "/",
+            "//",
+            "/srv//x",
+            "/srv/../x",
+            "/srv/.",
+            "/a\0",
+            "/a\n",
         ] {
             assert!(bad.parse::<AbsPath>().is_err(), "{bad:?}");
         }

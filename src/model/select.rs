@@ -149,9 +149,15 @@ mod tests {
     #[test]
     fn limit_and_skip_narrow_the_members_in_their_order() {
         assert_eq!(chosen(&[], &[]).unwrap(), "web1 web2 web3");
-        assert_eq!(chosen(&["web3", "label:eu"], &[]).unwrap(), "web1 web2 web3");
+        assert_eq!(
+            chosen(&["web3", "label:eu"], &[]).unwrap(),
+            "web1 web2 web3"
+        );
         assert_eq!(chosen(&["label:eu"], &["label:ssd"]).unwrap(), "web1");
-        assert_eq!(chosen(&["web1"], &["web1"]), Err(SelectorError::NothingLeft));
+        assert_eq!(
+            chosen(&["web1"], &["web1"]),
+            Err(SelectorError::NothingLeft)
+        );
     }
 
     #[test]

@@ -271,7 +271,11 @@ mod tests {
         assert_eq!(store.begin_generation(&new, 0).await.unwrap(), Serial(1));
         assert_eq!(store.begin_generation(&new, 0).await.unwrap(), Serial(2));
         assert_eq!(store.begin_generation(&new, 41).await.unwrap(), Serial(42));
-        assert_eq!(store.generations(&name).await.unwrap(), [], "none committed");
+        assert_eq!(
+            store.generations(&name).await.unwrap(),
+            [],
+            "none committed"
+        );
     }
 
     #[tokio::test]
@@ -286,7 +290,10 @@ mod tests {
         assert_eq!(good().await.unwrap().serial, Serial(2));
         store.mark_generation(&name, Serial(2), true).await.unwrap();
         assert_eq!(good().await.unwrap().serial, Serial(1));
-        store.mark_generation(&name, Serial(2), false).await.unwrap();
+        store
+            .mark_generation(&name, Serial(2), false)
+            .await
+            .unwrap();
         assert_eq!(good().await.unwrap().serial, Serial(2));
         assert!(store.mark_generation(&name, Serial(9), true).await.is_err());
     }

@@ -203,7 +203,11 @@ mod tests {
     fn what_a_crashed_task_left_in_the_file_holds_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        std::fs::write(&path, "mallory\x1b[2J: a longer line than the next one will be, by far, \n").unwrap();
+        std::fs::write(
+            &path,
+            "mallory\x1b[2J: a longer line than the next one will be, by far, \n",
+        )
+        .unwrap();
         let _lock = Lock::acquire(&path, &holder("bob")).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("bob: push"), "{text}");

@@ -284,7 +284,10 @@ mod tests {
         .unwrap();
         store.close().await;
         let error = Store::open(&path).await.unwrap_err();
-        assert!(matches!(error, StoreError::Newer { found: 9999, .. }), "{error}");
+        assert!(
+            matches!(error, StoreError::Newer { found: 9999, .. }),
+            "{error}"
+        );
         assert!(error.to_string().contains("schema 9999"), "{error}");
     }
 }

@@ -80,11 +80,7 @@ impl Store {
 
     /// A fence above every one that was given out here and above `at_least`, the highest that a
     /// member reported. Durable when it returns.
-    pub async fn next_fence(
-        &self,
-        name: &PlatformName,
-        at_least: u64,
-    ) -> Result<u64, StoreError> {
+    pub async fn next_fence(&self, name: &PlatformName, at_least: u64) -> Result<u64, StoreError> {
         let row = sqlx::query(
             "UPDATE platforms SET last_fence = max(last_fence, ?) + 1 WHERE name = ? \
              RETURNING last_fence",
@@ -181,7 +177,9 @@ fn read(row: &SqliteRow) -> Result<PlatformState, StoreError> {
     let since: Option<i64> = row.try_get("locked_since")?;
     let locked = match since {
         Some(since) => Some(PlatformLock {
-            by: row.try_get::<Option<_>, _>("locked_by")?.unwrap_or_default(),
+            by: row
+                .try_get::<Option<_>, _>("locked_by")?
+                .unwrap_or_default(),
             reason: row
                 .try_get::<Option<_>, _>("locked_reason")?
                 .unwrap_or_default(),
@@ -258,7 +256,10 @@ mod tests {
             reason: "release".into(),
             since: UnixMillis(9),
         };
-        assert_eq!(store.lock_platform(&name, &lock("alice")).await.unwrap(), None);
+        assert_eq!(
+            store.lock_platform(&name, &lock("alice")).await.unwrap(),
+            None
+        );
         let there = store.lock_platform(&name, &lock("bob")).await.unwrap();
         assert_eq!(there, Some(lock("alice")));
         let state = store.platform(&name).await.unwrap().unwrap();

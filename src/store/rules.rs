@@ -92,17 +92,41 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, name) = platform_store(&dir).await;
         let rules = ["/files".to_owned(), "/private".to_owned()];
-        store.send_rules(&name, &rules, UnixMillis(1)).await.unwrap();
-        store.send_rules(&name, &rules[1..], UnixMillis(2)).await.unwrap();
+        store
+            .send_rules(&name, &rules, UnixMillis(1))
+            .await
+            .unwrap();
+        store
+            .send_rules(&name, &rules[1..], UnixMillis(2))
+            .await
+            .unwrap();
         let at = UnixMillis(3);
-        assert!(store.release_rule(&name, "/files", "alice", at).await.unwrap());
-        assert!(!store.release_rule(&name, "/files", "bob", at).await.unwrap());
-        assert!(!store.release_rule(&name, "/other", "bob", at).await.unwrap());
+        assert!(
+            store
+                .release_rule(&name, "/files", "alice", at)
+                .await
+                .unwrap()
+        );
+        assert!(
+            !store
+                .release_rule(&name, "/files", "bob", at)
+                .await
+                .unwrap()
+        );
+        assert!(
+            !store
+                .release_rule(&name, "/other", "bob", at)
+                .await
+                .unwrap()
+        );
         let known = store.rules(&name).await.unwrap();
         assert_eq!(known[0].released, Some((at, "alice".into())));
         assert_eq!(known[1].released, None);
         assert_eq!(known[1].sent, UnixMillis(1));
-        store.send_rules(&name, &rules, UnixMillis(4)).await.unwrap();
+        store
+            .send_rules(&name, &rules, UnixMillis(4))
+            .await
+            .unwrap();
         let known = store.rules(&name).await.unwrap();
         assert!(known.iter().all(|rule| rule.released.is_none()));
     }

@@ -26,16 +26,14 @@ impl Store {
     /// [`StoreError::Exists`] if the name or the key is known; a key is replaced by forgetting
     /// the server first, never silently.
     pub async fn add_server(&self, server: &KnownServer) -> Result<(), StoreError> {
-        sqlx::query(
-            "INSERT INTO servers (name, node_key, certificate, added) VALUES (?, ?, ?, ?)",
-        )
-        .bind(server.name.as_str())
-        .bind(&server.node_key)
-        .bind(&server.certificate_der)
-        .bind(server.added.0)
-        .execute(&self.pool)
-        .await
-        .map_err(|error| unless_taken(error, "server", &server.name))?;
+        sqlx::query("INSERT INTO servers (name, node_key, certificate, added) VALUES (?, ?, ?, ?)")
+            .bind(server.name.as_str())
+            .bind(&server.node_key)
+            .bind(&server.certificate_der)
+            .bind(server.added.0)
+            .execute(&self.pool)
+            .await
+            .map_err(|error| unless_taken(error, "server", &server.name))?;
         Ok(())
     }
 

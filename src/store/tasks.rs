@@ -143,8 +143,14 @@ mod tests {
         let first = store.start_task(&new).await.unwrap();
         let second = store.start_task(&new).await.unwrap();
         assert!(second > first);
-        store.end_task(first, UnixMillis(2), 3, "2 of 3 members").await.unwrap();
-        store.end_task(first, UnixMillis(9), 0, "again").await.unwrap();
+        store
+            .end_task(first, UnixMillis(2), 3, "2 of 3 members")
+            .await
+            .unwrap();
+        store
+            .end_task(first, UnixMillis(9), 0, "again")
+            .await
+            .unwrap();
         let task = store.task(first).await.unwrap().unwrap();
         assert_eq!((task.ended, task.exit), (Some(UnixMillis(2)), Some(3)));
         assert_eq!(task.summary.as_deref(), Some("2 of 3 members"));

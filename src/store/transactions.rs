@@ -380,8 +380,14 @@ pub(super) mod tests {
         assert_eq!(other.decision(&txn).await.unwrap(), Some(Decision::Commit));
         let later = UnixMillis(9_000);
         other.decide(&txn, Decision::Commit, later).await.unwrap();
-        let error = other.decide(&txn, Decision::Abort, later).await.unwrap_err();
-        assert!(matches!(error, StoreError::AlreadyDecided(Decision::Commit)), "{error}");
+        let error = other
+            .decide(&txn, Decision::Abort, later)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, StoreError::AlreadyDecided(Decision::Commit)),
+            "{error}"
+        );
         assert_eq!(other.settle(&txn, later).await.unwrap(), Decision::Commit);
         let known = other.transaction(&txn).await.unwrap().unwrap();
         assert_eq!(known.decision, Some((Decision::Commit, at)));
@@ -399,7 +405,10 @@ pub(super) mod tests {
             "UPDATE transactions SET decision = 'abort'",
             "UPDATE transactions SET decision = NULL, decided = NULL",
         ] {
-            let error = sqlx::query(statement).execute(&store.pool).await.unwrap_err();
+            let error = sqlx::query(statement)
+                .execute(&store.pool)
+                .await
+                .unwrap_err();
             assert!(error.to_string().contains("a decision is final"), "{error}");
         }
     }
@@ -428,7 +437,10 @@ pub(super) mod tests {
 
         // A rollback commits an old generation again, which stays as it was.
         let txn = begun_for(&store, &name, first, Purpose::Publish).await;
-        store.decide(&txn, Decision::Commit, UnixMillis(7_000)).await.unwrap();
+        store
+            .decide(&txn, Decision::Commit, UnixMillis(7_000))
+            .await
+            .unwrap();
         assert_eq!(desired().await, Some(first));
         assert_eq!(store.generation(&name, first).await.unwrap().committed, at);
     }
@@ -440,10 +452,19 @@ pub(super) mod tests {
         let old = committed(&store, &name).await;
         let new = committed(&store, &name).await;
         let txn = begun_for(&store, &name, old, Purpose::Restore).await;
-        store.decide(&txn, Decision::Commit, UnixMillis(4_000)).await.unwrap();
-        assert_eq!(store.platform(&name).await.unwrap().unwrap().desired, Some(new));
+        store
+            .decide(&txn, Decision::Commit, UnixMillis(4_000))
+            .await
+            .unwrap();
+        assert_eq!(
+            store.platform(&name).await.unwrap().unwrap().desired,
+            Some(new)
+        );
         let txn = begun_for(&store, &name, old, Purpose::Restore).await;
-        store.decide(&txn, Decision::Abort, UnixMillis(4_000)).await.unwrap();
+        store
+            .decide(&txn, Decision::Abort, UnixMillis(4_000))
+            .await
+            .unwrap();
         assert_eq!(store.generations(&name).await.unwrap().len(), 2);
     }
 
@@ -473,7 +494,10 @@ pub(super) mod tests {
             let (txn, _) = begun(&store, &name).await;
             let committer = store.clone();
             let commit = tokio::spawn(async move {
-                committer.decide(&txn, Decision::Commit, UnixMillis(1)).await.is_ok()
+                committer
+                    .decide(&txn, Decision::Commit, UnixMillis(1))
+                    .await
+                    .is_ok()
             });
             let answer = store.settle(&txn, UnixMillis(1)).await.unwrap();
             let committed = commit.await.unwrap();
@@ -487,8 +511,14 @@ pub(super) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (store, name) = platform_store(&dir).await;
         let (txn, _) = begun(&store, &name).await;
-        store.decide(&txn, Decision::Commit, UnixMillis(1)).await.unwrap();
+        store
+            .decide(&txn, Decision::Commit, UnixMillis(1))
+            .await
+            .unwrap();
         store.forget_platform(&name).await.unwrap();
-        assert_eq!(store.settle(&txn, UnixMillis(2)).await.unwrap(), Decision::Commit);
+        assert_eq!(
+            store.settle(&txn, UnixMillis(2)).await.unwrap(),
+            Decision::Commit
+        );
     }
 }

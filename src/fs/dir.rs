@@ -27,9 +27,9 @@ const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_MAGICLINKS)
     .union(ResolveFlags::NO_XDEV);
 
+/// Without `O_NOFOLLOW`: `NO_SYMLINKS` refuses the last component too, and says why (`ELOOP`).
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
 /// Files that others made: no symlink, no waiting for the other end of a pipe, no terminal.
@@ -78,9 +78,14 @@ impl Dir {
         if !path.is_absolute() {
             return Err(FsError::new("open the relative path", bytes, Errno::INVAL));
         }
-        let flags = DIRECTORY.difference(OFlags::NOFOLLOW);
-        let fd = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS)
-            .map_err(|errno| FsError::new("open the directory", bytes, errno))?;
+        let fd = openat2(
+            CWD,
+            path,
+            DIRECTORY,
+            Mode::empty(),
+            ResolveFlags::NO_MAGICLINKS,
+        )
+        .map_err(|errno| FsError::new("open the directory", bytes, errno))?;
         Ok(Self {
             fd,
             path: bytes.into(),

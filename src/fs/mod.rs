@@ -31,3 +31,6 @@ pub use dir::{Dir, NoOpenat2, probe_openat2};
 pub use error::FsError;
 pub use list::Listed;
 pub use stat::{FileKind, Stat};
+
+#[cfg(test)]
+mod tests;

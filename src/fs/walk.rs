@@ -108,7 +108,7 @@ where
     walk_sharing_from(root, &filter, SEQUENTIAL_ENTRIES)
 }
 
-fn walk_sharing_from<F>(root: &Dir, filter: &F, alone: usize) -> Result<Walked, FsError>
+pub(super) fn walk_sharing_from<F>(root: &Dir, filter: &F, alone: usize) -> Result<Walked, FsError>
 where
     F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
 {

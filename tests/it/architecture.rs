@@ -121,7 +121,7 @@ fn every_danger_has_one_door() {
         let below = file.name.strip_prefix("src/").unwrap();
         for (path, allowed) in DOORS {
             let behind = |door: &&str| below.starts_with(*door);
-            if !allowed.iter().any(|door| behind(&door)) && file.names(path) {
+            if !allowed.iter().any(behind) && file.names(path) {
                 problems.push(format!(
                     "{}: {path} belongs to {}",
                     file.name,

@@ -211,7 +211,7 @@ fn random_trees_and_changes_survive_rsync() {
 #[test]
 fn a_generated_platform_depends_on_its_seed_only() {
     let place = tempfile::tempdir().unwrap();
-    let make = |name: &str, seed| {
+    let make = |name, seed| {
         let directory = place.path().join(name);
         let size = corpus::generated_platform(&directory, 2_000, seed).unwrap();
         (size, Snapshot::read(&directory), directory)
@@ -231,6 +231,18 @@ fn a_generated_platform_depends_on_its_seed_only() {
     let changed = corpus::next_release(&directory, 1).unwrap();
     assert!((40..200).contains(&changed), "{changed}");
     assert!(compare.diff(&first, &Snapshot::read(&directory)).len() >= changed);
+}
+
+#[test]
+fn a_full_generated_platform_is_as_large_as_promised() {
+    let place = tempfile::tempdir().unwrap();
+    let size = corpus::generated_platform(place.path(), corpus::FULL_FILES, 1).unwrap();
+    assert_eq!(size.files, corpus::FULL_FILES);
+    assert!((4_000..6_000).contains(&size.directories), "{size:?}");
+    assert!(
+        (85_000_000..115_000_000).contains(&size.content_bytes),
+        "{size:?}"
+    );
 }
 
 #[test]
@@ -268,6 +280,17 @@ fn netns_hosts_write_nothing_here_and_take_their_processes_along() {
     host.sh("setsid sleep 4321 >/dev/null 2>&1 &").success();
     let daemon_runs = || host_processes(host.init_pid()).contains("sleep");
     assert!(wait_until(USUAL_TIME, daemon_runs));
+    let mut running = host.spawn(&["sh", "-c", "echo up; exec sleep 8765"]);
+    running.wait_for("up", USUAL_TIME);
+    running.kill();
+    let sleepers = host
+        .sh("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+        .success()
+        .text();
+    assert!(
+        sleepers.contains("4321") && !sleepers.contains("sleep 8765"),
+        "{sleepers}"
+    );
     let inside = host.path("/");
     drop(host);
     assert!(!inside.exists());

@@ -39,7 +39,8 @@ pub(crate) struct World {
     // Fields drop in this order: processes, then hosts, then the directory.
     agents: Vec<Agent>,
     hub_host: Option<Host>,
-    _lab: Option<Lab>,
+    /// Kept for its switch.
+    lab: Option<Lab>,
     dir: tempfile::TempDir,
 }
 
@@ -86,7 +87,7 @@ impl WorldSpec {
         let mut world = World {
             agents: Vec::new(),
             hub_host: host("hub"),
-            _lab: None,
+            lab: None,
             dir,
         };
         fs::create_dir_all(world.dir.path().join("home")).expect("create the home");
@@ -129,7 +130,7 @@ impl WorldSpec {
                 .fanout(&["add", "cluster", CLUSTER, "--members", &members])
                 .success();
         }
-        world._lab = lab;
+        world.lab = lab;
         world
     }
 }

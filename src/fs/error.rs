@@ -83,8 +83,16 @@ impl FsError {
 /// `directory/name` for messages.
 pub(super) fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
     match directory {
-        _ if name.is_empty() => directory.to_vec(),
+        _ if matches!(name, b"" | b".") => directory.to_vec(),
         [] | b"/" => [directory, name].concat(),
         _ => [directory, b"/", name].concat(),
+    }
+}
+
+/// For removals: what is gone already needs no removing.
+pub(super) fn absent_is_fine(result: Result<(), FsError>) -> Result<(), FsError> {
+    match result {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => other,
     }
 }

@@ -287,7 +287,7 @@ impl Dir {
     }
 
     /// `name` in this directory, for messages.
-    pub(super) fn path_of(&self, name: &Name) -> Vec<u8> {
+    pub fn path_of(&self, name: &Name) -> Vec<u8> {
         joined(&self.path, name.as_bytes())
     }
 

@@ -26,6 +26,21 @@ impl FsError {
         }
     }
 
+    /// Something bears the name already.
+    pub fn taken(path: &[u8]) -> Self {
+        Self::new("rename without replacing to", path, Errno::EXIST)
+    }
+
+    /// An entry that should be there isn't.
+    pub fn gone(path: &[u8]) -> Self {
+        Self::new("find", path, Errno::NOENT)
+    }
+
+    /// A name of our own that is none.
+    pub fn bad_name(name: &[u8]) -> Self {
+        Self::new("name an entry", name, Errno::INVAL)
+    }
+
     /// The same for an error of `std`, whose kernel error is kept where it has one.
     pub fn from_io(op: &'static str, path: &[u8], source: &std::io::Error) -> Self {
         Self::new(op, path, Errno::from_io_error(source).unwrap_or(Errno::IO))
@@ -72,6 +87,16 @@ impl FsError {
             self.source,
             Errno::NOTDIR | Errno::ISDIR | Errno::LOOP | Errno::NXIO | Errno::INVAL
         )
+    }
+
+    /// The file system doesn't know this sort of operation, such as an exchange of names.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.source, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+    }
+
+    /// Something else uses the entry: a mount point, for one.
+    pub fn is_busy(&self) -> bool {
+        self.source == Errno::BUSY
     }
 
     /// `openat2` is missing: an old kernel, or a sandbox that hides it.

@@ -51,8 +51,23 @@ pub struct SourceSpec {
     pub privileged_xattrs: bool,
     /// Content below preserved paths is allowed in the source; it is not pushed.
     pub preserved_seen: bool,
+    /// Brakes that somebody decided to release, one by one.
+    pub released: Released,
     /// Where the index of the last scan lies.
     pub index: PathBuf,
+}
+
+/// Brakes on the source that somebody decided to release.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Released {
+    /// The source may be empty.
+    pub empty: bool,
+    /// A build may be under way.
+    pub half_built: bool,
+    /// A merge may be unfinished.
+    pub unfinished_merge: bool,
+    /// Required files may be missing.
+    pub require: bool,
 }
 
 /// What entries belong to on the members.
@@ -120,20 +135,20 @@ pub fn check(spec: &SourceSpec) -> Result<Dir, Problem> {
             .of_child(Side::Sender, &RelPath::root(), &listed.name, true)
             .is_managed()
     });
-    if is_empty {
+    if is_empty && !spec.released.empty {
         return Err(Problem::new(
             Code::SourceEmpty,
             format!("The source `{shown}` is empty"),
         ));
     }
-    if there(BUILDING_MARK)? {
+    if !spec.released.half_built && there(BUILDING_MARK)? {
         return Err(Problem::new(
             Code::SourceHalfBuilt,
             format!("The source `{shown}` holds `.fanout-building`: a build is under way"),
         ));
     }
     for mark in MERGE_MARKS {
-        if there(format!(".git/{mark}").as_bytes())? {
+        if !spec.released.unfinished_merge && there(format!(".git/{mark}").as_bytes())? {
             return Err(Problem::new(
                 Code::UnfinishedMerge,
                 format!("The source `{shown}` is in the middle of a merge (`.git/{mark}`)"),
@@ -141,7 +156,7 @@ pub fn check(spec: &SourceSpec) -> Result<Dir, Problem> {
         }
     }
     for required in &spec.require {
-        if !there(required.trim_start_matches('/').as_bytes())? {
+        if !spec.released.require && !there(required.trim_start_matches('/').as_bytes())? {
             return Err(Problem::new(
                 Code::RequiredMissing,
                 format!("The source `{shown}` lacks the required file `{required}`"),

@@ -460,13 +460,20 @@ impl Session {
         }
     }
 
-    /// Tells the decision `abort`.
+    /// Tells the decision `abort`. It may overtake what the member was still saying.
     pub async fn abort(&self, txn: TxnKey) -> Result<(), SessionError> {
-        let request = Request::Decide {
-            txn,
-            decision: Decision::Abort,
-        };
-        self.expect_ok(&request, "aborting").await.map(drop)
+        let decision = Decision::Abort;
+        self.send(&Request::Decide { txn, decision }).await?;
+        loop {
+            match self.receive("aborting", PREPARE).await? {
+                Reply::Ok { .. } => return Ok(()),
+                Reply::Need { .. }
+                | Reply::Progress { .. }
+                | Reply::Staged { .. }
+                | Reply::Voted { .. } => {}
+                other => return Err(unexpected(&other, "Ok")),
+            }
+        }
     }
 
     /// Ends work on a tree without a transaction.

@@ -1,3 +1,7 @@
 //! The one binary: hub, agent and command line.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fanout::cli::run()
+}

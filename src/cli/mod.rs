@@ -1,1 +1,228 @@
 //! The command line: parses, calls the layers below, renders what they say.
+//!
+//! Nothing below this module prints, asks or exits. A command is a function from its arguments to
+//! an [`Exit`] or a `CommandError`; [`run`] turns either into the process's exit code.
+
+#![allow(dead_code, unused_imports, reason = "until every command is built in")]
+
+mod args;
+mod commands;
+mod complete;
+mod error;
+mod human;
+mod json;
+mod man;
+mod progress;
+mod reference;
+mod table;
+mod ui;
+
+use crate::codes::{Code, Exit};
+use args::{AgentCommand, Cli, ColorWhen, Command, GlobalArgs};
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
+use error::CommandError;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+use ui::Ui;
+
+/// Where the hub's inventory is without `--dir`.
+const INVENTORY_DIR: &str = "/etc/fanout";
+/// Where the hub's state is without `--dir`.
+const STATE_DIR: &str = "/var/lib/fanout";
+/// Where an agent keeps everything without `--dir`.
+const AGENT_DIR: &str = "/var/lib/fanout/agent";
+
+/// What every command is given.
+#[derive(Clone)]
+pub(crate) struct Context {
+    /// The only way to print.
+    pub(crate) ui: Ui,
+    dir: Option<PathBuf>,
+}
+
+impl Context {
+    /// The directory of `fanout.toml`.
+    pub(crate) fn inventory_dir(&self) -> &Path {
+        self.dir.as_deref().unwrap_or(Path::new(INVENTORY_DIR))
+    }
+
+    /// The directory of the hub's state.
+    pub(crate) fn state_dir(&self) -> &Path {
+        self.dir.as_deref().unwrap_or(Path::new(STATE_DIR))
+    }
+
+    /// The directory of the agent.
+    pub(crate) fn agent_dir(&self) -> &Path {
+        self.dir.as_deref().unwrap_or(Path::new(AGENT_DIR))
+    }
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match complete::answer(&arguments) {
+        Ok(false) => run_arguments(arguments).into(),
+        Ok(true) => Exit::Done.into(),
+        Err(_) => Exit::Failed.into(),
+    }
+}
+
+fn run_arguments(arguments: Vec<OsString>) -> Exit {
+    let color = color_of(&arguments);
+    let command = Cli::command().color(color.into());
+    let parsed = command
+        .try_get_matches_from(&arguments)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error, &arguments, color),
+    };
+    let ui = Ui::new(&cli.global);
+    report_panics(ui.clone());
+    log(&ui, &cli);
+    let context = Context {
+        ui: ui.clone(),
+        dir: cli.global.dir,
+    };
+    let exit = match execute(&context, cli.command) {
+        Ok(exit) => exit,
+        Err(error) => {
+            ui.error(&error);
+            error.exit()
+        }
+    };
+    match ui.finish() {
+        Some(failure) => {
+            let error = CommandError::from_error(Code::OutputFailed, &failure);
+            ui.error(&error);
+            // What was done is done, but nobody can read what that was.
+            if exit == Exit::Done {
+                error.exit()
+            } else {
+                exit
+            }
+        }
+        None => exit,
+    }
+}
+
+fn execute(context: &Context, command: Command) -> Result<Exit, CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| CommandError::from_error(Code::TooManyOpenFiles, &error))?;
+    let result = runtime.block_on(commands::dispatch(context, command));
+    // Whatever still reads a pipe or resolves a name must not keep the process.
+    runtime.shutdown_background();
+    result
+}
+
+/// Shows what clap says: help and version where they were asked for, otherwise an error of use.
+fn refuse(error: &clap::Error, arguments: &[OsString], color: ColorWhen) -> Exit {
+    let json = arguments.iter().any(|argument| argument == "--json");
+    let ui = Ui::new(&GlobalArgs {
+        dir: None,
+        json,
+        quiet: false,
+        verbose: 0,
+        color,
+    });
+    ui.clap(error);
+    if !error.use_stderr() {
+        return match ui.finish() {
+            Some(_) => Exit::Failed,
+            None => Exit::Done,
+        };
+    }
+    if json {
+        let text = error.render().to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let message = first.strip_prefix("error: ").unwrap_or(first);
+        ui.json(&json::ErrorLine::new(&CommandError::usage(message)));
+    }
+    Exit::Usage
+}
+
+/// `--color` as far as it can be known before parsing, for help and errors of use.
+fn color_of(arguments: &[OsString]) -> ColorWhen {
+    let mut words = arguments.iter().filter_map(|argument| argument.to_str());
+    while let Some(word) = words.next() {
+        let value = match word.split_once('=') {
+            Some(("--color", value)) => Some(value),
+            None if word == "--color" => words.next(),
+            _ => None,
+        };
+        match value {
+            Some("always") => return ColorWhen::Always,
+            Some("never") => return ColorWhen::Never,
+            _ => {}
+        }
+    }
+    ColorWhen::Auto
+}
+
+impl From<ColorWhen> for ColorChoice {
+    fn from(when: ColorWhen) -> Self {
+        match when {
+            ColorWhen::Auto => Self::Auto,
+            ColorWhen::Always => Self::Always,
+            ColorWhen::Never => Self::Never,
+        }
+    }
+}
+
+/// A panic is a bug of ours: say so, and exit with its number instead of an abort's.
+fn report_panics(ui: Ui) {
+    std::panic::set_hook(Box::new(move |panic| {
+        let what = panic.payload_as_str().unwrap_or("no reason given");
+        let place = panic.location().map_or("?".into(), ToString::to_string);
+        ui.error(&CommandError::bug(format!("{what} ({place})")));
+        ui.detail(std::backtrace::Backtrace::force_capture());
+        #[expect(
+            clippy::exit,
+            reason = "a state that can't be must not go on, in any thread"
+        )]
+        std::process::exit(Exit::Bug.number().into());
+    }));
+}
+
+/// Log lines go to standard error, like all words. An agent in the foreground says more, because
+/// its journal is all that is left of it.
+fn log(ui: &Ui, cli: &Cli) {
+    let serves = matches!(&cli.command, Command::Agent(agent)
+        if matches!(agent.command, AgentCommand::Run(_)));
+    let level = match (cli.global.quiet, cli.global.verbose + u8::from(serves)) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "fanout=info,warn",
+        (false, 2) => "fanout=debug,info",
+        (false, _) => "trace",
+    };
+    let filter = EnvFilter::try_from_env("FANOUT_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let writer = ui.clone();
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_target(false)
+        .with_ansi(false)
+        .with_writer(move || LogWriter(writer.clone()));
+    // A second run in one process, as tests do it, keeps the first one's log.
+    let _already_set = if cli.global.json {
+        tracing::subscriber::set_global_default(lines.json().finish())
+    } else {
+        tracing::subscriber::set_global_default(lines.finish())
+    };
+}
+
+struct LogWriter(Ui);
+
+impl std::io::Write for LogWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        (&self.0).write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,1 +1,531 @@
-//! (in the making)
+//! The two-phase commit as two pure state machines.
+//!
+//! [`Coordinator`] runs on the hub, one per transaction; [`Participant`] on each member, one per
+//! tree. Neither does I/O: events go in by `handle_*`, what to do comes out as actions. Whoever
+//! drives them makes the durable steps durable *before* it feeds the event that says so; the
+//! machines never let a message out before that.
+//!
+//! Invariants (by the numbers of `docs/invariants.md`):
+//! - I2 A participant votes only after [`ParticipantEvent::RecordDurable`].
+//! - I3 A coordinator sends `commit` only after [`Coordinator::handle_recorded`], never changes
+//!   its mind, and a participant in doubt does nothing until it is told.
+//! - I9 Every member ends with one [`Fate`].
+
+use crate::wire::{Decision, TxnKey};
+use std::collections::BTreeMap;
+
+/// Which votes a commit needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Every member that took part votes yes; members that were never reached don't count.
+    Reachable,
+    /// Every member of the cluster votes yes.
+    All,
+    /// At least so many vote yes; the others don't matter.
+    Quorum(u32),
+    /// Each for itself: one yes is enough.
+    Each,
+}
+
+/// Where one member stands in a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Standing {
+    /// Staging or preparing.
+    Working,
+    /// It was never reached, or it had dropped out before it could vote.
+    Out,
+    /// It voted no.
+    No,
+    /// It voted yes.
+    Yes,
+    /// It voted yes and acknowledged the decision.
+    Settled,
+}
+
+/// How a transaction ended on one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is at the new generation.
+    Committed,
+    /// It is as it was.
+    Aborted,
+    /// It voted no, or failed while staging; it is as it was.
+    Failed,
+    /// It never took part.
+    Stale,
+    /// It voted yes and has not been heard of since.
+    InDoubt,
+}
+
+/// What the hub must do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CoordinatorAction<M> {
+    /// Make the decision `commit` durable, then call [`Coordinator::handle_recorded`].
+    Record,
+    /// Tell this member.
+    Send(M, Decision),
+}
+
+/// The hub's half of one transaction. `M` names a member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Coordinator<M: Ord> {
+    policy: Needed,
+    members: BTreeMap<M, Standing>,
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    Voting,
+    Recording,
+    Decided(bool),
+}
+
+/// A policy, resolved to what it needs of this cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Needed {
+    /// A single no, or a member that drops out while working, aborts.
+    unanimous: bool,
+    /// So many votes at least.
+    votes: usize,
+}
+
+impl<M: Ord + Clone> Coordinator<M> {
+    /// Begins with the members that were reached at preflight and those that weren't.
+    pub fn new(
+        policy: Policy,
+        reached: impl IntoIterator<Item = M>,
+        unreached: impl IntoIterator<Item = M>,
+        min_healthy: u32,
+    ) -> Self {
+        let mut members: BTreeMap<M, Standing> = reached
+            .into_iter()
+            .map(|member| (member, Standing::Working))
+            .collect();
+        members.extend(unreached.into_iter().map(|member| (member, Standing::Out)));
+        let least = usize::try_from(min_healthy).unwrap_or(usize::MAX).max(1);
+        let policy = match policy {
+            Policy::Reachable => Needed {
+                unanimous: true,
+                votes: least,
+            },
+            Policy::All => Needed {
+                unanimous: true,
+                votes: members.len().max(1),
+            },
+            Policy::Quorum(count) => Needed {
+                unanimous: false,
+                votes: usize::try_from(count).unwrap_or(usize::MAX).max(least),
+            },
+            Policy::Each => Needed {
+                unanimous: false,
+                votes: 1,
+            },
+        };
+        Self {
+            policy,
+            members,
+            phase: Phase::Voting,
+        }
+    }
+
+    /// A member voted.
+    pub fn handle_vote(&mut self, member: &M, yes: bool) -> Vec<CoordinatorAction<M>> {
+        self.settle(member, if yes { Standing::Yes } else { Standing::No })
+    }
+
+    /// A member was lost, or its deadline passed, before it voted.
+    pub fn handle_lost(&mut self, member: &M) -> Vec<CoordinatorAction<M>> {
+        self.settle(member, Standing::No)
+    }
+
+    /// No more waiting: whoever is still working is out.
+    pub fn handle_deadline(&mut self) -> Vec<CoordinatorAction<M>> {
+        if self.phase != Phase::Voting {
+            return Vec::new();
+        }
+        for standing in self
+            .members
+            .values_mut()
+            .filter(|s| **s == Standing::Working)
+        {
+            *standing = Standing::No;
+        }
+        self.advance()
+    }
+
+    /// The transaction is given up before it was decided.
+    pub fn handle_cancel(&mut self) -> Vec<CoordinatorAction<M>> {
+        if self.phase == Phase::Voting {
+            self.abort()
+        } else {
+            Vec::new()
+        }
+    }
+
+    /// The decision `commit` is durable.
+    pub fn handle_recorded(&mut self) -> Vec<CoordinatorAction<M>> {
+        if self.phase != Phase::Recording {
+            return Vec::new();
+        }
+        self.phase = Phase::Decided(true);
+        self.members
+            .iter()
+            .map(|(member, standing)| {
+                let decision = if *standing == Standing::Yes {
+                    Decision::Commit
+                } else {
+                    Decision::Abort
+                };
+                (member, standing, decision)
+            })
+            .filter(|(_, standing, _)| **standing != Standing::Out)
+            .map(|(member, _, decision)| CoordinatorAction::Send(member.clone(), decision))
+            .collect()
+    }
+
+    /// A member confirmed the decision.
+    pub fn handle_settled(&mut self, member: &M) {
+        if let (Phase::Decided(true), Some(standing @ Standing::Yes)) =
+            (self.phase, self.members.get_mut(member))
+        {
+            *standing = Standing::Settled;
+        }
+    }
+
+    /// The decision, once there is one that may be told.
+    pub fn decision(&self) -> Option<Decision> {
+        match self.phase {
+            Phase::Decided(true) => Some(Decision::Commit),
+            Phase::Decided(false) => Some(Decision::Abort),
+            Phase::Voting | Phase::Recording => None,
+        }
+    }
+
+    /// How it ended, member by member; `None` before the decision.
+    pub fn fates(&self) -> Option<BTreeMap<M, Fate>> {
+        let committed = self.decision()? == Decision::Commit;
+        let fate = |standing: &Standing| match standing {
+            Standing::Out => Fate::Stale,
+            Standing::No => Fate::Failed,
+            Standing::Working => Fate::Aborted,
+            Standing::Yes if committed => Fate::InDoubt,
+            Standing::Yes => Fate::Aborted,
+            Standing::Settled => Fate::Committed,
+        };
+        Some(
+            self.members
+                .iter()
+                .map(|(m, standing)| (m.clone(), fate(standing)))
+                .collect(),
+        )
+    }
+
+    fn settle(&mut self, member: &M, to: Standing) -> Vec<CoordinatorAction<M>> {
+        match self.members.get_mut(member) {
+            Some(standing @ Standing::Working) if self.phase == Phase::Voting => *standing = to,
+            _ => return Vec::new(),
+        }
+        self.advance()
+    }
+
+    fn advance(&mut self) -> Vec<CoordinatorAction<M>> {
+        let count = |wanted| self.members.values().filter(|s| **s == wanted).count();
+        let (yes, working, no) = (
+            count(Standing::Yes),
+            count(Standing::Working),
+            count(Standing::No),
+        );
+        if self.policy.unanimous && no > 0 || yes + working < self.policy.votes {
+            return self.abort();
+        }
+        if working > 0 {
+            return Vec::new();
+        }
+        self.phase = Phase::Recording;
+        vec![CoordinatorAction::Record]
+    }
+
+    fn abort(&mut self) -> Vec<CoordinatorAction<M>> {
+        self.phase = Phase::Decided(false);
+        self.members
+            .iter()
+            .filter(|(_, standing)| **standing != Standing::Out)
+            .map(|(member, _)| CoordinatorAction::Send(member.clone(), Decision::Abort))
+            .collect()
+    }
+}
+
+/// What happens to a participant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParticipantEvent {
+    /// The hub opens a transaction under this fence; everything is staged and verified.
+    Prepare {
+        /// The transaction.
+        txn: TxnKey,
+        /// Its fence.
+        fence: u64,
+    },
+    /// The record of the vote is durable, and so is everything staged.
+    RecordDurable,
+    /// The hub's decision.
+    Decide {
+        /// The transaction it is about.
+        txn: TxnKey,
+        /// The decision.
+        decision: Decision,
+    },
+    /// The note that this transaction goes forward only is durable.
+    ForwardDurable,
+    /// The switch is done and durable.
+    Switched,
+    /// What was staged is put away, the record is gone.
+    Undone,
+}
+
+/// What a participant must do next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ParticipantAction {
+    /// Write the record durably, then report [`ParticipantEvent::RecordDurable`].
+    Record,
+    /// Tell the hub yes.
+    VoteYes,
+    /// Tell the hub no: the event doesn't fit.
+    Refuse,
+    /// Note durably that it goes forward only, then [`ParticipantEvent::ForwardDurable`].
+    RecordForward,
+    /// Switch (idempotent), then [`ParticipantEvent::Switched`].
+    Switch,
+    /// Undo (idempotent), then [`ParticipantEvent::Undone`].
+    Undo,
+    /// Tell the hub that the decision is carried out.
+    Confirm,
+    /// Nothing.
+    Wait,
+}
+
+/// The member's half: one tree's place in a transaction. What is durable of it is exactly its
+/// variant, so that a restart resumes from the record.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Participant {
+    /// No transaction.
+    #[default]
+    Idle,
+    /// The record is being written. A crash here leaves [`Self::Idle`] or [`Self::Prepared`].
+    Recording {
+        /// The transaction.
+        txn: TxnKey,
+    },
+    /// Voted yes; only the hub can end it.
+    Prepared {
+        /// The transaction.
+        txn: TxnKey,
+    },
+    /// Told to commit; being noted.
+    Accepting {
+        /// The transaction.
+        txn: TxnKey,
+    },
+    /// Forward only.
+    Forward {
+        /// The transaction.
+        txn: TxnKey,
+    },
+    /// Told to abort.
+    Undoing {
+        /// The transaction.
+        txn: TxnKey,
+    },
+    /// It was committed; kept so that a repeated decision is confirmed again.
+    Done {
+        /// The transaction.
+        txn: TxnKey,
+    },
+}
+
+impl Participant {
+    /// Takes an event; `fence` is the highest that the member ever accepted.
+    pub fn handle(&mut self, event: ParticipantEvent, fence: u64) -> ParticipantAction {
+        use ParticipantAction as Do;
+        use ParticipantEvent as On;
+        let (next, action) = match (*self, event) {
+            (Self::Idle | Self::Done { .. }, On::Prepare { txn, fence: theirs }) => {
+                if theirs == fence {
+                    (Self::Recording { txn }, Do::Record)
+                } else {
+                    (*self, Do::Refuse)
+                }
+            }
+            (Self::Recording { txn }, On::RecordDurable) => (Self::Prepared { txn }, Do::VoteYes),
+            (Self::Prepared { txn: ours }, On::Prepare { txn, .. }) if ours == txn => {
+                (*self, Do::VoteYes)
+            }
+            (Self::Prepared { txn: ours }, On::Decide { txn, decision }) if ours == txn => {
+                match decision {
+                    Decision::Commit => (Self::Accepting { txn }, Do::RecordForward),
+                    Decision::Abort => (Self::Undoing { txn }, Do::Undo),
+                }
+            }
+            (Self::Accepting { txn }, On::ForwardDurable) => (Self::Forward { txn }, Do::Switch),
+            (Self::Forward { txn }, On::Switched) => (Self::Done { txn }, Do::Confirm),
+            (Self::Undoing { .. }, On::Undone) => (Self::Idle, Do::Confirm),
+            (
+                Self::Done { txn: ours },
+                On::Decide {
+                    txn,
+                    decision: Decision::Commit,
+                },
+            ) if ours == txn => (*self, Do::Confirm),
+            // What we don't hold has been undone, or never was: an abort is already true.
+            (
+                Self::Idle,
+                On::Decide {
+                    decision: Decision::Abort,
+                    ..
+                },
+            ) => (*self, Do::Confirm),
+            (
+                Self::Done { txn: ours },
+                On::Decide {
+                    txn,
+                    decision: Decision::Abort,
+                },
+            ) if ours != txn => (*self, Do::Confirm),
+            _ => (*self, Do::Refuse),
+        };
+        *self = next;
+        action
+    }
+
+    /// The transaction that must be settled before anything else may begin.
+    pub fn unsettled(&self) -> Option<TxnKey> {
+        match *self {
+            Self::Prepared { txn } | Self::Accepting { txn } | Self::Forward { txn } => Some(txn),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn coordinator(policy: Policy) -> Coordinator<u8> {
+        Coordinator::new(policy, [1, 2, 3], [4], 1)
+    }
+
+    #[test]
+    fn nothing_is_told_before_the_decision_is_durable() {
+        let mut hub = coordinator(Policy::Reachable);
+        assert!(hub.handle_vote(&1, true).is_empty());
+        assert!(hub.handle_vote(&2, true).is_empty());
+        assert_eq!(hub.handle_vote(&3, true), [CoordinatorAction::Record]);
+        assert_eq!(hub.decision(), None);
+        let told = hub.handle_recorded();
+        assert_eq!(told.len(), 3);
+        assert!(
+            told.iter()
+                .all(|a| matches!(a, CoordinatorAction::Send(_, Decision::Commit)))
+        );
+        hub.handle_settled(&1);
+        let fates = hub.fates().unwrap();
+        assert_eq!(fates[&1], Fate::Committed);
+        assert_eq!(fates[&2], Fate::InDoubt);
+        assert_eq!(fates[&4], Fate::Stale);
+    }
+
+    #[test]
+    fn one_no_aborts_where_all_reachable_members_must_agree() {
+        let mut hub = coordinator(Policy::Reachable);
+        hub.handle_vote(&1, true);
+        let told = hub.handle_lost(&2);
+        assert!(
+            told.iter()
+                .all(|a| matches!(a, CoordinatorAction::Send(_, Decision::Abort)))
+        );
+        assert_eq!(hub.decision(), Some(Decision::Abort));
+        assert!(
+            hub.handle_vote(&3, true).is_empty(),
+            "a late vote changes nothing"
+        );
+        assert_eq!(hub.fates().unwrap()[&2], Fate::Failed);
+        assert_eq!(hub.fates().unwrap()[&1], Fate::Aborted);
+    }
+
+    #[test]
+    fn all_means_those_too_that_were_not_reached() {
+        let mut hub = coordinator(Policy::All);
+        hub.handle_vote(&1, true);
+        assert_eq!(hub.decision(), Some(Decision::Abort));
+    }
+
+    #[test]
+    fn a_quorum_goes_on_without_the_others() {
+        let mut hub = coordinator(Policy::Quorum(2));
+        hub.handle_vote(&1, true);
+        hub.handle_vote(&2, false);
+        assert_eq!(hub.handle_vote(&3, true), [CoordinatorAction::Record]);
+        let told = hub.handle_recorded();
+        assert!(told.contains(&CoordinatorAction::Send(2, Decision::Abort)));
+        assert!(told.contains(&CoordinatorAction::Send(3, Decision::Commit)));
+    }
+
+    #[test]
+    fn too_few_for_min_healthy_aborts() {
+        let mut hub = Coordinator::new(Policy::Reachable, [1], [2], 2);
+        assert!(
+            !hub.handle_vote(&1, true)
+                .contains(&CoordinatorAction::Record)
+        );
+        assert_eq!(hub.decision(), Some(Decision::Abort));
+    }
+
+    #[test]
+    fn a_participant_in_doubt_waits_for_the_hub() {
+        use ParticipantAction as Do;
+        use ParticipantEvent as On;
+        let (txn, other) = ([1; 16], [2; 16]);
+        let mut member = Participant::Idle;
+        assert_eq!(
+            member.handle(On::Prepare { txn, fence: 6 }, 7),
+            Do::Refuse,
+            "an old fence"
+        );
+        assert_eq!(member.handle(On::Prepare { txn, fence: 7 }, 7), Do::Record);
+        assert_eq!(member.handle(On::RecordDurable, 7), Do::VoteYes);
+        assert_eq!(member.unsettled(), Some(txn));
+        assert_eq!(
+            member.handle(
+                On::Prepare {
+                    txn: other,
+                    fence: 8
+                },
+                8
+            ),
+            Do::Refuse
+        );
+        let commit = On::Decide {
+            txn,
+            decision: Decision::Commit,
+        };
+        assert_eq!(member.handle(commit, 8), Do::RecordForward);
+        assert_eq!(
+            member.handle(
+                On::Decide {
+                    txn,
+                    decision: Decision::Abort
+                },
+                8
+            ),
+            Do::Refuse,
+            "after commit there is no way back"
+        );
+        assert_eq!(member.handle(On::ForwardDurable, 8), Do::Switch);
+        assert_eq!(member.handle(On::Switched, 8), Do::Confirm);
+        assert_eq!(
+            member.handle(commit, 8),
+            Do::Confirm,
+            "a repeated decision is confirmed"
+        );
+    }
+}

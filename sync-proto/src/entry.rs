@@ -121,6 +121,19 @@ pub struct Meta {
     pub xattrs: Option<Arc<Xattrs>>,
 }
 
+impl Meta {
+    /// What stands in the place of a hard link's metadata, which is its leader's.
+    pub fn of_link() -> Self {
+        Self {
+            mode: 0,
+            user: Principal::Id(0),
+            group: Principal::Id(0),
+            mtime: None,
+            xattrs: None,
+        }
+    }
+}
+
 /// One entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

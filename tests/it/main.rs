@@ -8,6 +8,8 @@
 )]
 
 mod architecture;
+mod cli_basics;
+mod parity_filter;
 #[allow(
     dead_code,
     reason = "a vocabulary, not every word of which is used at all times"

@@ -1,0 +1,72 @@
+//! The agent's own commands, run on a server.
+
+use super::values::duration;
+use clap::builder::NonEmptyStringValueParser as NonEmpty;
+use clap::{Args, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `fanout agent`.
+#[derive(Debug, Args)]
+pub(crate) struct AgentArgs {
+    #[command(subcommand)]
+    pub(crate) command: AgentCommand,
+}
+
+/// What the agent is to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentCommand {
+    /// Prepare this server: identity, address, allowed directories
+    Init(AgentInitArgs),
+    /// Serve the hub in the foreground, and say when ready
+    Run(AgentRunArgs),
+    /// Print a one-time token that lets a hub in, and nothing else
+    Invite(AgentInviteArgs),
+    /// Carry a session between standard input and output and the agent
+    #[command(hide = true)]
+    Connect(AgentConnectArgs),
+}
+
+/// `fanout agent init`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fanout agent init --name web1 --allow /srv
+  fanout agent init --dir AGENT --name web1 --listen 127.0.0.1:4601 --allow /srv --prefix /tmp/web1")]
+pub(crate) struct AgentInitArgs {
+    /// Name of this server [default: this machine's name]
+    #[arg(long, value_name = "NAME", value_parser = NonEmpty::new())]
+    pub(crate) name: Option<String>,
+    /// Address and UDP port to listen at
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "[::]:4600")]
+    pub(crate) listen: SocketAddr,
+    /// Directory below which hubs may place roots (can be repeated)
+    #[arg(long, value_name = "DIR", required = true)]
+    pub(crate) allow: Vec<PathBuf>,
+    /// Put everything the agent manages below this directory, as DESTDIR does
+    #[arg(long, value_name = "DIR")]
+    pub(crate) prefix: Option<PathBuf>,
+    /// Path that no hub may ever touch, beginning with `/`, in every root (can be repeated)
+    #[arg(long, value_name = "RULE", value_parser = NonEmpty::new())]
+    pub(crate) preserve: Vec<String>,
+}
+
+/// `fanout agent run`.
+#[derive(Debug, Args)]
+pub(crate) struct AgentRunArgs {}
+
+/// `fanout agent invite`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  fanout agent invite | ssh hub fanout add server web1 --address web1:4600 --token-file -")]
+pub(crate) struct AgentInviteArgs {
+    /// How long the token can be used [default: 1h]
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) valid: Option<Duration>,
+}
+
+/// `fanout agent connect`.
+#[derive(Debug, Args)]
+pub(crate) struct AgentConnectArgs {}

@@ -1,0 +1,285 @@
+//! Commands that edit the inventory, and those that begin or end a platform's life.
+
+use super::values::{LayoutArg, ResyncArg, TransportArg, owner};
+use crate::cli::complete;
+use clap::builder::NonEmptyStringValueParser as NonEmpty;
+use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
+use std::path::PathBuf;
+
+/// `fanout init`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fanout init
+  fanout init --dir /srv/fanout --name production")]
+pub(crate) struct InitArgs {
+    /// Name of the hub, shown in every plan and prompt [default: this machine's name]
+    #[arg(long, value_name = "NAME", value_parser = NonEmpty::new())]
+    pub(crate) name: Option<String>,
+}
+
+/// `fanout add`.
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    #[command(subcommand)]
+    pub(crate) noun: AddNoun,
+}
+
+/// What to add.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AddNoun {
+    /// Add a server and exchange keys with its agent
+    Server(AddServerArgs),
+    /// Add a cluster: servers that all receive the same code
+    Cluster(AddClusterArgs),
+    /// Add a platform: a code base and where it goes
+    Platform(AddPlatformArgs),
+}
+
+/// `fanout add server`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fanout add server web1 --address web1.example.com:4600 --token-file web1.token
+  ssh web1 fanout agent invite | fanout add server web1 --address web1:4600 --token-file -
+  fanout add server web1 --address web1:4600 --ssh admin@web1 --sudo")]
+pub(crate) struct AddServerArgs {
+    /// Name of the server in the inventory
+    #[arg(value_parser = NonEmpty::new())]
+    pub(crate) name: String,
+    /// Where the hub reaches the agent: a name or an address, and a port
+    #[arg(long, value_name = "HOST:PORT", value_parser = NonEmpty::new())]
+    pub(crate) address: String,
+    /// File with the token of `fanout agent invite`; `-` reads standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "ssh")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Install the agent and exchange keys over ssh
+    #[arg(long, value_name = "USER@HOST", value_parser = NonEmpty::new())]
+    pub(crate) ssh: Option<String>,
+    /// Become root on the server with sudo
+    #[arg(long, requires = "ssh", conflicts_with = "token_file")]
+    pub(crate) sudo: bool,
+    /// How to reach the agent
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub(crate) transport: TransportArg,
+    /// Labels that `--limit label:NAME` selects by, separated by commas
+    #[arg(long, value_name = "LABELS", value_delimiter = ',', value_parser = NonEmpty::new())]
+    pub(crate) labels: Vec<String>,
+}
+
+/// `fanout add cluster`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  fanout add cluster front --members web1,web2")]
+pub(crate) struct AddClusterArgs {
+    /// Name of the cluster in the inventory
+    #[arg(value_parser = NonEmpty::new())]
+    pub(crate) name: String,
+    /// Servers that belong to it, separated by commas
+    #[arg(
+        long,
+        value_name = "SERVERS",
+        required = true,
+        value_delimiter = ',',
+        value_parser = NonEmpty::new(),
+        add = ArgValueCandidates::new(complete::servers)
+    )]
+    pub(crate) members: Vec<String>,
+}
+
+/// `fanout add platform`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fanout add platform drupal --path /srv/src/drupal --root /srv/platforms/drupal --on front
+  fanout add platform shop --path /srv/src/shop --root /var/www/shop --on front \\
+      --layout in-place --preserve '/web/sites/*/files/' --preserve /private/")]
+pub(crate) struct AddPlatformArgs {
+    /// Name of the platform in the inventory
+    #[arg(value_parser = NonEmpty::new())]
+    pub(crate) name: String,
+    /// The source: a directory on the hub
+    #[arg(long, value_name = "DIR")]
+    pub(crate) path: PathBuf,
+    /// The root: where it goes on the members
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: PathBuf,
+    /// The server or cluster that it lives on
+    #[arg(
+        long,
+        value_name = "TARGET",
+        value_parser = NonEmpty::new(),
+        add = ArgValueCandidates::new(complete::targets)
+    )]
+    pub(crate) on: String,
+    /// How a new generation goes live [default: switched]
+    #[arg(long, value_name = "LAYOUT")]
+    pub(crate) layout: Option<LayoutArg>,
+    #[command(flatten)]
+    pub(crate) rules: RuleArgs,
+}
+
+/// What a push does with a platform's tree; in `add` and `edit`.
+#[derive(Debug, Args)]
+pub(crate) struct RuleArgs {
+    /// Rule of rsync's language for what is neither sent nor deleted (can be repeated)
+    #[arg(long, value_name = "RULE", value_parser = NonEmpty::new())]
+    pub(crate) exclude: Vec<String>,
+    /// Path that belongs to the members, beginning with `/` (can be repeated)
+    #[arg(long, value_name = "RULE", value_parser = NonEmpty::new())]
+    pub(crate) preserve: Vec<String>,
+    /// Who owns the files on the members: `keep`, or `USER:GROUP`
+    #[arg(long, value_name = "OWNER", value_parser = owner)]
+    pub(crate) owner: Option<String>,
+    /// Generations to keep for rollback
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keep: Option<u32>,
+    /// File that the source must have, or a push is refused (can be repeated)
+    #[arg(long, value_name = "PATH", value_parser = NonEmpty::new())]
+    pub(crate) require: Vec<String>,
+    /// What `fanout resync` does about drift
+    #[arg(long, value_name = "WHAT")]
+    pub(crate) resync: Option<ResyncArg>,
+}
+
+/// `fanout edit`.
+#[derive(Debug, Args)]
+pub(crate) struct EditArgs {
+    #[command(subcommand)]
+    pub(crate) noun: EditNoun,
+}
+
+/// What to edit.
+#[derive(Debug, Subcommand)]
+pub(crate) enum EditNoun {
+    /// Change a platform; rules that are given are added to those it has
+    Platform(EditPlatformArgs),
+}
+
+/// `fanout edit platform`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  fanout edit platform drupal --keep 10 --require index.php
+  fanout edit platform drupal --release-preserved /private")]
+pub(crate) struct EditPlatformArgs {
+    /// Name of the platform
+    #[arg(value_parser = NonEmpty::new(), add = ArgValueCandidates::new(complete::platforms))]
+    pub(crate) name: String,
+    /// Another source: a directory on the hub
+    #[arg(long, value_name = "DIR")]
+    pub(crate) path: Option<PathBuf>,
+    /// Another server or cluster
+    #[arg(
+        long,
+        value_name = "TARGET",
+        value_parser = NonEmpty::new(),
+        add = ArgValueCandidates::new(complete::targets)
+    )]
+    pub(crate) on: Option<String>,
+    #[command(flatten)]
+    pub(crate) rules: RuleArgs,
+    /// Give up a preserve rule, after showing what it protects (can be repeated)
+    #[arg(long, value_name = "RULE", value_parser = NonEmpty::new())]
+    pub(crate) release_preserved: Vec<String>,
+    /// Do it without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// `fanout adopt`.
+#[derive(Debug, Args)]
+pub(crate) struct AdoptArgs {
+    #[command(subcommand)]
+    pub(crate) noun: AdoptNoun,
+}
+
+/// What to adopt.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AdoptNoun {
+    /// Take over the existing roots of a platform, and list what a push would replace
+    Platform(AdoptPlatformArgs),
+}
+
+/// `fanout adopt platform`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Nothing in the root changes. Entries that the source doesn't have are foreign: they stay until a
+push is given --delete-foreign.
+
+Example:
+  fanout adopt platform drupal")]
+pub(crate) struct AdoptPlatformArgs {
+    /// Name of the platform
+    #[arg(value_parser = NonEmpty::new(), add = ArgValueCandidates::new(complete::platforms))]
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) members: super::MemberArgs,
+    /// Show it without recording anything
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+    /// Do it without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// `fanout remove`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Nothing on the servers changes. `fanout delete platform` destroys.")]
+pub(crate) struct RemoveArgs {
+    #[command(subcommand)]
+    pub(crate) noun: RemoveNoun,
+}
+
+/// What to forget.
+#[derive(Debug, Subcommand)]
+pub(crate) enum RemoveNoun {
+    /// Forget a server and its key
+    Server(NamedArgs),
+    /// Forget a cluster
+    Cluster(NamedArgs),
+    /// Forget a platform; its roots stay as they are
+    Platform(NamedArgs),
+}
+
+/// The name of something in the inventory.
+#[derive(Debug, Args)]
+pub(crate) struct NamedArgs {
+    /// Its name in the inventory
+    #[arg(value_parser = NonEmpty::new(), add = ArgValueCandidates::new(complete::anything))]
+    pub(crate) name: String,
+}
+
+/// `fanout delete`.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteArgs {
+    #[command(subcommand)]
+    pub(crate) noun: DeleteNoun,
+}
+
+/// What to destroy.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeleteNoun {
+    /// Delete a platform's code on its members; preserved paths stay and are listed
+    Platform(DeletePlatformArgs),
+}
+
+/// `fanout delete platform`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  fanout delete platform drupal --yes-delete drupal")]
+pub(crate) struct DeletePlatformArgs {
+    /// Name of the platform
+    #[arg(value_parser = NonEmpty::new(), add = ArgValueCandidates::new(complete::platforms))]
+    pub(crate) name: String,
+    /// The platform's name once more, instead of being asked for it
+    #[arg(long, value_name = "NAME", value_parser = NonEmpty::new())]
+    pub(crate) yes_delete: Option<String>,
+    /// Show what would be deleted, and change nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+}

@@ -1,0 +1,116 @@
+//! A problem: one thing that went wrong, as every layer reports it.
+
+use super::Code;
+use std::error::Error;
+use std::fmt;
+use sync_proto::path::escape;
+
+/// One thing that went wrong: which kind, what happened to what, and what to do about it.
+///
+/// Trouble with one entry is collected as a `Problem` and work goes on; a brake or a failure is
+/// returned as one. The message is a sentence without full stop that names what it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The kind of problem; `fanout explain` has a page about it.
+    pub code: Code,
+    /// What happened, to what, and why.
+    pub message: String,
+    /// What to do next; without one, the code's own hint holds.
+    pub hint: Option<String>,
+    /// The entry it is about, as raw bytes, where the message doesn't name it already.
+    pub path: Option<Vec<u8>>,
+}
+
+impl Problem {
+    /// A problem with the code's own hint.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hint: None,
+            path: None,
+        }
+    }
+
+    /// A problem that an error explains: the message is the error's and that of its sources,
+    /// joined by colons.
+    pub fn from_error(code: Code, error: &dyn Error) -> Self {
+        Self::new(code, error_chain(error))
+    }
+
+    /// The same with a hint of its own.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same about one entry.
+    #[must_use]
+    pub fn with_path(mut self, path: &[u8]) -> Self {
+        self.path = Some(path.to_vec());
+        self
+    }
+
+    /// What to do next: this problem's own hint, or that of its code.
+    pub fn hint(&self) -> &str {
+        self.hint.as_deref().unwrap_or_else(|| self.code.hint())
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.path {
+            write!(f, "{}: ", escape(path))?;
+        }
+        write!(f, "{} [{}]", self.message, self.code)
+    }
+}
+
+impl Error for Problem {}
+
+/// An error and its sources as one line. A source that its parent's text ends with already is not
+/// said twice.
+pub fn error_chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let text = inner.to_string();
+        if !line.ends_with(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        source = inner.source();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("Can't read fanout.toml")]
+    struct Outer(#[source] std::io::Error);
+
+    #[test]
+    fn a_problem_says_what_where_and_which_page() {
+        let problem = Problem::new(Code::ContentMismatch, "The content has another hash")
+            .with_path(b"a\nb/\xff");
+        assert_eq!(
+            problem.to_string(),
+            "a\\x0Ab/\\xFF: The content has another hash [FX0404]"
+        );
+        assert_eq!(problem.hint(), Code::ContentMismatch.hint());
+        assert_eq!(problem.with_hint("Look").hint(), "Look");
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_sources() {
+        let error = Outer(std::io::Error::other("disk on fire"));
+        assert_eq!(
+            Problem::from_error(Code::InventoryMissing, &error).message,
+            "Can't read fanout.toml: disk on fire"
+        );
+    }
+}

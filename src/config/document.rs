@@ -1,0 +1,362 @@
+//! Edits of the inventory's text that keep its comments, its order and its style.
+//!
+//! Knows the shape of the file and nothing of its meaning: whoever saves the result parses it
+//! first ([`super::edit`] does).
+
+use super::ConfigError;
+use super::list::{push_in_style, raw, remove_in_style};
+use crate::model::{
+    AbsPath, Address, CommitPolicy, Label, Layout, OwnerPolicy, ResyncMode, SshDestination,
+    Transport,
+};
+use std::fmt;
+use std::net::IpAddr;
+use toml_edit::{Array, Decor, DocumentMut, Item, Table, TableLike, TomlError, Value};
+
+/// What the inventory lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// `[servers.*]`
+    Server,
+    /// `[clusters.*]`
+    Cluster,
+    /// `[platforms.*]`
+    Platform,
+}
+
+impl Kind {
+    /// The section of the file.
+    pub const fn section(self) -> &'static str {
+        match self {
+            Self::Server => "servers",
+            Self::Cluster => "clusters",
+            Self::Platform => "platforms",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Server => "server",
+            Self::Cluster => "cluster",
+            Self::Platform => "platform",
+        })
+    }
+}
+
+/// A server to be added. What is empty or `None` isn't written.
+#[derive(Clone, Debug)]
+pub struct NewServer {
+    /// How the hub reaches the agent.
+    pub address: Address,
+    /// What databases and balancers see.
+    pub addresses: Vec<IpAddr>,
+    /// Groups.
+    pub labels: Vec<Label>,
+    /// How to talk to the agent.
+    pub transport: Option<Transport>,
+    /// The way in by ssh.
+    pub ssh: Option<SshDestination>,
+    /// Whether to become root by sudo over there.
+    pub sudo: bool,
+}
+
+/// A cluster to be added.
+#[derive(Clone, Debug)]
+pub struct NewCluster {
+    /// Servers or clusters, by name.
+    pub members: Vec<String>,
+    /// Which votes a commit needs.
+    pub commit: Option<CommitPolicy>,
+    /// The least number of members.
+    pub min_healthy: Option<u32>,
+}
+
+/// A platform to be added. What is empty or `None` isn't written.
+#[derive(Clone, Debug)]
+pub struct NewPlatform {
+    /// A server or cluster, by name.
+    pub on: String,
+    /// The source.
+    pub path: AbsPath,
+    /// The destination.
+    pub root: AbsPath,
+    /// How it lies on the members' disks.
+    pub layout: Option<Layout>,
+    /// Who owns its entries.
+    pub owner: Option<OwnerPolicy>,
+    /// Exclude rules; the defaults if `None`.
+    pub exclude: Option<Vec<String>>,
+    /// Preserve rules.
+    pub preserve: Vec<String>,
+    /// Generations to keep.
+    pub keep: Option<u32>,
+    /// What `resync` does about drift.
+    pub resync: Option<ResyncMode>,
+}
+
+type Keys = Vec<(&'static str, Value)>;
+
+impl NewServer {
+    pub(super) fn keys(&self) -> Keys {
+        let mut keys = vec![("address", self.address.to_string().into())];
+        put_list(&mut keys, "addresses", &self.addresses);
+        put_list(&mut keys, "labels", &self.labels);
+        put(&mut keys, "transport", self.transport.as_ref());
+        put(&mut keys, "ssh", self.ssh.as_ref());
+        if self.sudo {
+            keys.push(("sudo", true.into()));
+        }
+        keys
+    }
+}
+
+impl NewCluster {
+    pub(super) fn keys(&self) -> Keys {
+        let members = self.members.iter().map(String::as_str);
+        let mut keys = vec![("members", Value::from_iter(members))];
+        put(&mut keys, "commit", self.commit.as_ref());
+        if let Some(least) = self.min_healthy {
+            keys.push(("min_healthy", i64::from(least).into()));
+        }
+        keys
+    }
+}
+
+impl NewPlatform {
+    pub(super) fn keys(&self) -> Keys {
+        let mut keys = vec![
+            ("on", self.on.as_str().into()),
+            ("path", self.path.as_str().into()),
+            ("root", self.root.as_str().into()),
+        ];
+        put(&mut keys, "layout", self.layout.as_ref());
+        put(&mut keys, "owner", self.owner.as_ref());
+        if let Some(exclude) = &self.exclude {
+            keys.push(("exclude", exclude.iter().map(String::as_str).collect()));
+        }
+        put_list(&mut keys, "preserve", &self.preserve);
+        if let Some(keep) = self.keep {
+            keys.push(("keep", i64::from(keep).into()));
+        }
+        put(&mut keys, "resync", self.resync.as_ref());
+        keys
+    }
+}
+
+fn put(keys: &mut Keys, key: &'static str, value: Option<&impl ToString>) {
+    if let Some(value) = value {
+        keys.push((key, value.to_string().into()));
+    }
+}
+
+fn put_list(keys: &mut Keys, key: &'static str, list: &[impl ToString]) {
+    if !list.is_empty() {
+        keys.push((key, list.iter().map(ToString::to_string).collect()));
+    }
+}
+
+/// The text of an inventory, ready to be changed.
+#[derive(Clone, Debug)]
+pub(super) struct Document(DocumentMut);
+
+impl Document {
+    pub(super) fn parse(text: &str) -> Result<Self, TomlError> {
+        text.parse().map(Self)
+    }
+
+    /// Adds a table after the last of its kind.
+    pub(super) fn add(&mut self, kind: Kind, name: &str, keys: Keys) -> Result<(), ConfigError> {
+        let section = self
+            .0
+            .as_table_mut()
+            .entry(kind.section())
+            .or_insert_with(|| {
+                let mut section = Table::new();
+                section.set_implicit(true);
+                Item::Table(section)
+            })
+            .as_table_like_mut()
+            .ok_or_else(|| unknown(kind, name))?;
+        if section.contains_key(name) {
+            return Err(ConfigError::Exists {
+                kind,
+                name: name.to_owned(),
+            });
+        }
+        let mut table = Table::new();
+        for (key, value) in keys {
+            table.insert(key, Item::Value(value));
+        }
+        section.insert(name, Item::Table(table));
+        Ok(())
+    }
+
+    /// Removes a table and the comment right above it. Comments further up, with an empty line
+    /// in between, belong to the file and stay.
+    pub(super) fn remove(&mut self, kind: Kind, name: &str) -> Result<(), ConfigError> {
+        let removed = self
+            .0
+            .get_mut(kind.section())
+            .and_then(Item::as_table_like_mut)
+            .and_then(|section| section.remove(name))
+            .ok_or_else(|| unknown(kind, name))?;
+        if let Item::Table(table) = removed {
+            let above = raw(table.decor().prefix());
+            let kept = above.rfind("\n\n").map(|at| &above[..at + 1]);
+            if let Some(kept) = kept.filter(|kept| kept.contains('#')) {
+                self.keep_comment(kept, table.position());
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts `comment` above the first table behind `position`, or at the end.
+    fn keep_comment(&mut self, comment: &str, position: Option<isize>) {
+        let root = self.0.as_table_mut();
+        match first_behind(root, position) {
+            Some(next) => prepend(next.decor_mut(), comment),
+            None => {
+                let rest = self.0.trailing().as_str().unwrap_or_default().to_owned();
+                self.0.set_trailing(format!("{comment}{rest}"));
+            }
+        }
+    }
+
+    /// Sets a key, keeping the comments around it.
+    pub(super) fn set(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        key: &str,
+        mut value: Value,
+    ) -> Result<(), ConfigError> {
+        let table = self.table(kind, name)?;
+        match table.get_mut(key).and_then(Item::as_value_mut) {
+            Some(old) => {
+                *value.decor_mut() = old.decor().clone();
+                *old = value;
+            }
+            None => {
+                table.insert(key, Item::Value(value));
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes a key, so that its default holds. False if it wasn't there.
+    pub(super) fn unset(&mut self, kind: Kind, name: &str, key: &str) -> Result<bool, ConfigError> {
+        Ok(self.table(kind, name)?.remove(key).is_some())
+    }
+
+    /// Adds a text to a list, in the style of the list. False if it is in there already.
+    pub(super) fn append(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        key: &str,
+        text: &str,
+    ) -> Result<bool, ConfigError> {
+        let table = self.table(kind, name)?;
+        if !table.contains_key(key) {
+            table.insert(key, Item::Value(Value::Array(Array::new())));
+        }
+        let list = list(table, kind, name, key)?;
+        if list.iter().any(|entry| entry.as_str() == Some(text)) {
+            return Ok(false);
+        }
+        push_in_style(list, text);
+        Ok(true)
+    }
+
+    /// Takes a text out of a list. False if it wasn't in there.
+    pub(super) fn take_out(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        key: &str,
+        text: &str,
+    ) -> Result<bool, ConfigError> {
+        let table = self.table(kind, name)?;
+        if !table.contains_key(key) {
+            return Ok(false);
+        }
+        let list = list(table, kind, name, key)?;
+        let Some(at) = list.iter().position(|entry| entry.as_str() == Some(text)) else {
+            return Ok(false);
+        };
+        remove_in_style(list, at);
+        Ok(true)
+    }
+
+    fn table(&mut self, kind: Kind, name: &str) -> Result<&mut dyn TableLike, ConfigError> {
+        self.0
+            .get_mut(kind.section())
+            .and_then(Item::as_table_like_mut)
+            .and_then(|section| section.get_mut(name))
+            .and_then(Item::as_table_like_mut)
+            .ok_or_else(|| unknown(kind, name))
+    }
+}
+
+impl fmt::Display for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+fn unknown(kind: Kind, name: &str) -> ConfigError {
+    ConfigError::Unknown {
+        kind,
+        name: sync_proto::path::escape(name.as_bytes()),
+        closest: None,
+    }
+}
+
+fn list<'d>(
+    table: &'d mut dyn TableLike,
+    kind: Kind,
+    name: &str,
+    key: &str,
+) -> Result<&'d mut Array, ConfigError> {
+    table
+        .get_mut(key)
+        .and_then(Item::as_array_mut)
+        .ok_or_else(|| ConfigError::NotAList {
+            kind,
+            name: name.to_owned(),
+            key: key.to_owned(),
+        })
+}
+
+/// The table with a header of its own that comes first behind `position` in the file.
+fn first_behind(table: &mut Table, position: Option<isize>) -> Option<&mut Table> {
+    let mut first: Option<&mut Table> = None;
+    let children = table.iter_mut().flat_map(|(_, item)| match item {
+        Item::Table(table) => vec![table],
+        Item::ArrayOfTables(list) => list.iter_mut().collect(),
+        _ => Vec::new(),
+    });
+    for child in children {
+        let is_header = !child.is_implicit() && !child.is_dotted();
+        let candidate = if is_header && child.position() > position {
+            Some(child)
+        } else {
+            first_behind(child, position)
+        };
+        if let Some(candidate) = candidate
+            && first
+                .as_ref()
+                .is_none_or(|first| candidate.position() < first.position())
+        {
+            first = Some(candidate);
+        }
+    }
+    first
+}
+
+fn prepend(decor: &mut Decor, comment: &str) {
+    let text = format!("{comment}{}", raw(decor.prefix()));
+    decor.set_prefix(text);
+}

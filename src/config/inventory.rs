@@ -1,0 +1,245 @@
+//! The inventory as the rest of fanout sees it: every name resolved, every default filled in.
+
+use super::document::Kind;
+use super::problem::Problems;
+use super::suggest::closest;
+use super::{ConfigError, Invalid, check, file};
+use crate::model::{
+    AbsPath, Address, ClusterName, CommitPolicy, Label, Layout, Member, Mode, OwnerPolicy,
+    PlatformName, ResyncMode, ServerName, SpecialFile, SshDestination, Transport,
+};
+use jiff::civil::Date;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use sync_proto::path::RelPath;
+
+/// What `exclude` means where it isn't given.
+pub const DEFAULT_EXCLUDES: [&str; 4] = [".git", ".svn", ".hg", ".bzr"];
+
+/// A consistent inventory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inventory {
+    /// What this installation is called.
+    pub hub: String,
+    /// The machines.
+    pub servers: BTreeMap<ServerName, Server>,
+    /// Sets of servers.
+    pub clusters: BTreeMap<ClusterName, Cluster>,
+    /// Code bases.
+    pub platforms: BTreeMap<PlatformName, Platform>,
+}
+
+/// One machine.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Its name.
+    pub name: ServerName,
+    /// How the hub reaches the agent.
+    pub address: Address,
+    /// What databases and balancers see.
+    pub addresses: Vec<IpAddr>,
+    /// Groups for `--limit` and `--skip`.
+    pub labels: Vec<Label>,
+    /// How to talk to the agent.
+    pub transport: Transport,
+    /// The way in by the system's ssh, if there is one.
+    pub ssh: Option<Ssh>,
+}
+
+impl Server {
+    /// This server as part of what is being worked on.
+    pub fn member(&self) -> Member {
+        Member {
+            name: self.name.clone(),
+            labels: self.labels.clone(),
+        }
+    }
+}
+
+/// The way to a server by the system's ssh.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ssh {
+    /// What ssh is given.
+    pub destination: SshDestination,
+    /// Whether to become root by sudo over there.
+    pub sudo: bool,
+}
+
+/// Servers that are kept identical.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// Its name.
+    pub name: ClusterName,
+    /// Its servers in the order of the file, clusters in it replaced by their servers, each once.
+    pub members: Vec<ServerName>,
+    /// Which votes a commit needs.
+    pub commit: CommitPolicy,
+    /// The least number of members that must take part.
+    pub min_healthy: u32,
+}
+
+/// Where a platform lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum On {
+    /// On one server.
+    Server(ServerName),
+    /// On all servers of a cluster.
+    Cluster(ClusterName),
+}
+
+impl fmt::Display for On {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(name) => name.fmt(f),
+            Self::Cluster(name) => name.fmt(f),
+        }
+    }
+}
+
+/// A code base, and where it goes. `docs/inventory.md` says what each setting means.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Platform {
+    /// Its name.
+    pub name: PlatformName,
+    /// Where it lives.
+    pub on: On,
+    /// The source, on the hub.
+    pub path: AbsPath,
+    /// The destination, on the members.
+    pub root: AbsPath,
+    /// How it lies on the members' disks.
+    pub layout: Layout,
+    /// Who owns its entries.
+    pub owner: OwnerPolicy,
+    /// Whether owners are kept as numbers where a member lacks the name.
+    pub numeric_ids: bool,
+    /// The mode of every directory, instead of the source's.
+    pub dirs: Option<Mode>,
+    /// The mode of every regular file, instead of the source's.
+    pub files: Option<Mode>,
+    /// Rules for what is neither sent nor deleted.
+    pub exclude: Vec<String>,
+    /// Rules for what belongs to the member.
+    pub preserve: Vec<String>,
+    /// Whether preserved paths are sent once, where absent.
+    pub seed: bool,
+    /// Whether excluded names are deleted on the members.
+    pub delete_excluded: bool,
+    /// How many generations are kept, the live one included.
+    pub keep: u32,
+    /// What `resync` does about drift.
+    pub resync: ResyncMode,
+    /// Whether the clock pushes a changed source.
+    pub follow: bool,
+    /// What the source must have.
+    pub require: Vec<RelPath>,
+    /// Known differences.
+    pub drift_ignore: Vec<DriftIgnore>,
+    /// Whether `trusted.*` and `security.*` attributes are carried.
+    pub privileged_xattrs: bool,
+    /// Special files that it may hold.
+    pub special_files: Vec<SpecialFile>,
+}
+
+/// One known difference on one member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriftIgnore {
+    /// An anchored rule.
+    pub path: String,
+    /// The member that differs.
+    pub member: ServerName,
+    /// Why it may.
+    pub reason: String,
+    /// The last day on which it may.
+    pub until: Date,
+}
+
+impl Inventory {
+    /// Reads and checks an inventory file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`], [`ConfigError::Read`], or [`ConfigError::Invalid`] with every
+    /// fault in the file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let bytes = file::read(path, "inventory")?;
+        let name = path.display().to_string();
+        Ok(Self::from_bytes(&bytes, &name)?)
+    }
+
+    /// Checks the text of an inventory; `file` is what messages call it.
+    pub fn parse(text: &str, file: &str) -> Result<Self, Invalid> {
+        check::inventory(text, file)
+    }
+
+    pub(super) fn from_bytes(bytes: &[u8], file: &str) -> Result<Self, Invalid> {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Self::parse(text, file),
+            Err(error) => {
+                let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+                let mut problems = Problems::new(file, &valid);
+                problems.push(valid.len()..valid.len(), "What follows here isn't UTF-8");
+                problems.finish(None)
+            }
+        }
+    }
+
+    /// The platform of that name.
+    pub fn platform(&self, name: &str) -> Result<&Platform, ConfigError> {
+        find(&self.platforms, Kind::Platform, name)
+    }
+
+    /// The server of that name.
+    pub fn server(&self, name: &str) -> Result<&Server, ConfigError> {
+        find(&self.servers, Kind::Server, name)
+    }
+
+    /// The cluster of that name.
+    pub fn cluster(&self, name: &str) -> Result<&Cluster, ConfigError> {
+        find(&self.clusters, Kind::Cluster, name)
+    }
+
+    /// The servers that a platform lives on, in the order of the file.
+    pub fn members(&self, platform: &Platform) -> Vec<&Server> {
+        let names = match &platform.on {
+            On::Server(name) => std::slice::from_ref(name),
+            On::Cluster(name) => self
+                .clusters
+                .get(name)
+                .map_or(&[][..], |cluster| cluster.members.as_slice()),
+        };
+        names
+            .iter()
+            .filter_map(|name| self.servers.get(name))
+            .collect()
+    }
+
+    /// Which votes a platform's commit needs, and from how many members at least.
+    pub fn commit_policy(&self, platform: &Platform) -> (CommitPolicy, u32) {
+        match &platform.on {
+            On::Cluster(name) => self
+                .clusters
+                .get(name)
+                .map_or((CommitPolicy::default(), 1), |c| (c.commit, c.min_healthy)),
+            On::Server(_) => (CommitPolicy::All, 1),
+        }
+    }
+
+    /// The platforms that live on a server, alone or in a cluster.
+    pub fn platforms_on(&self, server: &ServerName) -> Vec<&Platform> {
+        let lives_there = |p: &&Platform| self.members(p).iter().any(|s| s.name == *server);
+        self.platforms.values().filter(lives_there).collect()
+    }
+}
+
+fn find<'a, N, T>(map: &'a BTreeMap<N, T>, kind: Kind, name: &str) -> Result<&'a T, ConfigError>
+where
+    N: Ord + AsRef<str> + std::borrow::Borrow<str>,
+{
+    map.get(name).ok_or_else(|| ConfigError::Unknown {
+        kind,
+        name: sync_proto::path::escape(name.as_bytes()),
+        closest: closest(name, map.keys().map(AsRef::as_ref)).map(str::to_owned),
+    })
+}

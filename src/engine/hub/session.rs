@@ -1,0 +1,716 @@
+//! The hub's end of one member's session: asks, waits within limits, and sends what is needed.
+//!
+//! Methods are in the order of the protocol. Every wait has a limit of our own: a member that
+//! makes no progress for [`IDLE`] is given up, whatever it says.
+
+use super::encode::{EncodeError, Encoder, Key};
+use crate::codes::{Code, Problem};
+use crate::net::{Connection, NetError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use sync_proto::manifest::{Manifest, Roots, meta_bytes};
+use sync_proto::wire::table::{encode_listings, parts};
+use sync_proto::wire::{
+    self, Decision, Doubt, Facts, Generation, Item, Layout, Need, Notice, Open, Plan, Refusal,
+    Reply, Request, Survey, TreeKey, TxnKey, WireError,
+};
+use thiserror::Error;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+
+/// A member that makes no progress for so long is given up.
+pub const IDLE: Duration = Duration::from_secs(60);
+/// How long a member may take to look at its tree, or to make everything durable and vote.
+pub const PREPARE: Duration = Duration::from_secs(300);
+/// Objects under way to one member at once.
+const OBJECTS_IN_FLIGHT: usize = 6;
+
+/// Why a session can't go on.
+#[derive(Debug, Error)]
+pub enum SessionError {
+    /// The network.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The member said what it shouldn't.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// The member refuses.
+    #[error("{}", .0.message)]
+    Refused(Refusal),
+    /// The member is silent.
+    #[error("No progress for {} s while {doing}", .limit.as_secs())]
+    Silent {
+        /// What it was asked to do.
+        doing: &'static str,
+        /// Our limit.
+        limit: Duration,
+    },
+    /// The hub can't make what the member needs.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+}
+
+/// What a member says after it has looked at its tree.
+#[derive(Clone, Debug)]
+pub struct Opened {
+    /// Its live generation, as committed.
+    pub generation: Option<Generation>,
+    /// What is there.
+    pub observed: Roots,
+    /// Entries seen.
+    pub entries: u64,
+    /// What is there isn't what was committed.
+    pub drift: bool,
+    /// Things worth saying.
+    pub notices: Vec<Notice>,
+}
+
+/// A commit that was carried out.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// When the member switched, Unix microseconds by the hub's clock.
+    pub switched_us: i64,
+    /// How far that may be off.
+    pub error_us: i64,
+    /// Entries changed.
+    pub changed_entries: u64,
+    /// Things worth saying.
+    pub notices: Vec<Notice>,
+}
+
+/// What a member reports while it stages.
+#[derive(Clone, Copy, Debug)]
+pub enum Staging {
+    /// So many objects will be sent, with so many contents in them.
+    Needs {
+        /// Contents needed.
+        contents: u64,
+        /// Their size before compression.
+        raw_bytes: u64,
+    },
+    /// Entries and bytes in place.
+    Progress {
+        /// Entries.
+        entries: u64,
+        /// Bytes.
+        bytes: u64,
+    },
+}
+
+/// A tree as every member is told about it; made once for all.
+pub struct Offer {
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Its roots.
+    pub roots: Roots,
+    table: Vec<u8>,
+}
+
+impl Offer {
+    /// Hashes and compresses what every member will be sent.
+    pub fn new(manifest: Manifest) -> Self {
+        let digests = manifest.digests();
+        let roots = manifest.roots_of(&digests);
+        let table = wire::table::encode_rows(&wire::table::rows(&manifest, &digests));
+        Self {
+            manifest,
+            roots,
+            table,
+        }
+    }
+}
+
+/// One member's session.
+#[derive(Debug)]
+pub struct Session {
+    connection: Connection,
+    facts: Facts,
+    doubts: Vec<Doubt>,
+    clock_offset_us: i64,
+    clock_error_us: i64,
+    content_bytes: Arc<AtomicU64>,
+}
+
+impl Session {
+    /// Greets the member.
+    pub async fn begin(connection: Connection, hub: &str) -> Result<Self, SessionError> {
+        let mut session = Self {
+            connection,
+            facts: Facts::default(),
+            doubts: Vec::new(),
+            clock_offset_us: 0,
+            clock_error_us: 0,
+            content_bytes: Arc::default(),
+        };
+        let hello = Request::Hello {
+            versions: wire::VERSIONS,
+            software: software(),
+            hub: hub.into(),
+        };
+        match session.ask(&hello, "greeting", IDLE).await? {
+            Reply::Hello {
+                versions,
+                facts,
+                doubts,
+            } => {
+                wire::agree(versions)?;
+                session.facts = facts;
+                session.doubts = doubts;
+                Ok(session)
+            }
+            other => Err(unexpected(&other, "Hello")),
+        }
+    }
+
+    /// What the member says about itself.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The transactions that it must have settled.
+    pub fn doubts(&self) -> &[Doubt] {
+        &self.doubts
+    }
+
+    /// Bytes of content among what was sent, as encoded.
+    pub fn content_bytes(&self) -> u64 {
+        self.content_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The connection underneath.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Proposes a root for a tree.
+    pub async fn bind(
+        &self,
+        tree: TreeKey,
+        root: &[u8],
+        layout: Layout,
+        adopt: bool,
+    ) -> Result<(u64, Vec<Notice>), SessionError> {
+        let request = Request::Bind {
+            tree,
+            root: root.into(),
+            layout,
+            adopt,
+        };
+        match self.ask(&request, "binding the tree", IDLE).await? {
+            Reply::Bound {
+                found_entries,
+                notices,
+                ..
+            } => Ok((found_entries, notices)),
+            other => Err(unexpected(&other, "Bound")),
+        }
+    }
+
+    /// Answers a doubt.
+    pub async fn settle(
+        &self,
+        doubt: &Doubt,
+        decision: Decision,
+    ) -> Result<Vec<Notice>, SessionError> {
+        let request = Request::Settle {
+            tree: doubt.tree,
+            txn: doubt.txn,
+            decision,
+        };
+        match self
+            .ask(&request, "settling a transaction", PREPARE)
+            .await?
+        {
+            Reply::Ok { notices } | Reply::Done { notices, .. } => Ok(notices),
+            other => Err(unexpected(&other, "Ok")),
+        }
+    }
+
+    /// Asks what is there.
+    pub async fn survey(&self, tree: TreeKey) -> Result<Survey, SessionError> {
+        match self
+            .ask(&Request::Survey { tree }, "asking what is there", IDLE)
+            .await?
+        {
+            Reply::Survey(survey) => Ok(survey),
+            other => Err(unexpected(&other, "Survey")),
+        }
+    }
+
+    /// Begins work on a tree; the member looks at it.
+    pub async fn open(&self, open: Open) -> Result<Opened, SessionError> {
+        match self
+            .ask(&Request::Open(open), "looking at its tree", PREPARE)
+            .await?
+        {
+            Reply::Opened {
+                generation,
+                observed,
+                entries,
+                drift,
+                notices,
+            } => Ok(Opened {
+                generation,
+                observed,
+                entries,
+                drift,
+                notices,
+            }),
+            other => Err(unexpected(&other, "Opened")),
+        }
+    }
+
+    /// Tells the member what it should have and learns what that would change.
+    pub async fn compare(&self, offer: &Offer) -> Result<Plan, SessionError> {
+        let root_meta = meta_bytes(offer.manifest.root_meta());
+        self.send(&Request::Compare {
+            roots: offer.roots,
+            root_meta,
+        })
+        .await?;
+        for (part, last) in parts(&offer.table) {
+            self.send(&Request::Table {
+                part: part.into(),
+                last,
+            })
+            .await?;
+        }
+        let directories = offer.manifest.directories();
+        let mut wanted = Vec::new();
+        loop {
+            match self.receive("comparing", PREPARE).await? {
+                Reply::Wanted { ranges, last } => {
+                    for (start, length) in ranges {
+                        // LIMIT: a range ends at our own table, whatever it says.
+                        let start = (start as usize).min(directories.len());
+                        let end = start.saturating_add(length as usize).min(directories.len());
+                        wanted.extend(directories.get(start..end).unwrap_or_default());
+                    }
+                    if wanted.len() > directories.len() {
+                        return Err(WireError::Malformed("directories wanted twice".into()).into());
+                    }
+                    if last {
+                        break;
+                    }
+                }
+                other => return Err(unexpected(&other, "Wanted")),
+            }
+        }
+        for (part, last) in parts(&encode_listings(wanted)) {
+            self.send(&Request::Listings {
+                part: part.into(),
+                last,
+            })
+            .await?;
+        }
+        match self.receive("planning", PREPARE).await? {
+            Reply::Planned(plan) => Ok(plan),
+            other => Err(unexpected(&other, "Planned")),
+        }
+    }
+
+    /// The plan's entries one by one.
+    pub async fn items(&self) -> Result<Vec<Item>, SessionError> {
+        self.send(&Request::Itemise).await?;
+        let mut all = Vec::new();
+        loop {
+            match self.receive("listing changes", IDLE).await? {
+                Reply::Items { items, last } => {
+                    all.extend(items);
+                    if last {
+                        return Ok(all);
+                    }
+                }
+                other => return Err(unexpected(&other, "Items")),
+            }
+        }
+    }
+
+    /// Begins a transaction and sends whatever the member needs, until everything is in place.
+    pub async fn stage(
+        &self,
+        txn: TxnKey,
+        generation: Generation,
+        delete_foreign: bool,
+        encoder: &Arc<Encoder>,
+        report: impl Fn(Staging),
+    ) -> Result<Vec<Notice>, SessionError> {
+        self.send(&Request::Stage {
+            txn,
+            generation,
+            delete_foreign,
+        })
+        .await?;
+        let (orders, waiting) = mpsc::unbounded_channel();
+        let sender = send_ordered(
+            self.connection.clone(),
+            encoder.clone(),
+            waiting,
+            self.content_bytes.clone(),
+        );
+        tokio::pin!(sender);
+        let count = encoder.contents().len() as u32;
+        let mut moved = self.moved_bytes();
+        loop {
+            let reply = tokio::select! {
+                reply = self.connection.recv() => reply?,
+                result = &mut sender => {
+                    result?;
+                    // The sender ends only when its orders do, which is when we return.
+                    continue;
+                }
+                () = tokio::time::sleep(IDLE) => {
+                    // Bytes that flow are progress, even where no message says so.
+                    if std::mem::replace(&mut moved, self.moved_bytes()) == moved {
+                        return Err(SessionError::Silent { doing: "staging", limit: IDLE });
+                    }
+                    continue;
+                }
+            };
+            match decode(&reply)? {
+                Reply::Need { needs, last: _ } => {
+                    let all: Vec<(u32, Need)> = needs.iter(count).collect();
+                    let sizes = all
+                        .iter()
+                        .filter_map(|(i, _)| encoder.contents().get(*i as usize));
+                    report(Staging::Needs {
+                        contents: all.len() as u64,
+                        raw_bytes: sizes.map(|content| content.size).sum(),
+                    });
+                    let whole = all
+                        .iter()
+                        .filter(|(_, need)| *need == Need::Whole)
+                        .map(|(i, _)| *i);
+                    for key in encoder.whole(whole)? {
+                        let _sender_gone = orders.send(Order::Object(key));
+                    }
+                    for (index, need) in all.into_iter().filter(|(_, need)| *need != Need::Whole) {
+                        let _sender_gone = orders.send(Order::Particular(index, need));
+                    }
+                }
+                Reply::Progress {
+                    staged_entries,
+                    staged_bytes,
+                } => report(Staging::Progress {
+                    entries: staged_entries,
+                    bytes: staged_bytes,
+                }),
+                Reply::Staged { notices } => return Ok(notices),
+                Reply::Refused(refusal) => return Err(SessionError::Refused(refusal)),
+                other => return Err(unexpected(&other, "Staged")),
+            }
+        }
+    }
+
+    /// Has everything made durable; `Ok` is a vote of yes.
+    pub async fn prepare(&self, txn: TxnKey) -> Result<Vec<Notice>, SessionError> {
+        match self
+            .ask(&Request::Prepare { txn }, "preparing", PREPARE)
+            .await?
+        {
+            Reply::Voted { overwritten } => Ok(overwritten),
+            other => Err(unexpected(&other, "Voted")),
+        }
+    }
+
+    /// Measures how the member's clock differs from ours; the best of three.
+    pub async fn synchronise(&mut self) -> Result<(), SessionError> {
+        let mut best = i64::MAX;
+        for _ in 0..3 {
+            let sent = now_us();
+            let Reply::Pong { now_us: theirs } = self.ask(&Request::Ping, "a ping", IDLE).await?
+            else {
+                return Err(WireError::Unexpected {
+                    got: "?",
+                    expected: "Pong",
+                }
+                .into());
+            };
+            let received = now_us();
+            let error = (received - sent) / 2;
+            if error < best {
+                best = error;
+                self.clock_offset_us = theirs - (sent + error);
+                self.clock_error_us = error;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the decision `commit` and waits until it is carried out.
+    pub async fn commit(&self, txn: TxnKey) -> Result<Done, SessionError> {
+        let request = Request::Decide {
+            txn,
+            decision: Decision::Commit,
+        };
+        match self.ask(&request, "committing", PREPARE).await? {
+            Reply::Done {
+                switched_us,
+                changed_entries,
+                notices,
+                ..
+            } => Ok(Done {
+                switched_us: switched_us - self.clock_offset_us,
+                error_us: self.clock_error_us,
+                changed_entries,
+                notices,
+            }),
+            other => Err(unexpected(&other, "Done")),
+        }
+    }
+
+    /// Tells the decision `abort`.
+    pub async fn abort(&self, txn: TxnKey) -> Result<(), SessionError> {
+        let request = Request::Decide {
+            txn,
+            decision: Decision::Abort,
+        };
+        self.expect_ok(&request, "aborting").await.map(drop)
+    }
+
+    /// Ends work on a tree without a transaction.
+    pub async fn leave(&self) -> Result<(), SessionError> {
+        self.expect_ok(&Request::Leave, "leaving").await.map(drop)
+    }
+
+    /// Says which generations are kept.
+    pub async fn keep(
+        &self,
+        tree: TreeKey,
+        serials: Vec<u64>,
+    ) -> Result<Vec<Notice>, SessionError> {
+        self.expect_ok(
+            &Request::Keep { tree, serials },
+            "collecting old generations",
+        )
+        .await
+    }
+
+    /// Narrows the preserve rules; entries and bytes that the rule protected.
+    pub async fn release(
+        &self,
+        tree: TreeKey,
+        rule: &str,
+        dry_run: bool,
+    ) -> Result<(u64, u64), SessionError> {
+        let request = Request::Release {
+            tree,
+            rule: rule.into(),
+            dry_run,
+        };
+        match self.ask(&request, "releasing a rule", PREPARE).await? {
+            Reply::Released { entries, bytes } => Ok((entries, bytes)),
+            other => Err(unexpected(&other, "Released")),
+        }
+    }
+
+    /// Has the tree forgotten; what stays where.
+    pub async fn forget(&self, tree: TreeKey) -> Result<Vec<Notice>, SessionError> {
+        self.expect_left(&Request::Forget { tree }).await
+    }
+
+    /// Has the tree removed; what stays where.
+    pub async fn delete(&self, tree: TreeKey, root: &[u8]) -> Result<Vec<Notice>, SessionError> {
+        self.expect_left(&Request::Delete {
+            tree,
+            root: root.into(),
+        })
+        .await
+    }
+
+    async fn expect_left(&self, request: &Request) -> Result<Vec<Notice>, SessionError> {
+        match self.ask(request, "removing", PREPARE).await? {
+            Reply::Left { notices } => Ok(notices),
+            other => Err(unexpected(&other, "Left")),
+        }
+    }
+
+    async fn expect_ok(
+        &self,
+        request: &Request,
+        doing: &'static str,
+    ) -> Result<Vec<Notice>, SessionError> {
+        match self.ask(request, doing, PREPARE).await? {
+            Reply::Ok { notices } => Ok(notices),
+            other => Err(unexpected(&other, "Ok")),
+        }
+    }
+
+    async fn ask(
+        &self,
+        request: &Request,
+        doing: &'static str,
+        limit: Duration,
+    ) -> Result<Reply, SessionError> {
+        self.send(request).await?;
+        self.receive(doing, limit).await
+    }
+
+    async fn send(&self, request: &Request) -> Result<(), SessionError> {
+        let bytes = wire::encode(request)?;
+        match tokio::time::timeout(IDLE, self.connection.send(&bytes)).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(SessionError::Silent {
+                doing: "taking a message",
+                limit: IDLE,
+            }),
+        }
+    }
+
+    async fn receive(&self, doing: &'static str, limit: Duration) -> Result<Reply, SessionError> {
+        match tokio::time::timeout(limit, self.connection.recv()).await {
+            Ok(bytes) => match decode(&bytes?)? {
+                Reply::Refused(refusal) => Err(SessionError::Refused(refusal)),
+                reply => Ok(reply),
+            },
+            Err(_) => Err(SessionError::Silent { doing, limit }),
+        }
+    }
+
+    fn moved_bytes(&self) -> u64 {
+        self.connection.stats().sent_bytes
+    }
+}
+
+/// What the sender of one member is to send next.
+enum Order {
+    Object(Key),
+    Particular(u32, Need),
+}
+
+async fn send_ordered(
+    connection: Connection,
+    encoder: Arc<Encoder>,
+    mut orders: mpsc::UnboundedReceiver<Order>,
+    content_bytes: Arc<AtomicU64>,
+) -> Result<(), SessionError> {
+    let in_flight = Arc::new(Semaphore::new(OBJECTS_IN_FLIGHT));
+    let mut sending: JoinSet<Result<(), SessionError>> = JoinSet::new();
+    loop {
+        let order = tokio::select! {
+            order = orders.recv() => order,
+            Some(sent) = sending.join_next(), if !sending.is_empty() => {
+                joined(sent)?;
+                continue;
+            }
+        };
+        let keys = match order {
+            None => break,
+            Some(Order::Object(key)) => vec![key],
+            Some(Order::Particular(index, need)) => encoder.particular(index, need).await?,
+        };
+        for key in keys {
+            let permit = loop {
+                tokio::select! {
+                    permit = in_flight.clone().acquire_owned() => break permit,
+                    Some(sent) = sending.join_next(), if !sending.is_empty() => joined(sent)?,
+                }
+            };
+            let (connection, encoder) = (connection.clone(), encoder.clone());
+            let content_bytes = content_bytes.clone();
+            sending.spawn(async move {
+                let _in_flight = permit;
+                let (header, body) = encoder.fetch(&key).await?;
+                content_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+                connection
+                    .send_object(&wire::encode(&header)?, body)
+                    .await?;
+                Ok(())
+            });
+        }
+    }
+    while let Some(sent) = sending.join_next().await {
+        joined(sent)?;
+    }
+    Ok(())
+}
+
+fn joined(
+    sent: Result<Result<(), SessionError>, tokio::task::JoinError>,
+) -> Result<(), SessionError> {
+    sent.unwrap_or(Err(SessionError::Encode(EncodeError::Stopped)))
+}
+
+fn decode(bytes: &[u8]) -> Result<Reply, SessionError> {
+    Ok(wire::decode(bytes)?)
+}
+
+fn unexpected(got: &Reply, expected: &'static str) -> SessionError {
+    WireError::Unexpected {
+        got: got.name(),
+        expected,
+    }
+    .into()
+}
+
+/// Name and version of this software, for the other side's messages.
+pub fn software() -> String {
+    concat!("fanout ", env!("CARGO_PKG_VERSION")).into()
+}
+
+fn now_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    })
+}
+
+impl SessionError {
+    /// The session is over: nothing more can be heard from this member in it.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Net(_) | Self::Silent { .. } | Self::Wire(_))
+    }
+
+    /// As a person should hear it.
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Refused(refusal) => {
+                let code = refusal.code.parse().unwrap_or(Code::ProtocolViolation);
+                let problem = Problem::new(code, &refusal.message);
+                if refusal.hint.is_empty() {
+                    problem
+                } else {
+                    problem.with_hint(&refusal.hint)
+                }
+            }
+            Self::Net(error) => net_problem(error),
+            Self::Wire(WireError::Version(..)) => Problem::from_error(Code::VersionMismatch, self),
+            Self::Wire(_) => Problem::from_error(Code::ProtocolViolation, self),
+            Self::Silent { .. } => Problem::from_error(Code::NoProgress, self),
+            Self::Encode(error) => encode_problem(error),
+        }
+    }
+}
+
+/// A network error as a person should hear it.
+pub fn net_problem(error: &NetError) -> Problem {
+    let code = match error {
+        NetError::Resolve { .. } => Code::AddressUnresolved,
+        NetError::NoAnswer { .. } => Code::UdpBlocked,
+        NetError::NothingListens { .. } | NetError::Unreachable { .. } => Code::Unreachable,
+        NetError::Refused { .. } | NetError::WrongPeer { .. } | NetError::NotAccepted { .. } => {
+            Code::HandshakeRefused
+        }
+        NetError::Protocol { .. } | NetError::Limit { .. } => Code::ProtocolViolation,
+        _ => Code::SessionLost,
+    };
+    let problem = Problem::from_error(code, error);
+    match error.hint() {
+        Some(hint) => problem.with_hint(hint),
+        None => problem,
+    }
+}
+
+/// A failure on the hub's own side as a person should hear it.
+pub fn encode_problem(error: &EncodeError) -> Problem {
+    use super::supply::SupplyError;
+    let code = match error {
+        EncodeError::Supply(SupplyError::Changed(_)) => Code::SourceChanged,
+        EncodeError::Supply(SupplyError::Nowhere(..)) => Code::DepotIncomplete,
+        EncodeError::Supply(SupplyError::Fs(_)) => Code::SourceUnreadable,
+        EncodeError::Supply(SupplyError::Depot(_)) | EncodeError::Depot(_) => Code::DepotIncomplete,
+        EncodeError::Format(_) | EncodeError::Stopped => Code::Bug,
+    };
+    Problem::from_error(code, error)
+}

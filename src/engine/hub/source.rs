@@ -1,0 +1,452 @@
+//! The source: is it fit to be pushed, and what does it hold?
+//!
+//! The brakes here look at the hub's own disk and refuse before any member is contacted.
+
+use super::supply::Supply;
+use crate::codes::{Code, Problem};
+use crate::engine::event::{Event, EventSink};
+use crate::engine::index::Index;
+use crate::engine::observe::{LeftOutTime, Look, ObserveError, ObserveProblem, Observed, observe};
+use crate::fs::durable::write_atomically;
+use crate::fs::owner::Principals;
+use crate::fs::read::FsClock;
+use crate::fs::walk::WalkTrouble;
+use crate::fs::xattr::XattrPolicy;
+use crate::fs::{Dir, FsError};
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use sync_proto::entry::{Entry, Kind, Meta, Principal};
+use sync_proto::filter::{Scope, Side, Standing};
+use sync_proto::manifest::{Directory, Manifest};
+use sync_proto::path::{Name, RelPath, escape};
+
+/// A file with this name in the source's root says that a build is under way.
+pub const BUILDING_MARK: &[u8] = b".fanout-building";
+/// What an interrupted merge or rebase leaves in `.git`.
+const MERGE_MARKS: [&str; 5] = [
+    "MERGE_HEAD",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
+    "rebase-merge",
+    "rebase-apply",
+];
+/// How many paths a message names.
+const EXAMPLES: usize = 5;
+
+/// A source and what of it is pushed, with whose ownership.
+#[derive(Clone, Debug)]
+pub struct SourceSpec {
+    /// The directory.
+    pub path: PathBuf,
+    /// What takes no part.
+    pub scope: Scope,
+    /// Files that must be there.
+    pub require: Vec<String>,
+    /// Owner and modes.
+    pub ownership: Ownership,
+    /// Devices, FIFOs, sockets and setuid bits are allowed.
+    pub special_files: bool,
+    /// `trusted.*` and `security.*` xattrs are preserved.
+    pub privileged_xattrs: bool,
+    /// Content below preserved paths is allowed in the source; it is not pushed.
+    pub preserved_seen: bool,
+    /// Where the index of the last scan lies.
+    pub index: PathBuf,
+}
+
+/// What entries belong to on the members.
+#[derive(Clone, Debug, Default)]
+pub struct Ownership {
+    /// Owner and group for everything; otherwise as in the source.
+    pub owner: Option<(String, String)>,
+    /// Numbers instead of names.
+    pub numeric_ids: bool,
+    /// Mode of every directory.
+    pub directory_mode: Option<u32>,
+    /// Mode of every file; execute bits stay where they are.
+    pub file_mode: Option<u32>,
+}
+
+/// A scanned source.
+pub struct Scanned {
+    /// What members should have.
+    pub manifest: Manifest,
+    /// What was seen, in the source's own terms.
+    pub index: Arc<Index>,
+    /// The source's root.
+    pub root: Arc<Dir>,
+    /// Things worth saying.
+    pub warnings: Vec<Problem>,
+    /// Bytes that had to be read.
+    pub read_bytes: u64,
+}
+
+impl Scanned {
+    /// The contents, from the source as it was scanned.
+    pub fn supply(&self) -> Supply {
+        Supply::source(self.root.clone(), &self.index)
+    }
+}
+
+/// Looks for reasons not to push, without reading the tree.
+pub fn check(spec: &SourceSpec) -> Result<Dir, Problem> {
+    let shown = spec.path.display();
+    let root = Dir::open_absolute(&spec.path).map_err(|error| {
+        let code = if error.is_not_found() {
+            Code::SourceMissing
+        } else if error.is_wrong_kind() {
+            Code::SourceNotDirectory
+        } else {
+            Code::SourceUnreadable
+        };
+        Problem::from_error(code, &error)
+    })?;
+    let unreadable = |error: FsError| Problem::from_error(Code::SourceUnreadable, &error);
+    let there = |path: &[u8]| -> Result<bool, Problem> {
+        let Ok(path) = RelPath::parse(path) else {
+            return Ok(false);
+        };
+        match root.open_parent_at(&path) {
+            Ok(Some((parent, name))) => Ok(parent.stat(&name).map_err(unreadable)?.is_some()),
+            Ok(None) => Ok(false),
+            Err(error) if error.is_symlink() || error.is_not_found() => Ok(false),
+            Err(error) => Err(unreadable(error)),
+        }
+    };
+    let is_empty = root.list().map_err(unreadable)?.iter().all(|listed| {
+        !spec
+            .scope
+            .of_child(Side::Sender, &RelPath::root(), &listed.name, true)
+            .is_managed()
+    });
+    if is_empty {
+        return Err(Problem::new(
+            Code::SourceEmpty,
+            format!("The source `{shown}` is empty"),
+        ));
+    }
+    if there(BUILDING_MARK)? {
+        return Err(Problem::new(
+            Code::SourceHalfBuilt,
+            format!("The source `{shown}` holds `.fanout-building`: a build is under way"),
+        ));
+    }
+    for mark in MERGE_MARKS {
+        if there(format!(".git/{mark}").as_bytes())? {
+            return Err(Problem::new(
+                Code::UnfinishedMerge,
+                format!("The source `{shown}` is in the middle of a merge (`.git/{mark}`)"),
+            ));
+        }
+    }
+    for required in &spec.require {
+        if !there(required.trim_start_matches('/').as_bytes())? {
+            return Err(Problem::new(
+                Code::RequiredMissing,
+                format!("The source `{shown}` lacks the required file `{required}`"),
+            ));
+        }
+    }
+    Ok(root)
+}
+
+/// Scans the source. A source that won't hold still is looked at once more, then refused.
+pub fn scan(spec: &SourceSpec, events: &EventSink) -> Result<Scanned, Problem> {
+    let root = Arc::new(check(spec)?);
+    let known = std::fs::File::open(&spec.index).ok().and_then(|mut file| {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        Index::decode(&bytes)
+    });
+    let mut observed = look(spec, &root, known.as_ref(), events)?;
+    if observed.problems.iter().any(ObserveProblem::is_unrest) {
+        observed = look(spec, &root, known.as_ref(), events)?;
+    }
+    refuse_problems(&observed)?;
+    let warnings = refuse_entries(spec, &root, &observed)?;
+    let index = Arc::new(observed.index);
+    if known.as_ref() != Some(&*index) {
+        save_index(spec, &index);
+    }
+    let manifest = wanted(&index, &spec.ownership)
+        .map_err(|error| Problem::from_error(Code::TooManyEntries, &error))?;
+    events.emit(Event::ScanFinished {
+        entries: manifest.entry_count() as u64,
+        content_bytes: manifest.content_bytes(),
+        read_bytes: observed.hashed_bytes,
+    });
+    Ok(Scanned {
+        manifest,
+        index,
+        root,
+        warnings,
+        read_bytes: observed.hashed_bytes,
+    })
+}
+
+/// True if the source still is what was scanned.
+pub fn is_unchanged(spec: &SourceSpec, root: &Dir, index: &Index) -> Result<bool, Problem> {
+    let observed = look(spec, root, Some(index), &EventSink::none())?;
+    Ok(observed.problems.is_empty() && observed.index.manifest() == index.manifest())
+}
+
+fn look(
+    spec: &SourceSpec,
+    root: &Dir,
+    known: Option<&Index>,
+    events: &EventSink,
+) -> Result<Observed, Problem> {
+    let unreadable = |error: FsError| Problem::from_error(Code::SourceUnreadable, &error);
+    let state = spec.index.parent().unwrap_or(&spec.path);
+    // The clock is that of the source's own file system; a source on a read-only one can't change
+    // within a tick either, so ours will do.
+    let clock = FsClock::open(root)
+        .or_else(|_| FsClock::open(&Dir::open_absolute(state)?))
+        .map_err(unreadable)?;
+    let principals = if spec.ownership.numeric_ids {
+        Principals::numeric()
+    } else {
+        Principals::by_name()
+    };
+    let xattrs = if spec.privileged_xattrs {
+        XattrPolicy::Privileged
+    } else {
+        XattrPolicy::Ordinary
+    };
+    let progress = |entries, content_bytes| {
+        events.emit(Event::Scanned {
+            entries,
+            content_bytes,
+        })
+    };
+    let how = Look {
+        known,
+        rehash: false,
+        scope: &spec.scope,
+        side: Side::Sender,
+        pass_over: None,
+        principals: &principals,
+        xattrs,
+        left_out_time: LeftOutTime::Open,
+        progress: &progress,
+    };
+    observe(root, &clock, &how).map_err(|error| match error {
+        ObserveError::Fs(error) => unreadable(error),
+        ObserveError::Manifest(error) => Problem::from_error(Code::TooManyEntries, &error),
+    })
+}
+
+fn refuse_problems(observed: &Observed) -> Result<(), Problem> {
+    let Some(first) = observed.problems.first() else {
+        return Ok(());
+    };
+    let more = observed.problems.len() - 1;
+    let rest = if more > 0 {
+        format!(" (and {more} more entries)")
+    } else {
+        String::new()
+    };
+    let code = match first {
+        _ if first.is_unrest() => Code::SourceChanged,
+        ObserveProblem::Walk(problem) if problem.what == WalkTrouble::OtherMount => {
+            Code::MountInside
+        }
+        _ => Code::SourceUnreadable,
+    };
+    Err(Problem::new(code, format!("{first}{rest}")))
+}
+
+/// Refuses what the tree may not hold, and warns of what should hardly be there.
+fn refuse_entries(
+    spec: &SourceSpec,
+    root: &Dir,
+    observed: &Observed,
+) -> Result<Vec<Problem>, Problem> {
+    let mut special = Vec::new();
+    let mut suspicious = Vec::new();
+    for (directory, entry) in observed.index.manifest().entries() {
+        let is_special = match entry.kind {
+            Kind::Fifo | Kind::Socket | Kind::CharDevice { .. } | Kind::BlockDevice { .. } => true,
+            Kind::File { .. } => entry.meta.mode & 0o6000 != 0,
+            _ => false,
+        };
+        if is_special && !spec.special_files {
+            special.push(directory.path_of(&entry.name));
+        }
+        if looks_secret(&entry.name) {
+            suspicious.push(directory.path_of(&entry.name));
+        }
+    }
+    if !special.is_empty() {
+        return Err(Problem::new(
+            Code::EntryRefused,
+            format!(
+                "The source holds {} devices, FIFOs, sockets or setuid files: {}",
+                special.len(),
+                examples(&special)
+            ),
+        ));
+    }
+    let preserved = preserved_content(spec, root)?;
+    if !preserved.is_empty() && !spec.preserved_seen {
+        return Err(Problem::new(
+            Code::PreservedInSource,
+            format!(
+                "The source holds content below preserved paths, which would never be sent: {}",
+                examples(&preserved)
+            ),
+        ));
+    }
+    let warn = |code, what: &str, paths: &[RelPath]| {
+        (!paths.is_empty()).then(|| Problem::new(code, format!("{what}: {}", examples(paths))))
+    };
+    let secrets = "Files that often hold secrets or dumps will be delivered";
+    let unsent = "Content below preserved paths is not sent";
+    Ok(warn(Code::EntryRefused, secrets, &suspicious)
+        .into_iter()
+        .chain(warn(Code::PreservedInSource, unsent, &preserved))
+        .collect())
+}
+
+/// Preserved names that are really there in the source and hold something.
+fn preserved_content(spec: &SourceSpec, root: &Dir) -> Result<Vec<RelPath>, Problem> {
+    let unreadable = |error: FsError| Problem::from_error(Code::SourceUnreadable, &error);
+    let mut found = Vec::new();
+    let mut open = vec![RelPath::root()];
+    while let Some(path) = open.pop() {
+        if !path.is_root() && !spec.scope.preserve.may_hold(&path) {
+            continue;
+        }
+        let Some(dir) = root.try_open_dir_at(&path).map_err(unreadable)? else {
+            continue;
+        };
+        for listed in dir.list().map_err(unreadable)? {
+            let Ok(child) = path.join(&listed.name) else {
+                continue;
+            };
+            let is_directory = listed.kind == crate::fs::FileKind::Directory;
+            match spec
+                .scope
+                .of_child(Side::Sender, &path, &listed.name, is_directory)
+            {
+                Standing::Preserved(_) => {
+                    let is_empty = is_directory
+                        && dir
+                            .try_open_dir(&listed.name)
+                            .map_err(unreadable)?
+                            .is_some_and(|inner| inner.list().is_ok_and(|names| names.is_empty()));
+                    if !is_empty {
+                        found.push(child);
+                    }
+                }
+                Standing::Managed if is_directory => open.push(child),
+                _ => {}
+            }
+        }
+        if spec.scope.preserve.is_empty() {
+            break;
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn looks_secret(name: &Name) -> bool {
+    let name = name.as_bytes();
+    name == b".env"
+        || name.starts_with(b"id_rsa")
+        || name.starts_with(b"id_ed25519")
+        || name.ends_with(b".sql")
+        || name.windows(5).any(|part| part == b".sql.")
+}
+
+fn examples(paths: &[RelPath]) -> String {
+    let named: Vec<String> = paths
+        .iter()
+        .take(EXAMPLES)
+        .map(|path| format!("`{}`", escape(path.as_bytes())))
+        .collect();
+    let more = paths.len().saturating_sub(EXAMPLES);
+    let rest = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    format!("{}{rest}", named.join(", "))
+}
+
+/// The manifest in the values that members should have.
+fn wanted(
+    index: &Index,
+    ownership: &Ownership,
+) -> Result<Manifest, sync_proto::manifest::ManifestError> {
+    let seen = index.manifest();
+    if ownership.owner.is_none()
+        && ownership.directory_mode.is_none()
+        && ownership.file_mode.is_none()
+    {
+        return Ok(seen.clone());
+    }
+    let own = ownership
+        .owner
+        .as_ref()
+        .map(|(user, group)| (principal(user), principal(group)));
+    let change = |meta: &Meta, mode: Option<u32>| {
+        let (user, group) = own
+            .clone()
+            .unwrap_or_else(|| (meta.user.clone(), meta.group.clone()));
+        Meta {
+            user,
+            group,
+            mode: mode.unwrap_or(meta.mode),
+            ..meta.clone()
+        }
+    };
+    let directories = seen.directories().iter().map(|directory| Directory {
+        path: directory.path.clone(),
+        entries: directory
+            .entries
+            .iter()
+            .map(|entry| {
+                let mode = match entry.kind {
+                    Kind::HardLink { .. } => return entry.clone(),
+                    Kind::Directory => ownership.directory_mode,
+                    Kind::File { .. } => ownership
+                        .file_mode
+                        .map(|mode| file_mode(mode, entry.meta.mode)),
+                    _ => None,
+                };
+                Entry {
+                    meta: change(&entry.meta, mode),
+                    ..entry.clone()
+                }
+            })
+            .collect(),
+    });
+    let root = change(seen.root_meta(), ownership.directory_mode);
+    Manifest::new(root, directories.collect())
+}
+
+/// The wanted mode; who may read an executable file may run it still.
+fn file_mode(wanted: u32, seen: u32) -> u32 {
+    if seen & 0o111 == 0 {
+        wanted
+    } else {
+        wanted | (wanted & 0o444) >> 2
+    }
+}
+
+fn principal(text: &str) -> Principal {
+    text.parse()
+        .map_or_else(|_| Principal::Name(text.into()), Principal::Id)
+}
+
+/// An index that can't be saved costs time at the next push and nothing else.
+fn save_index(spec: &SourceSpec, index: &Index) {
+    let saved = Dir::open_parent_of(&spec.index)
+        .and_then(|(dir, name)| write_atomically(&dir, &name, &index.encode(), 0o600));
+    if let Err(error) = saved {
+        tracing::warn!(%error, "the index of the source can't be saved");
+    }
+}

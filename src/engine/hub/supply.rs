@@ -1,0 +1,199 @@
+//! Where the hub gets a content from: the source tree as it was scanned, or the depot.
+//!
+//! A file of the source is opened beneath its root without following anything, and must still be
+//! the file that was scanned: a change is reported by name, never sent.
+
+use crate::engine::depot::{Depot, DepotError, MAX_STORED_BYTES};
+use crate::engine::index::{Index, Stamp};
+use crate::fs::read::read_range;
+use crate::fs::{Dir, FsError, Stat};
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::Arc;
+use sync_proto::delta::chunk::{ChunkList, Chunker};
+use sync_proto::digest::Digest;
+use sync_proto::entry::Kind;
+use sync_proto::manifest::Content;
+use sync_proto::path::RelPath;
+use thiserror::Error;
+
+/// Bytes read at once from a large file.
+const READ_BYTES: usize = 1 << 20;
+
+/// Why a content can't be had.
+#[derive(Debug, Error)]
+pub enum SupplyError {
+    /// The file isn't what it was when it was scanned.
+    #[error("`{0}` changed while it was being pushed")]
+    Changed(RelPath),
+    /// Neither the depot nor the source has it.
+    #[error("Neither the depot nor the source has the content {0:?} of {1} bytes")]
+    Nowhere(Digest, u64),
+    /// The disk.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// The depot.
+    #[error(transparent)]
+    Depot(#[from] DepotError),
+}
+
+/// A source of contents.
+#[derive(Default)]
+pub struct Supply {
+    tree: Option<Tree>,
+}
+
+struct Tree {
+    root: Arc<Dir>,
+    files: HashMap<Digest, (RelPath, Stamp)>,
+}
+
+impl Supply {
+    /// The depot alone.
+    pub fn depot() -> Self {
+        Self::default()
+    }
+
+    /// A scanned source, and the depot for what the source doesn't have.
+    pub fn source(root: Arc<Dir>, index: &Index) -> Self {
+        let mut files = HashMap::new();
+        for (directory, stamps) in index.directories() {
+            for (entry, stamp) in directory.entries.iter().zip(stamps) {
+                if let Kind::File { content, .. } = entry.kind {
+                    files
+                        .entry(content)
+                        .or_insert_with(|| (directory.path_of(&entry.name), *stamp));
+                }
+            }
+        }
+        Self {
+            tree: Some(Tree { root, files }),
+        }
+    }
+
+    /// A content of at most [`MAX_STORED_BYTES`]. The caller checks its hash.
+    pub fn whole(&self, content: &Content, depot: &Depot) -> Result<Vec<u8>, SupplyError> {
+        let length = usize::try_from(content.size).unwrap_or(usize::MAX);
+        self.range(content, 0, length, depot)
+    }
+
+    /// Bytes of a content. The caller checks the hash of the whole.
+    pub fn range(
+        &self,
+        content: &Content,
+        offset: u64,
+        length: usize,
+        depot: &Depot,
+    ) -> Result<Vec<u8>, SupplyError> {
+        if let Some((path, stamp, file)) = self.open(content)? {
+            let bytes = read_range(&file, offset, length)?;
+            if bytes.len() != length {
+                return Err(SupplyError::Changed(path));
+            }
+            check(&file, &path, &stamp)?;
+            return Ok(bytes);
+        }
+        if content.size > MAX_STORED_BYTES {
+            return Err(SupplyError::Nowhere(content.digest, content.size));
+        }
+        let whole = depot.content(&content.digest)?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        whole
+            .get(start..start.saturating_add(length))
+            .map(<[u8]>::to_vec)
+            .ok_or(SupplyError::Nowhere(content.digest, content.size))
+    }
+
+    /// The digest of the first `length` bytes.
+    pub fn prefix(
+        &self,
+        content: &Content,
+        length: u64,
+        depot: &Depot,
+    ) -> Result<Digest, SupplyError> {
+        let mut hasher = blake3::Hasher::new();
+        let mut offset = 0;
+        while offset < length {
+            let step = usize::try_from(length - offset)
+                .unwrap_or(READ_BYTES)
+                .min(READ_BYTES);
+            hasher.update(&self.range(content, offset, step, depot)?);
+            offset += step as u64;
+        }
+        Ok(hasher.finalize().into())
+    }
+
+    /// The chunk list of a large content; `None` if it would be too long.
+    pub fn chunks(&self, content: &Content) -> Result<Option<ChunkList>, SupplyError> {
+        let Some((path, stamp, file)) = self.open(content)? else {
+            return Ok(None);
+        };
+        let mut chunker = Chunker::new();
+        let mut offset = 0;
+        while offset < content.size {
+            let bytes = read_range(&file, offset, READ_BYTES)?;
+            if bytes.is_empty() {
+                return Err(SupplyError::Changed(path));
+            }
+            offset += bytes.len() as u64;
+            chunker.push(&bytes);
+        }
+        check(&file, &path, &stamp)?;
+        let (digest, list) = chunker.finish();
+        if digest == content.digest {
+            Ok(list)
+        } else {
+            Err(SupplyError::Changed(path))
+        }
+    }
+
+    /// The error for a content whose hash isn't what it was.
+    pub fn changed(&self, content: &Content) -> SupplyError {
+        let file = self
+            .tree
+            .as_ref()
+            .and_then(|tree| tree.files.get(&content.digest));
+        match file {
+            Some((path, _)) => SupplyError::Changed(path.clone()),
+            None => SupplyError::Nowhere(content.digest, content.size),
+        }
+    }
+
+    fn open(&self, content: &Content) -> Result<Option<(RelPath, Stamp, File)>, SupplyError> {
+        let Some(tree) = &self.tree else {
+            return Ok(None);
+        };
+        let Some((path, stamp)) = tree.files.get(&content.digest) else {
+            return Ok(None);
+        };
+        let gone = || SupplyError::Changed(path.clone());
+        let opened = tree.root.open_parent_at(path)?;
+        let (parent, name) = opened.ok_or_else(gone)?;
+        let (file, stat) = match parent.open_file_with_stat(&name) {
+            Ok(opened) => opened,
+            Err(error) if error.is_not_found() || error.is_symlink() || error.is_wrong_kind() => {
+                return Err(gone());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if !same_file(&stat, stamp) {
+            return Err(gone());
+        }
+        Ok(Some((path.clone(), *stamp, file)))
+    }
+}
+
+fn check(file: &File, path: &RelPath, stamp: &Stamp) -> Result<(), SupplyError> {
+    let stat = Stat::of_file(file)?;
+    if same_file(&stat, stamp) {
+        Ok(())
+    } else {
+        Err(SupplyError::Changed(path.clone()))
+    }
+}
+
+/// A distrusted stamp has no ctime; the content's own hash decides then.
+fn same_file(stat: &Stat, stamp: &Stamp) -> bool {
+    let now = Stamp::from(stat);
+    now == *stamp || now.distrusted() == *stamp
+}

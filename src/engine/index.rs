@@ -1,0 +1,281 @@
+//! The index: what a tree was found to hold, and by which stat values it will be recognised.
+//!
+//! The hub keeps one for each source, a member one for each tree. It is a cache (invariant I6):
+//! deleting or damaging it costs a full hash of the tree and nothing else, so a file that can't be
+//! read in full is no index. The format is flat: magic and version, the length of the manifest,
+//! the manifest, one stamp for the root and one for each entry in manifest order, then the BLAKE3
+//! of everything before it.
+
+use crate::fs::Stat;
+use sync_proto::entry::{Entry, Time};
+use sync_proto::manifest::{Directory, Manifest};
+use sync_proto::path::RelPath;
+
+const MAGIC: &[u8; 8] = b"FOIX\x01\0\0\0";
+const STAMP_BYTES: usize = 8 + 8 + 12 + 12 + 4 + 4 + 4;
+const HASH_BYTES: usize = 32;
+
+/// The stat values of one entry. Equal stamps mean an unchanged entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stamp {
+    /// Inode number.
+    pub ino: u64,
+    /// Length in bytes.
+    pub size: u64,
+    /// Modification time.
+    pub mtime: Time,
+    /// Change time. Zero where the content hash may not be trusted: see
+    /// [`Stamp::distrusted`].
+    pub ctime: Time,
+    /// `st_mode`, type and permission bits.
+    pub raw_mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Stamp {
+    /// The same stamp, such that it never equals that of an entry on disk: what was hashed may
+    /// have changed within the clock tick in which it was read (*racy clean*).
+    pub fn distrusted(self) -> Self {
+        Self {
+            ctime: Time::default(),
+            ..self
+        }
+    }
+
+    /// True if the effective metadata is the same, whatever became of times and content.
+    pub fn same_ownership(&self, other: &Self) -> bool {
+        self.raw_mode == other.raw_mode && self.uid == other.uid && self.gid == other.gid
+    }
+}
+
+impl From<&Stat> for Stamp {
+    fn from(stat: &Stat) -> Self {
+        Self {
+            ino: stat.ino,
+            size: stat.size,
+            mtime: stat.mtime,
+            ctime: stat.ctime,
+            raw_mode: stat.raw_mode,
+            uid: stat.uid,
+            gid: stat.gid,
+        }
+    }
+}
+
+/// A manifest with the stamps of its entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Index {
+    manifest: Manifest,
+    root: Stamp,
+    stamps: Vec<Stamp>,
+    /// For each directory of the manifest, where the stamps of its entries start.
+    starts: Vec<usize>,
+}
+
+impl Index {
+    /// Joins a manifest with the stamps of its entries, in manifest order; `None` if their
+    /// numbers differ.
+    pub fn new(manifest: Manifest, root: Stamp, stamps: Vec<Stamp>) -> Option<Self> {
+        let mut starts = Vec::with_capacity(manifest.directories().len());
+        let mut at = 0;
+        for directory in manifest.directories() {
+            starts.push(at);
+            at += directory.entries.len();
+        }
+        (at == stamps.len()).then_some(Self {
+            manifest,
+            root,
+            stamps,
+            starts,
+        })
+    }
+
+    /// What the tree holds.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// The stamp of the root directory.
+    pub fn root_stamp(&self) -> &Stamp {
+        &self.root
+    }
+
+    /// One directory with the stamps of its entries.
+    pub fn directory(&self, path: &RelPath) -> Option<(&Directory, &[Stamp])> {
+        let directories = self.manifest.directories();
+        let at = directories
+            .binary_search_by(|directory| directory.path.cmp(path))
+            .ok()?;
+        let (directory, start) = (directories.get(at)?, *self.starts.get(at)?);
+        Some((
+            directory,
+            self.stamps.get(start..start + directory.entries.len())?,
+        ))
+    }
+
+    /// Every directory with the stamps of its entries.
+    pub fn directories(&self) -> impl Iterator<Item = (&Directory, &[Stamp])> {
+        self.manifest
+            .directories()
+            .iter()
+            .zip(&self.starts)
+            .map(|(directory, &start)| {
+                let stamps = self.stamps.get(start..start + directory.entries.len());
+                (directory, stamps.unwrap_or_default())
+            })
+    }
+
+    /// One entry with its stamp; `None` for the root.
+    pub fn entry(&self, path: &RelPath) -> Option<(&Entry, &Stamp)> {
+        let (directory, stamps) = self.directory(&path.parent()?)?;
+        let name = path.file_name()?;
+        let at = directory
+            .entries
+            .binary_search_by(|entry| entry.name.cmp(&name))
+            .ok()?;
+        Some((directory.entries.get(at)?, stamps.get(at)?))
+    }
+
+    /// The index as bytes.
+    pub fn encode(&self) -> Vec<u8> {
+        let manifest = self.manifest.encode();
+        let mut out = Vec::with_capacity(manifest.len() + (self.stamps.len() + 2) * STAMP_BYTES);
+        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(&(manifest.len() as u64).to_le_bytes());
+        out.extend_from_slice(&manifest);
+        put_stamp(&mut out, &self.root);
+        self.stamps
+            .iter()
+            .for_each(|stamp| put_stamp(&mut out, stamp));
+        let hash = blake3::hash(&out);
+        out.extend_from_slice(hash.as_bytes());
+        out
+    }
+
+    /// Reads what [`Self::encode`] wrote; `None` if anything about it is wrong.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (body, hash) = bytes.split_at_checked(bytes.len().checked_sub(HASH_BYTES)?)?;
+        if blake3::hash(body).as_bytes() != hash {
+            return None;
+        }
+        let rest = body.strip_prefix(MAGIC)?;
+        let (length, rest) = rest.split_first_chunk::<8>()?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        let (manifest, rest) = rest.split_at_checked(length)?;
+        let manifest = Manifest::decode(manifest).ok()?;
+        let (stamps, tail) = rest.as_chunks::<STAMP_BYTES>();
+        let (root, stamps) = stamps.split_first()?;
+        if !tail.is_empty() {
+            return None;
+        }
+        Self::new(
+            manifest,
+            read_stamp(root),
+            stamps.iter().map(read_stamp).collect(),
+        )
+    }
+}
+
+fn put_stamp(out: &mut Vec<u8>, stamp: &Stamp) {
+    out.extend_from_slice(&stamp.ino.to_le_bytes());
+    out.extend_from_slice(&stamp.size.to_le_bytes());
+    for time in [stamp.mtime, stamp.ctime] {
+        out.extend_from_slice(&time.seconds.to_le_bytes());
+        out.extend_from_slice(&time.nanoseconds.to_le_bytes());
+    }
+    for number in [stamp.raw_mode, stamp.uid, stamp.gid] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+}
+
+fn read_stamp(bytes: &[u8; STAMP_BYTES]) -> Stamp {
+    let mut rest = bytes.as_slice();
+    let mut take = |count: usize| {
+        let (taken, after) = rest.split_at(count.min(rest.len()));
+        rest = after;
+        let mut number = [0; 8];
+        number[..taken.len()].copy_from_slice(taken);
+        u64::from_le_bytes(number)
+    };
+    let (ino, size) = (take(8), take(8));
+    let mut time = || Time {
+        seconds: take(8).cast_signed(),
+        nanoseconds: take(4) as u32,
+    };
+    let (mtime, ctime) = (time(), time());
+    let [raw_mode, uid, gid] = [take(4), take(4), take(4)].map(|number| number as u32);
+    Stamp {
+        ino,
+        size,
+        mtime,
+        ctime,
+        raw_mode,
+        uid,
+        gid,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sync_proto::entry::{Kind, Meta, Principal};
+    use sync_proto::path::Name;
+
+    fn sample() -> Index {
+        let meta = Meta {
+            mode: 0o644,
+            user: Principal::Id(0),
+            group: Principal::Name("www-data".into()),
+            mtime: None,
+            xattrs: None,
+        };
+        let entry = Entry {
+            name: Name::parse(b"a").unwrap(),
+            kind: Kind::Fifo,
+            meta: meta.clone(),
+        };
+        let root = Directory {
+            path: RelPath::root(),
+            entries: vec![entry],
+        };
+        let stamp = Stamp {
+            ino: 1,
+            size: 2,
+            mtime: Time {
+                seconds: -3,
+                nanoseconds: 4,
+            },
+            ctime: Time {
+                seconds: 5,
+                nanoseconds: 6,
+            },
+            raw_mode: 0o10644,
+            uid: 7,
+            gid: 8,
+        };
+        let manifest = Manifest::new(meta, vec![root]).unwrap();
+        Index::new(manifest, Stamp::default(), vec![stamp]).unwrap()
+    }
+
+    #[test]
+    fn an_index_survives_its_encoding() {
+        let index = sample();
+        assert_eq!(Index::decode(&index.encode()).unwrap(), index);
+        let path = RelPath::parse(b"a").unwrap();
+        assert_eq!(index.entry(&path).unwrap().1.mtime.seconds, -3);
+    }
+
+    #[test]
+    fn a_damaged_index_is_no_index() {
+        let bytes = sample().encode();
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(Index::decode(&damaged).is_none(), "byte {at}");
+            assert!(Index::decode(&bytes[..at]).is_none(), "cut at {at}");
+        }
+    }
+}

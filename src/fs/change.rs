@@ -1,0 +1,58 @@
+//! Renames and removals of single names. Each is one system call, so each is atomic.
+
+use super::dir::Dir;
+use super::error::FsError;
+use rustix::fs::{AtFlags, RenameFlags};
+use sync_proto::path::Name;
+
+impl Dir {
+    /// Moves `name` to `to_name` in `to`, replacing what bears that name there.
+    pub fn rename_to(&self, name: &Name, to: &Self, to_name: &Name) -> Result<(), FsError> {
+        self.rename(name, to, to_name, RenameFlags::empty(), "rename")
+    }
+
+    /// Moves `name` to `to_name` in `to`; an error ([`FsError::is_exists`]) if that name is taken.
+    pub fn rename_noreplace(&self, name: &Name, to: &Self, to_name: &Name) -> Result<(), FsError> {
+        self.rename(
+            name,
+            to,
+            to_name,
+            RenameFlags::NOREPLACE,
+            "rename without replacing",
+        )
+    }
+
+    /// Exchanges two existing names: at no moment is either of them absent.
+    pub fn exchange(&self, name: &Name, with: &Self, with_name: &Name) -> Result<(), FsError> {
+        self.rename(name, with, with_name, RenameFlags::EXCHANGE, "exchange")
+    }
+
+    fn rename(
+        &self,
+        name: &Name,
+        to: &Self,
+        to_name: &Name,
+        flags: RenameFlags,
+        op: &'static str,
+    ) -> Result<(), FsError> {
+        let done = if flags.is_empty() {
+            // Some file systems know renameat but none of renameat2's flags.
+            rustix::fs::renameat(self, name.as_bytes(), to, to_name.as_bytes())
+        } else {
+            rustix::fs::renameat_with(self, name.as_bytes(), to, to_name.as_bytes(), flags)
+        };
+        done.map_err(|errno| self.error(op, name.as_bytes(), errno))
+    }
+
+    /// Removes the name of anything that isn't a directory.
+    pub fn unlink(&self, name: &Name) -> Result<(), FsError> {
+        rustix::fs::unlinkat(self, name.as_bytes(), AtFlags::empty())
+            .map_err(|errno| self.error("remove", name.as_bytes(), errno))
+    }
+
+    /// Removes the empty directory `name`.
+    pub fn remove_dir(&self, name: &Name) -> Result<(), FsError> {
+        rustix::fs::unlinkat(self, name.as_bytes(), AtFlags::REMOVEDIR)
+            .map_err(|errno| self.error("remove the directory", name.as_bytes(), errno))
+    }
+}

@@ -1,0 +1,158 @@
+//! Long lists in parts: the directory table and the listings.
+//!
+//! A table row is the directory's path (varint length, bytes) and 16 bytes of its hashes. A list
+//! is compressed as a whole (zstd) and cut into parts of at most [`PART_BYTES`]; the receiver
+//! collects them in a [`Collector`] that caps both what comes and what it grows to.
+
+use super::PART_BYTES;
+use crate::manifest::{
+    Cursor, Directory, DirectoryDigests, Manifest, ManifestError, decode_directories,
+    encode_directories,
+};
+use crate::path::{MAX_PATH_BYTES, RelPath};
+use std::io::Read as _;
+
+const LEVEL: i32 = 1;
+/// LIMIT: bytes of one list as it travels.
+const MAX_LIST_BYTES: usize = 512 * 1024 * 1024;
+/// LIMIT: bytes of one list when it is decompressed.
+const MAX_LIST_RAW_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// Collects the parts of one list.
+#[derive(Debug, Default)]
+pub struct Collector(Vec<u8>);
+
+impl Collector {
+    /// Adds a part.
+    pub fn add(&mut self, part: &[u8]) -> Result<(), ManifestError> {
+        if self.0.len() + part.len() > MAX_LIST_BYTES {
+            return Err(ManifestError::Malformed("a list is longer than allowed"));
+        }
+        self.0.extend_from_slice(part);
+        Ok(())
+    }
+
+    /// The rows of a table, after the last part.
+    pub fn rows(self) -> Result<Vec<Row>, ManifestError> {
+        decode_rows(&self.0)
+    }
+
+    /// The listings, after the last part.
+    pub fn listings(self) -> Result<Vec<Directory>, ManifestError> {
+        decode_directories(&inflate(&self.0)?)
+    }
+}
+
+/// Cuts a list into parts; there is always at least one. The flag is true for the last.
+pub fn parts(list: &[u8]) -> impl Iterator<Item = (&[u8], bool)> {
+    let count = list.len().div_ceil(PART_BYTES).max(1);
+    (0..count).map(move |at| {
+        let end = list.len().min((at + 1) * PART_BYTES);
+        (
+            list.get(at * PART_BYTES..end).unwrap_or_default(),
+            at + 1 == count,
+        )
+    })
+}
+
+/// One row of the directory table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Which directory.
+    pub path: RelPath,
+    /// 16 bytes that differ if the directory's own entries do.
+    pub short: [u8; 16],
+}
+
+/// The table of a tree, given the hashes of its directories.
+pub fn rows(manifest: &Manifest, digests: &[DirectoryDigests]) -> Vec<Row> {
+    manifest
+        .directories()
+        .iter()
+        .zip(digests)
+        .map(|(directory, digests)| Row {
+            path: directory.path.clone(),
+            short: digests.short(),
+        })
+        .collect()
+}
+
+/// The table, compressed.
+pub fn encode_rows(rows: &[Row]) -> Vec<u8> {
+    let mut raw = Vec::new();
+    for row in rows {
+        crate::manifest::put_length(&mut raw, row.path.as_bytes().len());
+        raw.extend_from_slice(row.path.as_bytes());
+        raw.extend_from_slice(&row.short);
+    }
+    deflate(&raw)
+}
+
+/// Listings, compressed.
+pub fn encode_listings<'a>(directories: impl IntoIterator<Item = &'a Directory>) -> Vec<u8> {
+    deflate(&encode_directories(directories))
+}
+
+fn decode_rows(list: &[u8]) -> Result<Vec<Row>, ManifestError> {
+    let bytes = inflate(list)?;
+    let mut cursor = Cursor::new(&bytes);
+    let mut rows = Vec::new();
+    while !cursor.is_empty() {
+        let path = RelPath::parse(cursor.bytes(MAX_PATH_BYTES)?)?;
+        let mut short = [0; 16];
+        short.copy_from_slice(cursor.take(16)?);
+        rows.push(Row { path, short });
+    }
+    Ok(rows)
+}
+
+fn deflate(raw: &[u8]) -> Vec<u8> {
+    // Compressing into memory has no error of its own; an empty list would be refused as such.
+    zstd::bulk::compress(raw, LEVEL).unwrap_or_default()
+}
+
+fn inflate(list: &[u8]) -> Result<Vec<u8>, ManifestError> {
+    let malformed = |_| ManifestError::Malformed("a list can't be decompressed");
+    let mut decoder = zstd::stream::read::Decoder::new(list).map_err(malformed)?;
+    decoder.window_log_max(27).map_err(malformed)?;
+    let mut bytes = Vec::new();
+    decoder
+        .by_ref()
+        .take(MAX_LIST_RAW_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(malformed)?;
+    if bytes.len() as u64 > MAX_LIST_RAW_BYTES {
+        return Err(ManifestError::Malformed("a list is larger than allowed"));
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_survive_their_parts() {
+        let rows: Vec<Row> = (0..60_000_u32)
+            .map(|i| Row {
+                path: RelPath::parse(format!("dir{i}/sub").as_bytes()).unwrap(),
+                short: *blake3::hash(&i.to_le_bytes())
+                    .as_bytes()
+                    .first_chunk()
+                    .unwrap(),
+            })
+            .collect();
+        let list = encode_rows(&rows);
+        let mut collector = Collector::default();
+        let mut count = 0;
+        for (part, last) in parts(&list) {
+            count += 1;
+            assert!(part.len() <= PART_BYTES);
+            assert_eq!(last, count == list.len().div_ceil(PART_BYTES));
+            collector.add(part).unwrap();
+        }
+        assert!(count > 1);
+        assert_eq!(collector.rows().unwrap(), rows);
+        assert_eq!(parts(&[]).count(), 1);
+    }
+}

@@ -169,11 +169,7 @@ pub fn check(spec: &SourceSpec) -> Result<Dir, Problem> {
 /// Scans the source. A source that won't hold still is looked at once more, then refused.
 pub fn scan(spec: &SourceSpec, events: &EventSink) -> Result<Scanned, Problem> {
     let root = Arc::new(check(spec)?);
-    let known = std::fs::File::open(&spec.index).ok().and_then(|mut file| {
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).ok()?;
-        Index::decode(&bytes)
-    });
+    let known = read_index(spec);
     let mut observed = look(spec, &root, known.as_ref(), events)?;
     if observed.problems.iter().any(ObserveProblem::is_unrest) {
         observed = look(spec, &root, known.as_ref(), events)?;
@@ -233,7 +229,7 @@ fn look(
         events.emit(Event::Scanned {
             entries,
             content_bytes,
-        })
+        });
     };
     let how = Look {
         known,
@@ -455,6 +451,14 @@ fn file_mode(wanted: u32, seen: u32) -> u32 {
 fn principal(text: &str) -> Principal {
     text.parse()
         .map_or_else(|_| Principal::Name(text.into()), Principal::Id)
+}
+
+/// The index of the last scan; one that can't be read is none.
+fn read_index(spec: &SourceSpec) -> Option<Index> {
+    let (dir, name) = Dir::open_parent_of(&spec.index).ok()?;
+    let mut bytes = Vec::new();
+    dir.open_file(&name).ok()?.read_to_end(&mut bytes).ok()?;
+    Index::decode(&bytes)
 }
 
 /// An index that can't be saved costs time at the next push and nothing else.

@@ -1,7 +1,7 @@
 //! The command line: parses, calls the layers below, renders what they say.
 //!
 //! Nothing below this module prints, asks or exits. A command is a function from its arguments to
-//! an [`Exit`] or a [`CommandError`]; [`run`] turns either into the process's exit code.
+//! an [`Exit`] or a `CommandError`; [`run`] turns either into the process's exit code.
 
 #![allow(dead_code, unused_imports, reason = "until every command is built in")]
 
@@ -176,8 +176,10 @@ impl From<ColorWhen> for ColorChoice {
 /// A panic is a bug of ours: say so, and exit with its number instead of an abort's.
 fn report_panics(ui: Ui) {
     std::panic::set_hook(Box::new(move |panic| {
-        let error = CommandError::bug(format!("Internal error: {panic}"));
-        ui.error(&error);
+        let what = panic.payload_as_str().unwrap_or("no reason given");
+        let place = panic.location().map_or("?".into(), ToString::to_string);
+        ui.error(&CommandError::bug(format!("{what} ({place})")));
+        ui.detail(std::backtrace::Backtrace::force_capture());
         #[expect(
             clippy::exit,
             reason = "a state that can't be must not go on, in any thread"

@@ -118,7 +118,8 @@ fn every_command_that_an_error_page_names_exists() {
         let page = code.page().replace("$ fanout ", "`fanout ");
         for quoted in page.split("`fanout ").skip(1) {
             let mut at = &command;
-            let mut words = quoted.split([' ', '`', '\n']).peekable();
+            let call = quoted.split(['`', '\n']).next().unwrap();
+            let mut words = call.split(' ').peekable();
             while let Some(word) = words.next_if(|_| at.has_subcommands()) {
                 if word == "--dir" {
                     words.next();

@@ -10,6 +10,7 @@ pub mod git;
 mod output;
 mod piped;
 mod program;
+mod running;
 
 pub use output::Output;
 pub use piped::{Life, Piped, PipedIo};

@@ -2,7 +2,7 @@
 
 use super::RunError;
 use super::output::Tail;
-use super::program::Running;
+use super::running::Running;
 use std::io;
 use std::pin::Pin;
 use std::process::ExitStatus;

@@ -1,15 +1,15 @@
 //! One run of a program: what to start, with what, within which limits.
 
 use super::output::{self, Tail};
+use super::running::Running;
 use super::{Output, Piped, RunError};
-use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 const DEFAULT_OUTPUT_BYTES: usize = 1024 * 1024;
@@ -249,50 +249,6 @@ impl Program {
     fn shown(&self) -> String {
         let name: &OsStr = Path::new(&self.name).file_name().unwrap_or(&self.name);
         name.to_string_lossy().into_owned()
-    }
-}
-
-/// A child that doesn't outlive us: dropping it kills it, and the group that it leads.
-#[derive(Debug)]
-pub(super) struct Running {
-    pub(super) child: Child,
-    group: Option<Pid>,
-}
-
-impl Running {
-    fn new(child: Child, leads_group: bool) -> Self {
-        let id = child.id().and_then(|id| i32::try_from(id).ok());
-        let group = id.and_then(Pid::from_raw).filter(|_| leads_group);
-        Self { child, group }
-    }
-
-    /// Kills it and its group, and waits until it is gone.
-    pub(super) async fn kill(&mut self) -> io::Result<()> {
-        self.kill_group();
-        self.disarm();
-        self.child.kill().await
-    }
-
-    fn kill_group(&self) {
-        if let Some(group) = self.group {
-            // It may be gone already, which is what we want.
-            let _gone = kill_process_group(group, Signal::KILL);
-        }
-    }
-
-    /// Leaves alone what the child left behind on purpose, after it ended by itself.
-    pub(super) fn disarm(&mut self) {
-        self.group = None;
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // RACE: a child that has been waited for may have had its id taken over by another
-        // process group since. `disarm` is called right after each successful wait; an overflow
-        // is the one case in which the group is killed after its leader may have ended, and then
-        // the kernel keeps the id taken for as long as any process of the group lives.
-        self.kill_group();
     }
 }
 

@@ -1,5 +1,7 @@
 //! The command line as a script and a newcomer meet it: help, errors, exit codes.
 
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+
 use assert_cmd::Command;
 use insta::assert_snapshot;
 use std::process::{Output, Stdio};
@@ -11,6 +13,7 @@ fn fanout(arguments: &[&str]) -> Command {
         .env_remove("FANOUT_DIR")
         .env_remove("FANOUT_LOG")
         .env_remove("FANOUT_COMPLETE")
+        .env_remove("COLUMNS")
         .env_remove("NO_COLOR");
     command
 }

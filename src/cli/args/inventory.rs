@@ -58,7 +58,7 @@ pub(crate) struct AddServerArgs {
     #[arg(long, value_name = "USER@HOST", value_parser = NonEmpty::new())]
     pub(crate) ssh: Option<String>,
     /// Become root on the server with sudo
-    #[arg(long, requires = "ssh")]
+    #[arg(long, requires = "ssh", conflicts_with = "token_file")]
     pub(crate) sudo: bool,
     /// How to reach the agent
     #[arg(long, value_name = "HOW", default_value = "auto")]

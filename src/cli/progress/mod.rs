@@ -233,7 +233,6 @@ mod tests {
     use crate::cli::ui::testing::{captured, global};
     use crate::codes::{Code, Problem};
     use crate::engine::event::{MemberReport, Outcome, Phase};
-    use indicatif::InMemoryTerm;
 
     fn sent(member: &str, sent_bytes: u64) -> Event {
         Event::Sent {
@@ -284,9 +283,7 @@ mod tests {
     #[test]
     fn a_terminal_shows_a_total_and_a_line_per_active_member() {
         let (ui, _, _) = captured(&global());
-        let term = InMemoryTerm::new(30, 100);
-        let target = ProgressDrawTarget::term_like(Box::new(term.clone()));
-        let mut bars = Bars::new(&ui, "drupal", target);
+        let mut bars = Bars::new(&ui, "drupal", ProgressDrawTarget::hidden());
         bars.total.disable_steady_tick();
         let members: Vec<_> = (1..=20).map(|n| format!("web{n:02}").into()).collect();
         bars.update(&Event::TaskStarted {
@@ -305,20 +302,19 @@ mod tests {
             changed_entries: 412,
             total_bytes: 2048,
         });
-        let screen = term.contents();
-        let lines: Vec<_> = screen.lines().collect();
-        assert_eq!(lines.len(), 18, "{screen}");
-        assert!(lines[0].starts_with("push drupal"), "{screen}");
-        assert!(lines[0].contains("2.00 KiB"), "{screen}");
-        assert!(lines[1].starts_with("  web01  receiving"), "{screen}");
-        assert_eq!(lines[17], "  and 4 more", "{screen}");
+        assert_eq!(bars.total.message(), "push drupal: 0 of 20 members");
+        assert_eq!(bars.total.length(), Some(2048));
+        let shown: Vec<_> = bars.rows.iter().map(ProgressBar::message).collect();
+        assert_eq!(shown.len(), 17, "{shown:?}");
+        assert!(shown[0].starts_with("web01  receiving"), "{shown:?}");
+        assert_eq!(shown[16], "and 4 more");
         for member in &members[2..] {
             let report = MemberReport::new(Arc::clone(member), Outcome::Committed);
             bars.update(&Event::MemberFinished(report));
         }
-        let screen = term.contents();
-        assert_eq!(screen.lines().count(), 3, "{screen}");
+        assert_eq!(bars.rows.len(), 2);
+        assert_eq!(bars.total.message(), "push drupal: 18 of 20 members");
         bars.clear();
-        assert_eq!(term.contents(), "");
+        assert!(bars.total.is_finished());
     }
 }

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! What the tests of this module share: real trees in temporary directories, observed, staged and
 //! pushed as the member's session does it, without any connection.
 
@@ -561,3 +562,6 @@ pub(super) fn snapshot(root: &Path) -> BTreeMap<PathBuf, String> {
         })
         .collect()
 }
+=======
+
+>>>>>>> main

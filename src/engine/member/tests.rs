@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! Whole transactions on real trees, and what is left of them after a crash at any step.
 
 use super::fault::counted::fail_at;
@@ -617,3 +618,6 @@ fn a_transaction_that_nobody_prepared_is_not_committed() {
         Err(CommitError::OtherTransaction)
     ));
 }
+=======
+
+>>>>>>> main

@@ -108,7 +108,7 @@ impl Generator {
         }
     }
 
-    /// One module or vendor package: about forty files in about ten directories.
+    /// One module or vendor package: about sixty files in about fifteen directories.
     fn module(&mut self, number: usize, files: usize) -> io::Result<()> {
         let word = self.text.word(&mut self.random).to_owned();
         let base = match number % 5 {
@@ -119,18 +119,18 @@ impl Generator {
             _ => format!("modules/contrib/{word}_{number}"),
         };
         const PLACES: [(&str, &str, Sort, usize); 12] = [
-            ("", "info.yml", Sort::Text, 3),
+            ("", "info.yml", Sort::Text, 4),
             ("", "LICENSE.txt", Sort::Licence, 1),
-            ("src", "php", Sort::Php, 6),
-            ("src/Form", "php", Sort::Php, 4),
-            ("src/Plugin/Block", "php", Sort::Php, 5),
-            ("src/Plugin/Field/FieldType", "php", Sort::Php, 4),
-            ("config/install", "yml", Sort::Text, 5),
+            ("src", "php", Sort::Php, 9),
+            ("src/Form", "php", Sort::Php, 6),
+            ("src/Plugin/Block", "php", Sort::Php, 8),
+            ("src/Plugin/Field/FieldType", "php", Sort::Php, 6),
+            ("config/install", "yml", Sort::Text, 8),
             ("config/schema", "schema.yml", Sort::Text, 1),
-            ("templates", "html.twig", Sort::Text, 4),
-            ("tests/src/Unit", "php", Sort::Php, 4),
-            ("images", "png", Sort::Image, 2),
-            ("translations", "po", Sort::Text, 2),
+            ("templates", "html.twig", Sort::Text, 6),
+            ("tests/src/Unit", "php", Sort::Php, 6),
+            ("images", "png", Sort::Image, 3),
+            ("translations", "po", Sort::Text, 3),
         ];
         for (place, extension, sort, usual) in PLACES {
             for index in 0..self.random.below(2 * usual + 1) {
@@ -300,9 +300,9 @@ impl Random {
     fn file_size(&mut self) -> usize {
         match self.below(1_000) {
             0..500 => 100 + self.below(1_900),
-            500..850 => 2_000 + self.below(6_000),
-            850..970 => 8_000 + self.below(16_000),
-            970..999 => 24_000 + self.below(40_000),
+            500..850 => 2_000 + self.below(4_000),
+            850..970 => 7_000 + self.below(8_000),
+            970..999 => 20_000 + self.below(20_000),
             _ => 300_000 + self.below(900_000),
         }
     }

@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_secs(240);
 /// WordPress of the older release, with the files of other packages that it links to.
 #[track_caller]
 pub(crate) fn wordpress() -> PathBuf {
-    cached("wordpress", |to| older_wordpress(to)).unwrap_or_else(|error| panic!("{error}"))
+    cached("wordpress", older_wordpress).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// WordPress of the newer release, or, where that can't be had, the older one patched.

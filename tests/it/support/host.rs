@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// The search path on a host.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -325,9 +326,15 @@ pub(super) fn start_holder(mut command: Command) -> (Child, u32) {
     (child, init_pid)
 }
 
-/// Ends a process that holds namespaces, and with it whatever runs in them.
+/// Ends a process that holds namespaces, and with it whatever runs in them: when this returns,
+/// nothing does.
 pub(super) fn end_holder(holder: &mut Child) {
     drop(holder.stdin.take());
-    let _already_gone = holder.kill();
-    let _reaped = holder.wait();
+    // The first process sees the end of its input and ends; the kernel then ends all others
+    // before the holder learns of it. Killing the holder would not wait for that.
+    let ended = || !matches!(holder.try_wait(), Ok(None));
+    if !run::wait_until(Duration::from_secs(5), ended) {
+        let _already_gone = holder.kill();
+        let _reaped = holder.wait();
+    }
 }

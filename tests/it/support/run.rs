@@ -3,6 +3,7 @@
 //! Output goes to files, not pipes: a daemon that keeps its standard output open can't hold up
 //! the test, and a running program's output can be watched.
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -113,6 +114,8 @@ impl Output {
 #[derive(Debug)]
 pub(crate) struct Running {
     command: String,
+    /// The child is `nsenter`, which waits for the program as its only child.
+    entered_host: bool,
     child: Child,
     stdout: File,
     stderr: File,
@@ -136,8 +139,10 @@ pub(crate) fn start(command: &mut Command, input: &[u8]) -> Running {
         .stderr(again(&stderr))
         .spawn()
         .unwrap_or_else(|error| panic!("{shown}: {error}"));
+    let entered_host = command.get_program() == "nsenter";
     Running {
         command: shown,
+        entered_host,
         child,
         stdout,
         stderr,
@@ -194,14 +199,30 @@ impl Running {
 
     /// Ends the program by SIGKILL, as a crash would, and reaps it.
     pub(crate) fn kill(&mut self) {
-        let _already_gone = self.child.kill();
+        self.signal(Signal::KILL);
+        if self.entered_host && !wait_until(Duration::from_secs(5), || !self.is_running()) {
+            let _already_gone = self.child.kill();
+        }
         self.child.wait().expect("reap");
     }
 
     /// Asks the program to end, by SIGTERM.
-    pub(crate) fn terminate(&self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        let _already_gone = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+    pub(crate) fn terminate(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        // Until it is reaped, the process id is the child's own.
+        if !self.is_running() {
+            return;
+        }
+        let child = Pid::from_child(&self.child);
+        let program = if self.entered_host {
+            only_child_of(child)
+        } else {
+            None
+        };
+        let _already_gone = kill_process(program.unwrap_or(child), signal);
     }
 
     /// Everything said so far, or until the end.
@@ -244,6 +265,22 @@ pub(crate) fn is_installed(program: &str) -> bool {
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
         .any(|directory| directory.join(program).is_file())
+}
+
+fn only_child_of(parent: Pid) -> Option<Pid> {
+    let pids = std::fs::read_dir("/proc").ok()?.filter_map(|entry| {
+        entry.ok()?.file_name().to_str()?.parse().ok() // Other entries are no processes.
+    });
+    pids.filter_map(Pid::from_raw)
+        .find(|pid| parent_of(*pid) == Some(parent))
+}
+
+/// The second field after the program's name, which may hold anything, even parentheses.
+fn parent_of(pid: Pid) -> Option<Pid> {
+    let stat = std::fs::read(format!("/proc/{}/stat", pid.as_raw_nonzero())).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    Pid::from_raw(after_name.split(' ').nth(1)?.parse().ok()?)
 }
 
 fn contents(file: &File) -> Vec<u8> {

@@ -238,7 +238,8 @@ impl Compare {
             path.strip_prefix(ignored.as_slice())
                 .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
         };
-        !(self.root_ignored && path.is_empty()) && !self.ignored_paths.iter().any(within)
+        let root_ignored = self.root_ignored && path.is_empty();
+        !root_ignored && !self.ignored_paths.iter().any(within)
     }
 
     fn diff_entry(&self, path: &[u8], left: &Entry, right: &Entry, lines: &mut Vec<String>) {

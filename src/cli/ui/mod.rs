@@ -5,15 +5,20 @@
 //! Control characters never reach a terminal from a message, whoever wrote it. A reader of
 //! standard output that goes away is no error: the rest is dropped and the exit stays what it is.
 
+#[cfg(test)]
+pub(crate) mod testing;
+
+mod text;
+
 use super::args::{ColorWhen, GlobalArgs};
 use super::error::CommandError;
 use crate::codes::{Code, Problem};
 use indicatif::MultiProgress;
 use serde::Serialize;
-use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use text::{Label, sanitized};
 
 /// How much a command says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -305,31 +310,6 @@ impl Out {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Label {
-    Error,
-    Warning,
-    Hint,
-}
-
-impl Label {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-            Self::Hint => "hint",
-        }
-    }
-
-    fn style(self) -> &'static str {
-        match self {
-            Self::Error => "\x1b[1;31m",
-            Self::Warning => "\x1b[1;33m",
-            Self::Hint => "\x1b[1;36m",
-        }
-    }
-}
-
 /// A writer of log lines that doesn't tear progress bars.
 impl Write for &Ui {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -352,88 +332,6 @@ fn is_set(variable: &str) -> bool {
 
 fn is_dumb_terminal() -> bool {
     std::env::var_os("TERM").is_some_and(|term| term == "dumb")
-}
-
-/// Replaces control characters, line feeds and tabs excepted: a message may quote what a peer or
-/// a file said, and must not steer the terminal.
-fn sanitized(text: &str) -> Cow<'_, str> {
-    let is_harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
-    if !text.contains(is_harmful) {
-        return Cow::Borrowed(text);
-    }
-    let mut clean = String::with_capacity(text.len() + 8);
-    for character in text.chars() {
-        if is_harmful(character) {
-            let _infallible = write!(clean, "\\x{:02X}", u32::from(character));
-        } else {
-            clean.push(character);
-        }
-    }
-    Cow::Owned(clean)
-}
-
-#[cfg(test)]
-pub(crate) mod testing {
-    //! A mouth whose words can be read back.
-
-    use super::*;
-
-    /// What was written to one of the two streams.
-    #[derive(Clone, Default)]
-    pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl Written {
-        pub(crate) fn text(&self) -> String {
-            String::from_utf8(lock(&self.0).clone()).unwrap()
-        }
-    }
-
-    impl Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            lock(&self.0).extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    pub(crate) fn global() -> GlobalArgs {
-        GlobalArgs {
-            dir: None,
-            json: false,
-            quiet: false,
-            verbose: 0,
-            color: ColorWhen::Never,
-        }
-    }
-
-    /// The mouth, its standard output and its standard error.
-    pub(crate) fn captured(global: &GlobalArgs) -> (Ui, Written, Written) {
-        let (out, err) = (Written::default(), Written::default());
-        let ui = Ui::with_writers(global, false, Box::new(out.clone()), Box::new(err.clone()));
-        (ui, out, err)
-    }
-
-    /// A mouth whose standard output fails in this way.
-    pub(crate) fn failing(kind: io::ErrorKind) -> Ui {
-        struct Fails(io::ErrorKind);
-        impl Write for Fails {
-            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
-                Err(self.0.into())
-            }
-            fn flush(&mut self) -> io::Result<()> {
-                Ok(())
-            }
-        }
-        Ui::with_writers(
-            &global(),
-            false,
-            Box::new(Fails(kind)),
-            Box::new(Written::default()),
-        )
-    }
 }
 
 #[cfg(test)]

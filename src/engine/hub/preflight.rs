@@ -1,0 +1,206 @@
+//! Reaching the members: connect, settle what is in doubt, open the tree.
+
+use super::session::{Opened, Session, SessionError};
+use super::task::{Target, Task, warning};
+use crate::clock::Clock;
+use crate::codes::{Code, Problem};
+use crate::engine::event::{Event, EventSink, MemberName, Phase};
+use crate::store::{self, Store};
+use std::sync::Arc;
+use std::time::Instant;
+use sync_proto::wire::{Decision, Doubt, Open};
+
+/// A member that answered and has looked at its tree.
+#[derive(Debug)]
+pub struct Reached {
+    /// Its place among the task's targets.
+    pub at: usize,
+    /// Its name.
+    pub name: MemberName,
+    /// Its session.
+    pub session: Session,
+    /// What it saw.
+    pub opened: Opened,
+    /// The fence it accepted.
+    pub fence: u64,
+}
+
+/// A member that takes no part.
+#[derive(Debug)]
+pub struct Unreached {
+    /// Its place among the task's targets.
+    pub at: usize,
+    /// Why.
+    pub problem: Problem,
+    /// It answered, and refused or failed.
+    pub answered: bool,
+}
+
+/// What preflight needs besides the task.
+#[derive(Clone)]
+pub struct Hub {
+    /// The state.
+    pub store: Arc<Store>,
+    /// Where events go.
+    pub events: EventSink,
+    /// The clock.
+    pub clock: Clock,
+}
+
+/// Reaches one member and opens the tree there. `fence` is 0 to look only.
+pub async fn reach(
+    hub: &Hub,
+    task: &Task,
+    at: usize,
+    target: &Target,
+    fence: u64,
+) -> Result<Reached, Unreached> {
+    let phase = |phase| {
+        hub.events.emit(Event::Phase {
+            member: target.name.clone(),
+            phase,
+        });
+    };
+    phase(Phase::Connecting);
+    let unreached = |answered| {
+        move |problem| Unreached {
+            at,
+            problem,
+            answered,
+        }
+    };
+    let session = connect(hub, task, target).await.map_err(unreached(false))?;
+    settle_doubts(hub, &session, target)
+        .await
+        .map_err(unreached(true))?;
+    phase(Phase::Scanning);
+    let (opened, fence) = open(hub, task, target, &session, fence)
+        .await
+        .map_err(unreached(true))?;
+    for notice in &opened.notices {
+        hub.events.warn(warning(&target.name, notice));
+    }
+    Ok(Reached {
+        at,
+        name: target.name.clone(),
+        session,
+        opened,
+        fence,
+    })
+}
+
+/// Connects and greets.
+pub async fn connect(hub: &Hub, task: &Task, target: &Target) -> Result<Session, Problem> {
+    let began = Instant::now();
+    let connection = (target.dial)().await?;
+    let session = Session::begin(connection, &task.hub)
+        .await
+        .map_err(|error| error.problem())?;
+    tracing::debug!(member = %target.name, elapsed = ?began.elapsed(), "connected");
+    let name = &session.facts().name;
+    if !name.is_empty() && **name != *target.name {
+        hub.events
+            .emit(Event::Note(format!("{} calls itself {name}", target.name)));
+    }
+    Ok(session)
+}
+
+/// Answers every doubt that a member has: what was not decided is an abort (I3).
+pub async fn settle_doubts(hub: &Hub, session: &Session, target: &Target) -> Result<(), Problem> {
+    for doubt in session.doubts() {
+        let decision = decide_doubt(hub, doubt).await?;
+        let notices = session
+            .settle(doubt, decision)
+            .await
+            .map_err(|error| error.problem())?;
+        let word = match decision {
+            Decision::Commit => "committed",
+            Decision::Abort => "aborted",
+        };
+        hub.events.emit(Event::Note(format!(
+            "{} was in doubt about generation #{}: it was {word}",
+            target.name, doubt.serial
+        )));
+        for notice in &notices {
+            hub.events.warn(warning(&target.name, notice));
+        }
+    }
+    Ok(())
+}
+
+async fn decide_doubt(hub: &Hub, doubt: &Doubt) -> Result<Decision, Problem> {
+    let decided = hub
+        .store
+        .settle(&doubt.txn, hub.clock.now())
+        .await
+        .map_err(state_problem)?;
+    Ok(match decided {
+        store::Decision::Commit => Decision::Commit,
+        store::Decision::Abort => Decision::Abort,
+    })
+}
+
+async fn open(
+    hub: &Hub,
+    task: &Task,
+    target: &Target,
+    session: &Session,
+    fence: u64,
+) -> Result<(Opened, u64), Problem> {
+    let request = |fence| Open {
+        tree: task.tree,
+        fence,
+        level: task.level,
+        exclude: task.exclude.clone(),
+        preserve: task.preserve.clone(),
+        options: task.options,
+    };
+    let first = match session.open(request(fence)).await {
+        Ok(opened) => return Ok((opened, fence)),
+        Err(error) => error,
+    };
+    let refused = match &first {
+        SessionError::Refused(refusal) => refusal.code.parse().ok(),
+        _ => None,
+    };
+    match refused {
+        // A member that sees the tree for the first time; a look doesn't bind anything.
+        Some(Code::TreeUnknown) if fence > 0 => {
+            let bound = session
+                .bind(task.tree, &task.root, task.layout, false)
+                .await;
+            let (_, notices) = bound.map_err(|error| error.problem())?;
+            for notice in &notices {
+                hub.events.warn(warning(&target.name, notice));
+            }
+            let opened = session
+                .open(request(fence))
+                .await
+                .map_err(|error| error.problem())?;
+            Ok((opened, fence))
+        }
+        // The member knows a higher fence than this hub: its state was lost or restored.
+        Some(Code::FenceTooOld) => {
+            let survey = session
+                .survey(task.tree)
+                .await
+                .map_err(|error| error.problem())?;
+            let fence = hub
+                .store
+                .next_fence(&task.platform, survey.fence)
+                .await
+                .map_err(state_problem)?;
+            let opened = session
+                .open(request(fence))
+                .await
+                .map_err(|error| error.problem())?;
+            Ok((opened, fence))
+        }
+        _ => Err(first.problem()),
+    }
+}
+
+/// An error of the state database as a person should hear it.
+pub fn state_problem(error: store::StoreError) -> Problem {
+    Problem::from_error(Code::StateDamaged, &error)
+}

@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! What the tests of this module share: real trees in temporary directories, observed, staged and
 //! pushed as the member's session does it, without any connection.
 
@@ -562,6 +561,3 @@ pub(super) fn snapshot(root: &Path) -> BTreeMap<PathBuf, String> {
         })
         .collect()
 }
-=======
-
->>>>>>> main

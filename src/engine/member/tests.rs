@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! Whole transactions on real trees, and what is left of them after a crash at any step.
 
 use super::fault::counted::fail_at;
@@ -618,6 +617,3 @@ fn a_transaction_that_nobody_prepared_is_not_committed() {
         Err(CommitError::OtherTransaction)
     ));
 }
-=======
-
->>>>>>> main

@@ -1,5 +1,7 @@
 //! Whole transactions on real trees, and what is left of them after a crash at any step.
 
+mod random;
+
 use super::fault::counted::fail_at;
 use super::foreign::ForeignPaths;
 use super::generations::{collect, kept_contents, open_kept};

@@ -178,7 +178,7 @@ pub async fn install(
     let prepared = setup::set_up(target, &facts, sent, install).await?;
     say(Step::Joining);
     let agent_dir = install.agent_dir(&facts);
-    let joined = join::join(
+    let joined = join(
         &prepared.token,
         hub,
         &install.address,

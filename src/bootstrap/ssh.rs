@@ -212,7 +212,8 @@ fn framed(marker: &str, script: &str) -> String {
     format!(
         "say() {{ printf '{marker} %s\\n' \"$*\"; }}\n\
          step() {{ say step \"$*\"; }}\n\
-         say begin\n{script}\nsay end"
+         # A banner may end without a line feed.\n\
+         echo; say begin\n{script}\nsay end"
     )
 }
 

@@ -3,7 +3,9 @@
 use super::ssh::{SshTarget, quoted};
 use crate::codes::{Code, Problem};
 use crate::model::{Address, Transport};
-use crate::net::{Connection, Identity, Invitation, NetError, NodeKey, Options, Side, Token, TokenError};
+use crate::net::{
+    Connection, Identity, Invitation, NetError, NodeKey, Options, Side, Token, TokenError,
+};
 use crate::proc::Life;
 use std::time::Duration;
 use sync_proto::wire::{self, Facts, Reply, Request};
@@ -48,7 +50,9 @@ pub async fn join(
                     notices,
                 });
             }
-            Err(error) if transport == Transport::Auto && ssh.is_some() && may_be_blocked(&error) => {
+            Err(error)
+                if transport == Transport::Auto && ssh.is_some() && may_be_blocked(&error) =>
+            {
                 notices.push(blocked(&error, address));
             }
             Err(error) => return Err(unreached(&error, &invitation, address)),
@@ -100,10 +104,9 @@ pub async fn connect_over_ssh(
             let problem = of_net(&error);
             Err(match (&error, said.lines().last()) {
                 // What ssh or the remote shell said explains more than an end of file.
-                (NetError::Lost { .. } | NetError::TimedOut { .. }, Some(last)) => Problem::new(
-                    Code::SshFailed,
-                    format!("No session over {remote}: {last}"),
-                ),
+                (NetError::Lost { .. } | NetError::TimedOut { .. }, Some(last)) => {
+                    Problem::new(Code::SshFailed, format!("No session over {remote}: {last}"))
+                }
                 _ => problem,
             })
         }

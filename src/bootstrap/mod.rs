@@ -152,7 +152,9 @@ pub async fn install(
     say: &(dyn Fn(Step) + Sync),
 ) -> Result<Installed, Problem> {
     say(Step::Probing);
-    let port = install.listen.map_or(install.address.port(), |at| at.port());
+    let port = install
+        .listen
+        .map_or(install.address.port(), |at| at.port());
     let facts = probe::probe(target, install.dir.as_ref(), port).await?;
     let server = install.name.as_str();
     let binary = Binary::own()?;

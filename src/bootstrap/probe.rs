@@ -115,11 +115,19 @@ done
 
 impl Facts {
     fn read(answer: &Answer) -> Result<Self, Problem> {
-        let text = |name: &str| answer.value(name).map(str::to_owned).filter(|v| !v.is_empty());
+        let text = |name: &str| {
+            answer
+                .value(name)
+                .map(str::to_owned)
+                .filter(|v| !v.is_empty())
+        };
         let needed = |name: &str| {
             text(name).ok_or_else(|| {
-                Problem::new(Code::InstallFailed, format!("The server did not say its {name}"))
-                    .with_hint("fanout needs an ordinary Linux with sh, uname, id and dd")
+                Problem::new(
+                    Code::InstallFailed,
+                    format!("The server did not say its {name}"),
+                )
+                .with_hint("fanout needs an ordinary Linux with sh, uname, id and dd")
             })
         };
         Ok(Self {
@@ -148,7 +156,10 @@ impl Facts {
         {
             return Err(Problem::new(
                 Code::Openat2Missing,
-                format!("{server} runs Linux {}, fanout needs 5.6 or newer", self.kernel),
+                format!(
+                    "{server} runs Linux {}, fanout needs 5.6 or newer",
+                    self.kernel
+                ),
             ));
         }
         if let Some(directory) = &self.unwritable {
@@ -209,7 +220,9 @@ impl FromStr for LibcVersion {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        two_numbers(text).map(|(major, minor)| Self(major, minor)).ok_or(())
+        two_numbers(text)
+            .map(|(major, minor)| Self(major, minor))
+            .ok_or(())
     }
 }
 

@@ -78,9 +78,13 @@ fn script(facts: &Facts, binary: Option<&Binary>, install: &Install) -> String {
         quoted(agent_dir.unwrap_or_default())
     );
     // Words that stay apart: `set -- ...` would lose them between the steps.
-    script.push_str("agent() { word=$1; shift; \"$binary\" agent \"$word\" ${dir:+--dir \"$dir\"} \"$@\"; }\n");
+    script.push_str(
+        "agent() { word=$1; shift; \"$binary\" agent \"$word\" ${dir:+--dir \"$dir\"} \"$@\"; }\n",
+    );
     script.push_str("config=${dir:-/etc/fanout}/agent.toml\nstate=${dir:-/var/lib/fanout/agent}\n");
-    script.push_str("if [ -n \"$dir\" ]; then socket=$dir/run.sock; else socket=/run/fanout/agent.sock; fi\n");
+    script.push_str(
+        "if [ -n \"$dir\" ]; then socket=$dir/run.sock; else socket=/run/fanout/agent.sock; fi\n",
+    );
     match binary {
         Some(binary) => {
             let facts = format!("bytes={}\nsum={}\n", binary.content.len(), binary.checksum);

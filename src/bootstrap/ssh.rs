@@ -111,7 +111,12 @@ impl SshTarget {
             .args(["-T", "-o", "ClearAllForwardings=yes"])
             .args(["-o", "ConnectTimeout=15"])
             // A server that falls silent is noticed after half a minute.
-            .args(["-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"]);
+            .args([
+                "-o",
+                "ServerAliveInterval=10",
+                "-o",
+                "ServerAliveCountMax=3",
+            ]);
         let program = if self.interactive {
             program.keep_terminal()
         } else {
@@ -326,9 +331,6 @@ mod tests {
     #[test]
     fn what_reaches_a_login_shell_has_nothing_that_one_could_expand() {
         let line = local("").command_line(&first_word(1234));
-        assert_eq!(
-            line,
-            "sh -c 'eval \"$(dd bs=1 count=1234 2>/dev/null)\"'"
-        );
+        assert_eq!(line, "sh -c 'eval \"$(dd bs=1 count=1234 2>/dev/null)\"'");
     }
 }

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
 use std::fmt;
 use std::sync::Arc;
-use sync_proto::entry::{Meta, Principal, Time, Xattrs};
+use sync_proto::entry::{Meta, Time, Xattrs};
 use sync_proto::path::escape;
 use thiserror::Error;
 

@@ -1,5 +1,7 @@
 //! Whole transactions on real trees, and what is left of them after a crash at any step.
 
+mod random;
+
 use super::fault::counted::fail_at;
 use super::foreign::ForeignPaths;
 use super::generations::{collect, kept_contents, open_kept};
@@ -73,14 +75,18 @@ fn rules() -> super::keeper::Keeper {
 /// What the member did to its tree between two pushes.
 fn live_on(world: &World) {
     let root = world.root();
-    build(&root.join("sites/x/files"), &[("up.jpg", Node::File("upload"))]);
+    build(
+        &root.join("sites/x/files"),
+        &[("up.jpg", Node::File("upload"))],
+    );
     std::fs::write(root.join("olddir/n/m.log"), "log").unwrap();
     std::fs::write(root.join("a.txt"), "edited here").unwrap();
     std::fs::write(root.join("sub/stranger"), "nobody committed me").unwrap();
 }
 
 fn read(at: impl AsRef<Path>) -> String {
-    std::fs::read_to_string(&at).unwrap_or_else(|error| panic!("{}: {error}", at.as_ref().display()))
+    std::fs::read_to_string(&at)
+        .unwrap_or_else(|error| panic!("{}: {error}", at.as_ref().display()))
 }
 
 /// A world that holds [`BEFORE`], with changes of its own, and [`AFTER`] staged.
@@ -164,7 +170,14 @@ fn a_commit_that_died_at_any_step_is_finished_by_repeating_it() {
             let outcome = world.commit(staged.txn);
             fail_at(None);
             // Every path that is in both trees is there, whatever happened.
-            for both in ["a.txt", "same.txt", "link", "hl/b", "sub/deep/one", "file_to_dir"] {
+            for both in [
+                "a.txt",
+                "same.txt",
+                "link",
+                "hl/b",
+                "sub/deep/one",
+                "file_to_dir",
+            ] {
                 if !exchange && both == "file_to_dir" {
                     continue;
                 }
@@ -180,7 +193,9 @@ fn a_commit_that_died_at_any_step_is_finished_by_repeating_it() {
             assert!(
                 matches!(
                     recovered.participant,
-                    Participant::Prepared { .. } | Participant::Forward { .. } | Participant::Done { .. }
+                    Participant::Prepared { .. }
+                        | Participant::Forward { .. }
+                        | Participant::Done { .. }
                 ),
                 "{step}"
             );
@@ -286,10 +301,19 @@ fn a_decided_transaction_is_not_aborted() {
     fail_at(Some(3));
     assert!(world.commit(staged.txn).is_err());
     fail_at(None);
-    assert!(matches!(abort(&world.place, staged.txn), Err(CommitError::Decided)));
-    assert!(matches!(abort(&world.place, [9; 16]), Err(CommitError::OtherTransaction)));
+    assert!(matches!(
+        abort(&world.place, staged.txn),
+        Err(CommitError::Decided)
+    ));
+    assert!(matches!(
+        abort(&world.place, [9; 16]),
+        Err(CommitError::OtherTransaction)
+    ));
     world.commit(staged.txn).unwrap();
-    assert!(matches!(abort(&world.place, staged.txn), Err(CommitError::Decided)));
+    assert!(matches!(
+        abort(&world.place, staged.txn),
+        Err(CommitError::Decided)
+    ));
 }
 
 #[test]
@@ -298,7 +322,11 @@ fn what_changes_between_the_plan_and_the_vote_is_moved_aside() {
     std::fs::write(world.root().join("gone.txt"), "late edit").unwrap();
     std::fs::write(world.root().join("fifo2"), "in the way").unwrap();
     let prepared = world.prepare(&staged).unwrap();
-    let paths: Vec<_> = prepared.overwritten.iter().map(|it| it.path.clone()).collect();
+    let paths: Vec<_> = prepared
+        .overwritten
+        .iter()
+        .map(|it| it.path.clone())
+        .collect();
     assert!(paths.contains(&b"gone.txt".to_vec()), "{paths:?}");
     assert!(paths.contains(&b"fifo2".to_vec()), "{paths:?}");
     world.commit(staged.txn).unwrap();
@@ -315,7 +343,10 @@ fn what_changes_between_the_vote_and_the_commit_is_not_destroyed() {
     let root = world.root();
     std::fs::write(root.join("fifo2"), "in the way").unwrap();
     std::fs::write(root.join("gone.txt"), "late edit").unwrap();
-    build(&root.join("newdir"), &[("own", Node::File("own")), ("k", Node::File("their k"))]);
+    build(
+        &root.join("newdir"),
+        &[("own", Node::File("own")), ("k", Node::File("their k"))],
+    );
     std::fs::write(root.join("dir_to_file/y/late"), "late").unwrap();
     std::fs::write(root.join("hl2/d"), "edited in place").unwrap();
     world.commit(staged.txn).unwrap();
@@ -339,7 +370,10 @@ fn check_after_but_hl2(world: &World, staged: &super::testing::Staged) {
 
 #[test]
 fn a_file_that_would_only_be_touched_and_changed_meanwhile_gets_a_no() {
-    for (layout, victim) in [(Layout::InPlace, "mode.txt"), (Layout::Switched, "same.txt")] {
+    for (layout, victim) in [
+        (Layout::InPlace, "mode.txt"),
+        (Layout::Switched, "same.txt"),
+    ] {
         let (world, staged) = ready(layout);
         std::fs::write(world.root().join(victim), "changed").unwrap();
         let refused = world.prepare(&staged);
@@ -361,7 +395,12 @@ fn a_symlink_in_the_way_is_never_followed() {
     std::os::unix::fs::symlink(&outside, &sub).unwrap();
     let committed = world.commit(staged.txn).unwrap();
     assert_eq!(snapshot(&outside), before);
-    assert!(committed.notices.iter().any(|it| it.path == b"sub/deep/three"));
+    assert!(
+        committed
+            .notices
+            .iter()
+            .any(|it| it.path == b"sub/deep/three")
+    );
 }
 
 #[test]
@@ -376,7 +415,10 @@ fn a_wish_for_something_else_where_uploads_are_gets_a_no() {
             let staged = world.stage(&bad);
             assert!(!staged.plan.summary.conflicts.is_empty(), "{wish}");
             let live = snapshot(&world.root());
-            assert!(matches!(world.prepare(&staged), Err(CommitError::Conflicts(_))));
+            assert!(matches!(
+                world.prepare(&staged),
+                Err(CommitError::Conflicts(_))
+            ));
             assert_eq!(snapshot(&world.root()), live);
         }
     }
@@ -444,7 +486,10 @@ fn an_upload_directory_that_appears_after_the_vote_is_not_lost() {
     );
     world.commit(staged.txn).unwrap();
     assert_eq!(read(world.root().join("sites/x/files/late.jpg")), "late");
-    let shared = world.tmp.path().join(".www.fanout/shared/sites/x/files/late.jpg");
+    let shared = world
+        .tmp
+        .path()
+        .join(".www.fanout/shared/sites/x/files/late.jpg");
     assert_eq!(read(shared), "late");
 }
 
@@ -480,7 +525,10 @@ fn foreign_entries_of_an_adopted_root_stay_until_asked_for() {
     world.push(&source);
     assert!(!world.root().join("own").exists());
     assert!(!world.root().join("sub/own").exists());
-    assert_eq!(read(world.tmp.path().join("overwritten/000002/own/thing")), "thing");
+    assert_eq!(
+        read(world.tmp.path().join("overwritten/000002/own/thing")),
+        "thing"
+    );
     assert!(ForeignPaths::load(&world.place).unwrap().is_empty());
 }
 
@@ -521,7 +569,10 @@ fn collecting_keeps_what_is_pinned_and_never_loses_an_upload() {
     }
     super::generations::pin(&world.place, 1, true).unwrap();
     let state = world.tmp.path().join(".www.fanout");
-    build(&state.join("gen/000002/sites/q/files"), &[("x", Node::File("x"))]);
+    build(
+        &state.join("gen/000002/sites/q/files"),
+        &[("x", Node::File("x"))],
+    );
     collect(&world.place, &[], &world.keeper, Some(&world.overwritten)).unwrap();
     assert!(state.join("gen/000001").exists());
     assert!(!state.join("gen/000002").exists());
@@ -547,8 +598,14 @@ fn a_deleted_tree_leaves_what_belongs_to_the_member() {
             .iter()
             .map(|it| String::from_utf8_lossy(&it.path).into_owned())
             .collect();
-        assert!(paths.iter().any(|it| it.ends_with("sites/x/files")), "{paths:?}");
-        assert!(paths.iter().any(|it| it.ends_with("olddir/n/m.log")), "{paths:?}");
+        assert!(
+            paths.iter().any(|it| it.ends_with("sites/x/files")),
+            "{paths:?}"
+        );
+        assert!(
+            paths.iter().any(|it| it.ends_with("olddir/n/m.log")),
+            "{paths:?}"
+        );
         let base = match layout {
             Layout::InPlace => tmp.path().join("www"),
             Layout::Switched => tmp.path().join(".www.fanout/shared"),
@@ -601,7 +658,10 @@ fn a_root_that_became_something_else_gets_a_no() {
     let (world, staged) = ready(Layout::Switched);
     std::fs::remove_file(world.root()).unwrap();
     std::os::unix::fs::symlink("/nowhere", world.root()).unwrap();
-    assert!(matches!(world.prepare(&staged), Err(CommitError::RootChanged(_))));
+    assert!(matches!(
+        world.prepare(&staged),
+        Err(CommitError::RootChanged(_))
+    ));
 }
 
 #[test]

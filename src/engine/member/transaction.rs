@@ -291,7 +291,10 @@ fn make(journal: &Journal, tree: Dir, how: How<'_>) -> Result<(), CommitError> {
 }
 
 fn times_of_parents(made: &[Made], tree: Dir) -> Result<Vec<(RelPath, Time)>, CommitError> {
-    let parents: BTreeSet<_> = made.iter().filter_map(|made| made.path().parent()).collect();
+    let parents: BTreeSet<_> = made
+        .iter()
+        .filter_map(|made| made.path().parent())
+        .collect();
     let mut tree = Tree::new(tree);
     let mut times = Vec::new();
     for parent in parents {

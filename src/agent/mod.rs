@@ -173,3 +173,6 @@ fn of_identity(error: &IdentityError) -> Problem {
     };
     Problem::from_error(code, error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,8 +103,8 @@ impl Peers {
     /// Keeps a grant for a token that was just made.
     pub fn invite(&self, grant: &JoinGrant) -> Result<(), Problem> {
         let name = grant_name(grant.key).map_err(|error| of_fs(&error))?;
-        let bytes = serde_json::to_vec(grant)
-            .map_err(|error| Problem::from_error(Code::Bug, &error))?;
+        let bytes =
+            serde_json::to_vec(grant).map_err(|error| Problem::from_error(Code::Bug, &error))?;
         write_atomically(&self.dir, &name, &bytes, 0o600).map_err(|error| of_fs(&error))
     }
 
@@ -113,14 +113,16 @@ impl Peers {
         let lasting = NodeKey::of_certificate_der(certificate)
             .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))?;
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.trust.redeem(token, lasting, Role::Hub).map_err(|error| {
-            let code = match error {
-                JoinError::Expired => Code::TokenExpired,
-                JoinError::NotGranted => Code::TokenSpent,
-                _ => Code::TokenInvalid,
-            };
-            Problem::from_error(code, &error)
-        })?;
+        self.trust
+            .redeem(token, lasting, Role::Hub)
+            .map_err(|error| {
+                let code = match error {
+                    JoinError::Expired => Code::TokenExpired,
+                    JoinError::NotGranted => Code::TokenSpent,
+                    _ => Code::TokenInvalid,
+                };
+                Problem::from_error(code, &error)
+            })?;
         self.record(token, lasting).map_err(|error| {
             self.trust.revoke(lasting);
             of_fs(&error)

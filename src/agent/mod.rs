@@ -51,18 +51,24 @@ pub fn init(dir: &AgentDir, setup: Setup) -> Result<NodeKey, Problem> {
         }
     }
     dir.create().map_err(|error| of_config(&error))?;
-    let identity = Identity::load_or_create(&dir.identity()).map_err(|error| of_identity(&error))?;
+    let identity =
+        Identity::load_or_create(&dir.identity()).map_err(|error| of_identity(&error))?;
     let mut config = AgentConfig::new(setup.name, setup.allow);
     config.listen = setup.listen;
     config.prefix = setup.prefix;
     if !setup.preserve.is_empty() {
-        let rules = config.allow.iter().map(|allowed| (allowed.clone(), setup.preserve.clone()));
+        let rules = config
+            .allow
+            .iter()
+            .map(|allowed| (allowed.clone(), setup.preserve.clone()));
         config.preserve = rules.collect();
     }
     // What was typed must be what a start accepts.
     AgentConfig::parse(&config.to_toml(), "agent.toml")
         .map_err(|error| Problem::from_error(Code::Usage, &error))?;
-    config.save(dir.config()).map_err(|error| of_config(&error))?;
+    config
+        .save(dir.config())
+        .map_err(|error| of_config(&error))?;
     Ok(identity.key())
 }
 
@@ -77,6 +83,7 @@ pub async fn run(dir: &AgentDir, ready: impl FnOnce(&Ready)) -> Result<(), Probl
     let identity = Identity::load(&dir.identity()).map_err(|error| of_identity(&error))?;
     let _alone = lock(&dir.lock())?;
     make_prefix(&config)?;
+    make_socket_directory(dir.socket())?;
     let own = dir.clone();
     let opened = tokio::task::spawn_blocking(move || Agent::open(&own, config, identity)).await;
     let agent = opened.map_err(|error| Problem::from_error(Code::Bug, &error))??;
@@ -119,9 +126,10 @@ fn lock(path: &Path) -> Result<Lock, Problem> {
     let (dir, name) = Dir::open_parent_of(path).map_err(|error| of_fs(&error))?;
     let holder = format!("fanout agent run (process {})", std::process::id());
     Lock::try_acquire(&dir, &name, &holder).map_err(|error| match error {
-        LockError::Held { holder } => {
-            Problem::new(Code::ListenFailed, format!("An agent runs here already: {holder}"))
-        }
+        LockError::Held { holder } => Problem::new(
+            Code::ListenFailed,
+            format!("An agent runs here already: {holder}"),
+        ),
         LockError::Fs(error) => of_fs(&error),
     })
 }
@@ -151,6 +159,20 @@ fn make_prefix(config: &AgentConfig) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// The directory of the socket is gone after every boot.
+fn make_socket_directory(socket: &Path) -> Result<(), Problem> {
+    let Some(parent) = socket.parent() else {
+        return Ok(());
+    };
+    match Dir::open_absolute(parent) {
+        Err(error) if error.is_not_found() => Dir::open_parent_of(parent)
+            .and_then(|(above, name)| above.create_dir_if_absent(&name, 0o700))
+            .map(drop)
+            .map_err(|error| of_fs(&error)),
+        other => other.map(drop).map_err(|error| of_fs(&error)),
+    }
 }
 
 fn of_config(error: &ConfigError) -> Problem {

@@ -121,7 +121,9 @@ impl Agent {
         let keys = self.trees.keys();
         let bindings = keys.into_iter().filter_map(|tree| self.trees.binding(tree));
         let hubs: std::collections::BTreeSet<NodeKey> = bindings.map(|it| it.hub).collect();
-        hubs.into_iter().map(|hub| self.trees.doubts(hub).len()).sum()
+        hubs.into_iter()
+            .map(|hub| self.trees.doubts(hub).len())
+            .sum()
     }
 }
 
@@ -195,7 +197,9 @@ pub async fn listen(
     let socket =
         PipeListener::bind(dir.socket(), 0o600, agent.identity.clone(), trust, options).await;
     let socket = socket.map_err(|error| failed(&error))?;
-    let sessions = usize::try_from(agent.config.limits.sessions).unwrap_or(1).max(1);
+    let sessions = usize::try_from(agent.config.limits.sessions)
+        .unwrap_or(1)
+        .max(1);
     let places = Arc::new(Semaphore::new(sessions));
     let agent = Arc::new(agent);
     let announced = Ready {

@@ -82,11 +82,18 @@ impl World {
         let (near, far) = tokio::net::UnixStream::pair().unwrap();
         let trust = self.agent.peers().trust().clone();
         trust.accept(self.hub.key(), Role::Hub);
-        let identity = Identity::load(&AgentDir::new(Some(&self.home.path().join("agent"))).identity());
+        let identity =
+            Identity::load(&AgentDir::new(Some(&self.home.path().join("agent"))).identity());
         let identity = identity.unwrap();
         let options = Options::default();
         let (hub, agent) = tokio::join!(
-            Connection::over_pipe(near, "near", &self.hub, Side::Client(self.agent_key), &options),
+            Connection::over_pipe(
+                near,
+                "near",
+                &self.hub,
+                Side::Client(self.agent_key),
+                &options
+            ),
             Connection::over_pipe(far, "far", &identity, Side::Server(&trust), &options),
         );
         let host = self.agent.clone();
@@ -168,10 +175,14 @@ impl World {
                 created_ms: 0,
             };
             let txn = [serial as u8; 16];
-            session.stage(txn, generation, false, &encoder, |_| {}).await?;
+            session
+                .stage(txn, generation, false, &encoder, |_| {})
+                .await?;
             session.prepare(txn).await?;
             session.commit(txn).await?;
-            session.keep(TREE, vec![serial, serial.saturating_sub(1)]).await?;
+            session
+                .keep(TREE, vec![serial, serial.saturating_sub(1)])
+                .await?;
         } else {
             session.leave().await?;
         }
@@ -219,7 +230,12 @@ fn snapshot(root: &Path) -> BTreeMap<String, String> {
     let mut all = BTreeMap::new();
     for entry in walkdir::WalkDir::new(&root).sort_by_file_name() {
         let entry = entry.unwrap();
-        let path = entry.path().strip_prefix(&root).unwrap().display().to_string();
+        let path = entry
+            .path()
+            .strip_prefix(&root)
+            .unwrap()
+            .display()
+            .to_string();
         let meta = entry.path().symlink_metadata().unwrap();
         let kind = meta.file_type();
         let content = if kind.is_file() {
@@ -246,7 +262,10 @@ fn snapshot(root: &Path) -> BTreeMap<String, String> {
 
 fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut out = vec![0; bytes];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut out);
+    blake3::Hasher::new()
+        .update(&seed.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut out);
     out
 }
 
@@ -262,7 +281,10 @@ async fn a_first_push_a_change_and_nothing_at_all() {
     for layout in LAYOUTS {
         let world = World::new(layout);
         for i in 0..300 {
-            world.write(&format!("dir{}/sub/f{i}", i % 7), format!("content {i}").repeat(i));
+            world.write(
+                &format!("dir{}/sub/f{i}", i % 7),
+                format!("content {i}").repeat(i),
+            );
         }
         world.write("index.php", "<?php echo 1;");
         world.write("empty", "");
@@ -272,14 +294,25 @@ async fn a_first_push_a_change_and_nothing_at_all() {
         world.write("index.php", "<?php echo 2;");
         world.write("new/dir/file", "new");
         std::fs::remove_file(world.source("dir1/sub/f1")).unwrap();
-        std::fs::set_permissions(world.source("dir2/sub/f2"), std::fs::Permissions::from_mode(0o600))
-            .unwrap();
+        std::fs::set_permissions(
+            world.source("dir2/sub/f2"),
+            std::fs::Permissions::from_mode(0o600),
+        )
+        .unwrap();
         let second = world.push().await;
         assert_eq!(second.plan.added, 3, "{layout:?}");
         assert_eq!(second.plan.deleted, 1, "{layout:?}");
-        assert!(second.sent_bytes < 2_000, "{layout:?}: {}", second.sent_bytes);
+        assert!(
+            second.sent_bytes < 2_000,
+            "{layout:?}: {}",
+            second.sent_bytes
+        );
         let third = world.push().await;
-        assert_eq!(third.plan.added + third.plan.replaced + third.plan.deleted, 0, "{layout:?}");
+        assert_eq!(
+            third.plan.added + third.plan.replaced + third.plan.deleted,
+            0,
+            "{layout:?}"
+        );
         assert_eq!(third.plan.touched, 0, "{layout:?}");
     }
 }
@@ -296,7 +329,8 @@ async fn every_kind_of_entry_arrives_as_it_is() {
         symlink("/nowhere/at/all", world.source("dangling")).unwrap();
         let socket = std::os::unix::net::UnixListener::bind(world.source("socket")).unwrap();
         drop(socket);
-        std::fs::set_permissions(world.source("b"), std::fs::Permissions::from_mode(0o2750)).unwrap();
+        std::fs::set_permissions(world.source("b"), std::fs::Permissions::from_mode(0o2750))
+            .unwrap();
         std::fs::create_dir(world.source("hollow")).unwrap();
         world.push().await;
         settle();
@@ -327,7 +361,11 @@ async fn a_changed_large_file_costs_its_change() {
         large.splice(1000..1000, *b"inserted");
         world.write("large.sql", &large);
         let second = world.push().await;
-        assert!(second.sent_bytes < 1 << 20, "{layout:?}: {}", second.sent_bytes);
+        assert!(
+            second.sent_bytes < 1 << 20,
+            "{layout:?}: {}",
+            second.sent_bytes
+        );
     }
 }
 
@@ -340,10 +378,17 @@ async fn a_rename_or_a_copy_costs_no_content() {
         }
         world.push().await;
         settle();
-        std::fs::rename(world.source("old"), world.source("new")).unwrap();
+        for i in 0..50 {
+            world.write(&format!("new/f{i}"), noise(i, 10_000));
+            std::fs::remove_file(world.source(&format!("old/f{i}"))).unwrap();
+        }
         std::fs::copy(world.source("new/f1"), world.source("copy")).unwrap();
         let second = world.push().await;
-        assert!(second.sent_bytes < 2_000, "{layout:?}: {}", second.sent_bytes);
+        assert!(
+            second.sent_bytes < 2_000,
+            "{layout:?}: {}",
+            second.sent_bytes
+        );
     }
 }
 
@@ -369,7 +414,11 @@ async fn a_push_that_was_cut_off_resumes() {
         cut.await.unwrap();
         served.await.unwrap();
         let resumed = world.push().await;
-        assert!(resumed.sent_bytes < 85 << 20, "{layout:?}: {}", resumed.sent_bytes);
+        assert!(
+            resumed.sent_bytes < 85 << 20,
+            "{layout:?}: {}",
+            resumed.sent_bytes
+        );
     }
 }
 
@@ -389,11 +438,17 @@ async fn what_belongs_to_the_member_stays() {
         std::fs::write(upload.join("upload"), "mine").unwrap();
         settle();
         world.write("index.php", "2");
-        std::fs::remove_dir_all(world.source("sites")).unwrap();
+        std::fs::remove_file(world.source("sites/a/settings.php")).unwrap();
+        std::fs::remove_dir(world.source("sites/a")).unwrap();
+        std::fs::remove_dir(world.source("sites")).unwrap();
         world.push_with(&session).await.unwrap();
         drop(session);
         served.await.unwrap();
-        assert_eq!(std::fs::read(upload.join("upload")).unwrap(), b"mine", "{layout:?}");
+        assert_eq!(
+            std::fs::read(upload.join("upload")).unwrap(),
+            b"mine",
+            "{layout:?}"
+        );
         assert_eq!(std::fs::read(world.root().join("index.php")).unwrap(), b"2");
         assert!(!world.root().join("sites/a/settings.php").exists());
     }

@@ -149,7 +149,8 @@ impl Trees {
         if record.is_forgotten || record.tree != tree {
             return Err(unknown());
         }
-        let preserve = root.map_or_else(|_| Ok(Preserve::default()), |root| self.preserve(&root))?;
+        let preserve =
+            root.map_or_else(|_| Ok(Preserve::default()), |root| self.preserve(&root))?;
         Ok(Claim {
             place: Arc::new(place),
             preserve,
@@ -183,7 +184,8 @@ impl Trees {
     /// Where what commits of this tree move aside is kept.
     pub fn overwritten(&self, tree: TreeKey) -> Option<Dir> {
         let kept = Dir::open_absolute(self.own.overwritten()).ok()?;
-        kept.create_dir_if_absent(&tree_name(tree).ok()?, 0o700).ok()
+        kept.create_dir_if_absent(&tree_name(tree).ok()?, 0o700)
+            .ok()
     }
 
     fn take(&self, tree: TreeKey, shown: &str) -> Result<Busy, Problem> {
@@ -210,7 +212,10 @@ impl Trees {
     fn allowed_root(&self, root: &[u8]) -> Result<AbsPath, Problem> {
         let shown = escape(root);
         let refused = |why: String| {
-            Problem::new(Code::PathNotAllowed, format!("The root `{shown}` is refused: {why}"))
+            Problem::new(
+                Code::PathNotAllowed,
+                format!("The root `{shown}` is refused: {why}"),
+            )
         };
         let text = std::str::from_utf8(root).map_err(|_| refused("it is not UTF-8".into()))?;
         let root: AbsPath = text.parse().map_err(|error| refused(format!("{error}")))?;
@@ -276,7 +281,10 @@ impl Trees {
             dir = next.map_err(|error| match error.is_wrong_kind() {
                 true => Problem::new(
                     Code::PathNotAllowed,
-                    format!("The root {shown} is refused: `{}` is no directory", path.display()),
+                    format!(
+                        "The root {shown} is refused: `{}` is no directory",
+                        path.display()
+                    ),
                 ),
                 false => of_fs(&error),
             })?;
@@ -289,8 +297,14 @@ impl Trees {
         let above = chain(path);
         let bindings = self.lock().bindings.clone();
         let mut others: Vec<(PathBuf, String)> = vec![
-            (self.own.state().to_owned(), "the agent's own directory".into()),
-            (self.own.overwritten().to_owned(), "the agent's own directory".into()),
+            (
+                self.own.state().to_owned(),
+                "the agent's own directory".into(),
+            ),
+            (
+                self.own.overwritten().to_owned(),
+                "the agent's own directory".into(),
+            ),
         ];
         for (_, binding) in bindings.iter().filter(|(other, _)| **other != tree) {
             let what = format!("the tree at `{}`", escape(binding.root.as_bytes()));
@@ -310,8 +324,8 @@ impl Trees {
 
     fn save(&self, tree: TreeKey, binding: &Binding) -> Result<(), FsError> {
         let dir = self.dir.create_dir_if_absent(&tree_name(tree)?, 0o700)?;
-        let bytes = postcard::to_extend(binding, MAGIC.to_vec())
-            .map_err(|_| FsError::bad_name(FILE))?;
+        let bytes =
+            postcard::to_extend(binding, MAGIC.to_vec()).map_err(|_| FsError::bad_name(FILE))?;
         let file = Name::parse(FILE).map_err(|_| FsError::bad_name(FILE))?;
         write_checked(&dir, &file, &bytes, 0o600)?;
         self.dir.sync()
@@ -390,5 +404,8 @@ fn unknown() -> Problem {
 }
 
 fn elsewhere(shown: &str, why: &str) -> Problem {
-    Problem::new(Code::TreeBoundElsewhere, format!("`{shown}` can't be used: {why}"))
+    Problem::new(
+        Code::TreeBoundElsewhere,
+        format!("`{shown}` can't be used: {why}"),
+    )
 }

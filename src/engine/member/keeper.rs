@@ -65,6 +65,18 @@ impl Keeper {
         Ok(())
     }
 
+    /// Do the rules alone let the entry at `path` go? What is foreign is seen all the same.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn allow_delete_scoped(
+        &self,
+        path: &RelPath,
+        is_directory: bool,
+    ) -> Result<(), Untouchable> {
+        self.managed(Side::Receiver, path, is_directory)
+    }
+
     /// May the entry at `path` make way for what a manifest wants there? Foreign ones may: they are
     /// moved aside.
     pub(super) fn allow_replace(
@@ -121,7 +133,13 @@ mod tests {
             },
             foreign: ForeignPaths::new(vec![path("theirs")]),
         };
-        for held in ["sites/a/files", "sites/a/files/x/y", "a.log", "b/a.log", ".fanout/record"] {
+        for held in [
+            "sites/a/files",
+            "sites/a/files/x/y",
+            "a.log",
+            "b/a.log",
+            ".fanout/record",
+        ] {
             assert!(keeper.allow_write(&path(held), false).is_err(), "{held}");
             assert!(keeper.allow_delete(&path(held), false).is_err(), "{held}");
         }

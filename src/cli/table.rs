@@ -101,7 +101,7 @@ pub(crate) fn members(reports: &[MemberReport]) -> Table {
     for report in reports {
         table.row([
             report.name.to_string(),
-            report.outcome.word().into(),
+            report.outcome.as_str().into(),
             report
                 .generation
                 .map_or("-".into(), |serial| format!("#{serial}")),

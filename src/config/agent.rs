@@ -232,7 +232,7 @@ mod tests {
         2 | listen = "4601"
           |          ^^^^^^
 
-        Unknown field `entires`, expected one of `entries`, `memory_bytes`, `sessions`, `staging_hours`, `overwritten_days`
+        Unknown key `entires`, expected one of `entries`, `memory_bytes`, `sessions`, `staging_hours`, `overwritten_days`
          --> agent.toml:5:1
           |
         5 | entires = 5

@@ -185,7 +185,8 @@ fn report_value(key: &str, error: &toml::de::Error, problems: &mut Problems<'_>)
         let cut = at.start;
         problems.push_secret(at, cut, error.message(), "use a key and an agent");
     } else {
-        problems.push(at, sentence(error.message()));
+        // serde speaks of fields, this file has keys.
+        problems.push(at, sentence(error.message()).replace(" field ", " key "));
     }
 }
 

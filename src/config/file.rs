@@ -41,6 +41,8 @@ pub(super) fn read(path: &Path, what: &'static str) -> Result<Vec<u8>, ConfigErr
 pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ConfigError> {
     let target = resolved(path);
     let temporary = beside(&target);
+    // Process ids recur: a killed process may have left its file under our name.
+    let _stale = fs::remove_file(&temporary);
     let written = write_and_rename(&target, &temporary, bytes, mode);
     if written.is_err() {
         // Best effort: what is left is a hidden file that the next edit doesn't mind.
@@ -149,6 +151,15 @@ mod tests {
         assert!(replace(&path, b"new", 0o600).is_err());
         assert_eq!(fs::read(path.join("inside")).unwrap(), b"kept");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no leftovers");
+    }
+
+    #[test]
+    fn what_a_killed_edit_left_behind_is_in_nobodys_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(beside(&path), b"half").unwrap();
+        replace(&path, b"new", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod document;
 mod edit;
 mod file;
 mod inventory;
+mod list;
 mod problem;
 mod rules;
 mod schema;

@@ -5,6 +5,8 @@
 //! for a reader: nothing may depend on one arriving, and the reports at the end carry everything
 //! that counts.
 
+pub use crate::model::Outcome;
+
 use crate::codes::{Exit, Problem};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -179,42 +181,6 @@ pub enum Decision {
     Commit,
     /// None does.
     Abort,
-}
-
-/// How a member came out of a task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// It switched to the new generation.
-    Committed,
-    /// It was there already.
-    UpToDate,
-    /// It was ready and did not switch, because the task was aborted.
-    Aborted,
-    /// It could not take part, and is as it was.
-    Failed,
-    /// It is not at the desired generation.
-    Stale,
-    /// It voted and was lost before it confirmed.
-    InDoubt,
-}
-
-impl Outcome {
-    /// The word that tables and JSON use.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Committed => "committed",
-            Self::UpToDate => "up-to-date",
-            Self::Aborted => "aborted",
-            Self::Failed => "failed",
-            Self::Stale => "stale",
-            Self::InDoubt => "in-doubt",
-        }
-    }
-
-    /// The member is at the generation that the task wanted.
-    pub const fn is_good(self) -> bool {
-        matches!(self, Self::Committed | Self::UpToDate)
-    }
 }
 
 /// What came of one member. Bytes are stream bytes as the hub sees them.

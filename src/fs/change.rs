@@ -2,6 +2,7 @@
 
 use super::dir::Dir;
 use super::error::FsError;
+use super::fault;
 use rustix::fs::{AtFlags, RenameFlags};
 use sync_proto::path::Name;
 
@@ -35,24 +36,31 @@ impl Dir {
         flags: RenameFlags,
         op: &'static str,
     ) -> Result<(), FsError> {
-        let done = if flags.is_empty() {
-            // Some file systems know renameat but none of renameat2's flags.
-            rustix::fs::renameat(self, name.as_bytes(), to, to_name.as_bytes())
-        } else {
-            rustix::fs::renameat_with(self, name.as_bytes(), to, to_name.as_bytes(), flags)
+        let (from_name, to_name) = (name.as_bytes(), to_name.as_bytes());
+        let rename = |()| {
+            if flags.is_empty() {
+                // Some file systems know renameat but none of renameat2's flags.
+                rustix::fs::renameat(self, from_name, to, to_name)
+            } else {
+                rustix::fs::renameat_with(self, from_name, to, to_name, flags)
+            }
         };
-        done.map_err(|errno| self.error(op, name.as_bytes(), errno))
+        fault::errno("fs.rename")
+            .and_then(rename)
+            .map_err(|errno| self.error(op, name.as_bytes(), errno))
     }
 
     /// Removes the name of anything that isn't a directory.
     pub fn unlink(&self, name: &Name) -> Result<(), FsError> {
-        rustix::fs::unlinkat(self, name.as_bytes(), AtFlags::empty())
+        fault::errno("fs.unlink")
+            .and_then(|()| rustix::fs::unlinkat(self, name.as_bytes(), AtFlags::empty()))
             .map_err(|errno| self.error("remove", name.as_bytes(), errno))
     }
 
     /// Removes the empty directory `name`.
     pub fn remove_dir(&self, name: &Name) -> Result<(), FsError> {
-        rustix::fs::unlinkat(self, name.as_bytes(), AtFlags::REMOVEDIR)
+        fault::errno("fs.remove_dir")
+            .and_then(|()| rustix::fs::unlinkat(self, name.as_bytes(), AtFlags::REMOVEDIR))
             .map_err(|errno| self.error("remove the directory", name.as_bytes(), errno))
     }
 }

@@ -4,6 +4,7 @@
 
 use super::dir::Dir;
 use super::error::FsError;
+use super::fault;
 use super::stat::{FileKind, Stat};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -24,7 +25,8 @@ impl Dir {
         let op = "create the directory";
         // Our own bits are needed to open it; the exact mode follows.
         let first = Mode::from_raw_mode((mode & 0o777) | 0o700);
-        rustix::fs::mkdirat(self, name.as_bytes(), first)
+        fault::errno("fs.create_dir")
+            .and_then(|()| rustix::fs::mkdirat(self, name.as_bytes(), first))
             .map_err(|errno| self.error(op, name.as_bytes(), errno))?;
         let created = self.open_dir(name)?;
         if self.has_default_acl() {
@@ -47,6 +49,7 @@ impl Dir {
     /// Creates the file `name`, empty and open for reading and writing. It has `mode`, and no ACL.
     pub fn create_file(&self, name: &Name, mode: u32) -> Result<File, FsError> {
         let op = "create the file";
+        fault::errno("fs.create_file").map_err(|errno| self.error(op, name.as_bytes(), errno))?;
         let flags =
             OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = self.open(
@@ -104,21 +107,18 @@ impl Dir {
 
     /// Creates the symlink `name`, which says `target`.
     pub fn symlink(&self, target: &[u8], name: &Name) -> Result<(), FsError> {
-        rustix::fs::symlinkat(target, self, name.as_bytes())
+        fault::errno("fs.symlink")
+            .and_then(|()| rustix::fs::symlinkat(target, self, name.as_bytes()))
             .map_err(|errno| self.error("create the symlink", name.as_bytes(), errno))
     }
 
     /// Gives the file `from_name` of `from` the further name `name` here. A symlink is linked
     /// itself.
     pub fn hard_link(&self, from: &Self, from_name: &Name, name: &Name) -> Result<(), FsError> {
-        rustix::fs::linkat(
-            from,
-            from_name.as_bytes(),
-            self,
-            name.as_bytes(),
-            AtFlags::empty(),
-        )
-        .map_err(|errno| self.error("create the hard link", name.as_bytes(), errno))
+        let (from_name, to_name) = (from_name.as_bytes(), name.as_bytes());
+        fault::errno("fs.hard_link")
+            .and_then(|()| rustix::fs::linkat(from, from_name, self, to_name, AtFlags::empty()))
+            .map_err(|errno| self.error("create the hard link", name.as_bytes(), errno))
     }
 
     /// Creates a pipe, socket or device node. The umask narrows its mode until its metadata is

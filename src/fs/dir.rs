@@ -11,6 +11,7 @@
 //! entry of that process's own directory; nothing above it is reachable.
 
 use super::error::{FsError, joined};
+use super::fault;
 use super::stat::Stat;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
@@ -159,11 +160,10 @@ impl Dir {
 
     fn open_dir_bytes(&self, path: &[u8]) -> Result<Self, FsError> {
         let fd = self.open(path, DIRECTORY, Mode::empty(), "open the directory")?;
-        let path = match path {
-            b"." => self.path.clone(),
-            _ => joined(&self.path, path).into(),
-        };
-        Ok(Self { fd, path })
+        Ok(Self {
+            fd,
+            path: joined(&self.path, path).into(),
+        })
     }
 
     /// Opens the regular file `name` for reading.
@@ -256,13 +256,16 @@ impl Dir {
 
     /// Makes the names in this directory durable.
     pub fn sync(&self) -> Result<(), FsError> {
-        rustix::fs::fsync(&self.fd).map_err(|errno| self.error("sync the directory", b"", errno))
+        fault::errno("fs.sync_dir")
+            .and_then(|()| rustix::fs::fsync(&self.fd))
+            .map_err(|errno| self.error("sync the directory", b"", errno))
     }
 
     /// Makes everything on this file system durable, and reports what could not be written since
     /// the descriptor was opened (Linux 5.8 or newer).
     pub fn syncfs(&self) -> Result<(), FsError> {
-        rustix::fs::syncfs(&self.fd)
+        fault::errno("fs.syncfs")
+            .and_then(|()| rustix::fs::syncfs(&self.fd))
             .map_err(|errno| self.error("sync the file system of", b"", errno))
     }
 
@@ -284,7 +287,7 @@ impl Dir {
     }
 
     /// `name` in this directory, for messages.
-    pub(super) fn path_of(&self, name: &Name) -> Vec<u8> {
+    pub fn path_of(&self, name: &Name) -> Vec<u8> {
         joined(&self.path, name.as_bytes())
     }
 

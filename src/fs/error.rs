@@ -26,6 +26,21 @@ impl FsError {
         }
     }
 
+    /// Something bears the name already.
+    pub fn taken(path: &[u8]) -> Self {
+        Self::new("rename without replacing to", path, Errno::EXIST)
+    }
+
+    /// An entry that should be there isn't.
+    pub fn gone(path: &[u8]) -> Self {
+        Self::new("find", path, Errno::NOENT)
+    }
+
+    /// A name of our own that is none.
+    pub fn bad_name(name: &[u8]) -> Self {
+        Self::new("name an entry", name, Errno::INVAL)
+    }
+
     /// The same for an error of `std`, whose kernel error is kept where it has one.
     pub fn from_io(op: &'static str, path: &[u8], source: &std::io::Error) -> Self {
         Self::new(op, path, Errno::from_io_error(source).unwrap_or(Errno::IO))
@@ -74,6 +89,16 @@ impl FsError {
         )
     }
 
+    /// The file system doesn't know this sort of operation, such as an exchange of names.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.source, Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP)
+    }
+
+    /// Something else uses the entry: a mount point, for one.
+    pub fn is_busy(&self) -> bool {
+        self.source == Errno::BUSY
+    }
+
     /// `openat2` is missing: an old kernel, or a sandbox that hides it.
     pub fn is_no_openat2(&self) -> bool {
         self.source == Errno::NOSYS
@@ -83,8 +108,16 @@ impl FsError {
 /// `directory/name` for messages.
 pub(super) fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
     match directory {
-        _ if name.is_empty() => directory.to_vec(),
+        _ if matches!(name, b"" | b".") => directory.to_vec(),
         [] | b"/" => [directory, name].concat(),
         _ => [directory, b"/", name].concat(),
+    }
+}
+
+/// For removals: what is gone already needs no removing.
+pub(super) fn absent_is_fine(result: Result<(), FsError>) -> Result<(), FsError> {
+    match result {
+        Err(error) if error.is_not_found() => Ok(()),
+        other => other,
     }
 }

@@ -14,10 +14,12 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-static ARMED: OnceLock<Result<Vec<Failpoint>, String>> = OnceLock::new();
+static ARMED: OnceLock<Result<Vec<Failpoint>, Misspelled>> = OnceLock::new();
 
 /// The environment variable that arms the points.
 pub const VARIABLE: &str = "FANOUT_FAILPOINTS";
+
+struct Misspelled;
 
 #[derive(Debug)]
 struct Failpoint {
@@ -40,22 +42,36 @@ enum Action {
 /// # Errors
 /// The injected error, or `EINVAL` if the specification can't be read.
 pub fn point(name: &'static str) -> Result<(), FsError> {
+    errno(name).map_err(|errno| FsError::new("pass the failpoint", name.as_bytes(), errno))
+}
+
+/// The same for the system calls of [`Dir`](super::Dir), which say themselves what failed. Their
+/// points are `fs.create_file`, `fs.create_dir`, `fs.symlink`, `fs.hard_link`, `fs.rename`, `fs.unlink`,
+/// `fs.remove_dir`, `fs.sync_dir` and `fs.syncfs`.
+pub(super) fn errno(name: &'static str) -> Result<(), Errno> {
     match ARMED.get_or_init(from_environment) {
         Ok(points) if points.is_empty() => Ok(()),
         Ok(points) => points
             .iter()
             .filter(|point| point.name == name)
-            .try_for_each(|point| point.pass(name)),
-        Err(bad) => Err(FsError::new(
-            "understand the failpoint",
-            bad.as_bytes(),
-            Errno::INVAL,
-        )),
+            .try_for_each(Failpoint::pass),
+        Err(Misspelled) => Err(Errno::INVAL),
     }
 }
 
-fn from_environment() -> Result<Vec<Failpoint>, String> {
-    std::env::var(VARIABLE).map_or_else(|_| Ok(Vec::new()), |specification| parse(&specification))
+/// Whether the specification can be read; to be called at start, for a message that says why.
+///
+/// # Errors
+/// The part that can't be read.
+pub fn check() -> Result<(), String> {
+    std::env::var(VARIABLE).map_or(Ok(()), |specification| parse(&specification).map(drop))
+}
+
+fn from_environment() -> Result<Vec<Failpoint>, Misspelled> {
+    std::env::var(VARIABLE).map_or_else(
+        |_| Ok(Vec::new()),
+        |specification| parse(&specification).map_err(|_| Misspelled),
+    )
 }
 
 fn parse(specification: &str) -> Result<Vec<Failpoint>, String> {
@@ -104,14 +120,14 @@ fn errno_of(name: &str) -> Option<Errno> {
 }
 
 impl Failpoint {
-    fn pass(&self, name: &'static str) -> Result<(), FsError> {
+    fn pass(&self) -> Result<(), Errno> {
         let times = self.passed.fetch_add(1, Ordering::Relaxed) + 1;
         if self.only.is_some_and(|only| only != times) {
             return Ok(());
         }
         match self.action {
-            Action::Kill => kill_this_process(name),
-            Action::Fail(errno) => Err(FsError::new("pass the failpoint", name.as_bytes(), errno)),
+            Action::Kill => kill_this_process(),
+            Action::Fail(errno) => Err(errno),
             Action::Pause(duration) => {
                 std::thread::sleep(duration);
                 Ok(())
@@ -121,12 +137,10 @@ impl Failpoint {
 }
 
 /// Dies like by the out-of-memory killer or a power switch: nothing is flushed or dropped.
-fn kill_this_process(name: &'static str) -> Result<(), FsError> {
-    let error = |errno| FsError::new("kill this process at", name.as_bytes(), errno);
-    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)
-        .map_err(error)?;
+fn kill_this_process() -> Result<(), Errno> {
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL)?;
     // The signal is delivered before the system call returns, unless a debugger holds it back.
-    Err(error(Errno::INTR))
+    Err(Errno::INTR)
 }
 
 #[cfg(test)]
@@ -153,9 +167,9 @@ mod tests {
         let points = parse("commit.step=error:ENOSPC@3, other=pause:1").unwrap();
         let point = &points[0];
         assert_eq!(points[1].action, Action::Pause(Duration::from_millis(1)));
-        assert_eq!(point.pass("commit.step"), Ok(()));
-        assert_eq!(point.pass("commit.step"), Ok(()));
-        assert!(point.pass("commit.step").unwrap_err().is_no_space());
-        assert_eq!(point.pass("commit.step"), Ok(()));
+        assert_eq!(point.pass(), Ok(()));
+        assert_eq!(point.pass(), Ok(()));
+        assert!(point.pass() == Err(Errno::NOSPC));
+        assert_eq!(point.pass(), Ok(()));
     }
 }

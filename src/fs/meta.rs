@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::Errno;
 use std::fmt;
 use std::sync::Arc;
-use sync_proto::entry::{Meta, Principal, Time, Xattrs};
+use sync_proto::entry::{Meta, Time, Xattrs};
 use sync_proto::path::escape;
 use thiserror::Error;
 
@@ -99,9 +99,15 @@ pub enum MetaError {
     Fs(#[from] FsError),
 }
 
-/// How a uid and a gid are named to other machines.
-pub fn principals_of(stat: &Stat, principals: &Principals) -> (Principal, Principal) {
-    (principals.user(stat.uid), principals.group(stat.gid))
+/// The metadata of an entry as a manifest has it, from what was read of it.
+pub fn meta_of(stat: &Stat, xattrs: Option<Xattrs>, principals: &Principals) -> Meta {
+    Meta {
+        mode: stat.permissions(),
+        user: principals.user(stat.uid),
+        group: principals.group(stat.gid),
+        mtime: Some(stat.mtime),
+        xattrs: xattrs.map(Arc::new),
+    }
 }
 
 /// Gives an entry the wanted metadata.

@@ -5,7 +5,7 @@
 //! first moved up to the top of the tree that is being removed.
 
 use super::dir::Dir;
-use super::error::FsError;
+use super::error::{FsError, absent_is_fine};
 use super::list::read_names;
 use super::stat::FileKind;
 use super::xattr::Target;
@@ -144,12 +144,5 @@ fn lift(stack: &mut [Doomed], child: &Name, lifted: &mut u32) -> Result<(), FsEr
             Err(error) if error.source == Errno::EXIST => {}
             other => return absent_is_fine(other),
         }
-    }
-}
-
-fn absent_is_fine(result: Result<(), FsError>) -> Result<(), FsError> {
-    match result {
-        Err(error) if error.is_not_found() => Ok(()),
-        other => other,
     }
 }

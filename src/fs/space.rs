@@ -1,7 +1,8 @@
 //! How much fits on a file system, and whether a rename between two directories works.
 
 use super::dir::Dir;
-use super::error::FsError;
+use super::error::{FsError, absent_is_fine};
+use sync_proto::path::Name;
 
 /// What is left for this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,31 +26,27 @@ pub fn space(dir: &Dir) -> Result<Space, FsError> {
     })
 }
 
-/// Proves by doing it that an entry can be renamed from `a` to `b` and back, exchanged, and
-/// replaced by none: device numbers don't tell, since bind mounts of one device refuse it.
+/// Proves by doing it that an entry can be exchanged between `a` and `b`, and renamed there without
+/// replacing and back: device numbers don't tell, since bind mounts of one device refuse it.
 ///
 /// # Errors
 /// What refused: [`FsError::is_other_mount`] for two mounts, `EINVAL` for a file system that
 /// can't exchange names.
 pub fn trial_rename(a: &Dir, b: &Dir) -> Result<(), FsError> {
     let (ours, _file) = a.create_scratch_file(0o600)?;
-    let outcome = there_and_back(a, b, &ours);
-    // Whatever failed, no trace stays in either.
-    for dir in [a, b] {
-        match dir.unlink(&ours) {
-            Err(error) if !error.is_not_found() && outcome.is_ok() => return Err(error),
-            _ => {}
+    let outcome = match b.create_scratch_file(0o600) {
+        Ok((theirs, _file)) => {
+            let outcome = there_and_back(a, &ours, b, &theirs);
+            outcome.and(absent_is_fine(b.unlink(&theirs)))
         }
-    }
-    outcome
+        Err(error) => Err(error),
+    };
+    outcome.and(absent_is_fine(a.unlink(&ours)))
 }
 
-fn there_and_back(a: &Dir, b: &Dir, ours: &sync_proto::path::Name) -> Result<(), FsError> {
-    let (theirs, _file) = b.create_scratch_file(0o600)?;
-    let moved = a
-        .rename_noreplace(ours, b, ours)
-        .and_then(|()| b.rename_to(ours, a, ours))
-        .and_then(|()| a.exchange(ours, b, &theirs));
-    b.unlink(&theirs)?;
-    moved
+fn there_and_back(a: &Dir, ours: &Name, b: &Dir, theirs: &Name) -> Result<(), FsError> {
+    a.exchange(ours, b, theirs)?;
+    b.unlink(theirs)?;
+    a.rename_noreplace(ours, b, theirs)?;
+    b.rename_to(theirs, a, ours)
 }

@@ -135,6 +135,13 @@ choice!(
     }
 );
 
+impl Outcome {
+    /// The member is at the generation that the task wanted.
+    pub const fn is_good(self) -> bool {
+        matches!(self, Self::Committed | Self::UpToDate)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,1 +1,42 @@
 //! The only door to the network: QUIC, TLS and keys.
+//!
+//! It moves bytes and knows who sent them; what they mean is `sync_proto`'s business.
+//!
+//! - Who: [`identity`] (our key), [`key`] (a peer's), [`trust`] (which peers, in which role),
+//!   [`token`] (how two nodes meet), [`tls`] (the one handshake of both carriers).
+//! - How: [`endpoint`] (listen and connect over QUIC), [`stdio`] (the same session over any byte
+//!   pipe), [`tuning`] (every number that was measured).
+//! - What: [`connection`]: control messages in order, objects side by side, each bounded by limits
+//!   that the receiver sets.
+//!
+//! Invariants: nothing but TLS is read from a peer whose key isn't accepted; no size, count or
+//! time-out is taken from a peer; a secret never appears in `Debug` output or in an error.
+
+pub mod connection;
+pub mod endpoint;
+pub mod error;
+mod goodbye;
+pub mod identity;
+pub mod key;
+pub mod limits;
+mod pipe;
+mod quic;
+pub mod stdio;
+mod tls;
+pub mod token;
+pub mod trust;
+pub mod tuning;
+
+#[cfg(test)]
+mod tests;
+
+pub use connection::{Connection, Stats};
+pub use endpoint::{Endpoint, connect, connect_to};
+pub use error::NetError;
+pub use identity::{Identity, IdentityError};
+pub use key::NodeKey;
+pub use limits::{Budget, Object, Options};
+pub use stdio::{PipeListener, Side, bridge, connect_socket};
+pub use token::{Invitation, JoinGrant, Token, TokenError};
+pub use trust::{JoinError, Role, TrustStore};
+pub use tuning::Path;

@@ -260,7 +260,7 @@ fn read(row: &SqliteRow) -> Result<Generation, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::transactions::tests::{committed, new_generation, platform_store};
+    use super::super::tests::{committed, new_generation, platform_store};
     use super::*;
 
     #[tokio::test]

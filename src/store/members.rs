@@ -128,7 +128,7 @@ fn read(row: &SqliteRow) -> Result<MemberState, StoreError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::transactions::tests::platform_store;
+    use super::super::tests::platform_store;
     use super::*;
 
     fn state(outcome: Outcome, serial: u64, since: i64) -> MemberState {
@@ -164,7 +164,7 @@ mod tests {
 
         let next = state(Outcome::Committed, 5, 300);
         store.set_member(&name, &next).await.unwrap();
-        assert_eq!(store.members(&name).await.unwrap(), [next.clone()]);
+        assert_eq!(store.members(&name).await.unwrap()[0], next);
         assert!(store.forget_member(&name, &next.server).await.unwrap());
         assert_eq!(store.members(&name).await.unwrap(), []);
     }

@@ -12,6 +12,8 @@ mod platforms;
 mod rules;
 mod servers;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod transactions;
 
 pub use generations::{Generation, NewGeneration};
@@ -30,7 +32,7 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{Row, Sqlite};
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -170,17 +172,24 @@ impl Store {
 
 /// The journal and shared-memory files get the mode of the database file.
 fn make_private(path: &Path) -> io::Result<()> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)?;
-    if file.metadata()?.permissions().mode() & 0o077 != 0 {
-        file.set_permissions(Permissions::from_mode(0o600))?;
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(0o600);
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => {
+            file.sync_all()?;
+            // ORDER: SQLite makes its content durable, but not the name of a file that is there.
+            let parent = path.parent().filter(|parent| *parent != Path::new(""));
+            File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let file = options.open(path)?;
+            if file.metadata()?.permissions().mode() & 0o077 != 0 {
+                file.set_permissions(Permissions::from_mode(0o600))?;
+            }
+            Ok(())
+        }
+        Err(error) => Err(error),
     }
-    Ok(())
 }
 
 /// A count as SQLite stores it. Nothing that fanout counts comes near the limit.
@@ -240,54 +249,5 @@ fn unless_taken(error: sqlx::Error, what: &'static str, name: impl ToString) -> 
             name: name.to_string(),
         },
         _ => error.into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_database_is_private_and_durable() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.sqlite");
-        let store = Store::open(&path).await.unwrap();
-        let pragma = |name: &'static str| {
-            let pool = store.pool.clone();
-            async move {
-                let row = sqlx::query(name).fetch_one(&pool).await.unwrap();
-                row.try_get::<String, _>(0)
-                    .or_else(|_| row.try_get::<i64, _>(0).map(|n| n.to_string()))
-                    .unwrap()
-            }
-        };
-        assert_eq!(pragma("PRAGMA journal_mode").await, "wal");
-        assert_eq!(pragma("PRAGMA synchronous").await, "2", "2 is FULL");
-        for entry in std::fs::read_dir(dir.path()).unwrap() {
-            let mode = entry.unwrap().metadata().unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600);
-        }
-        store.close().await;
-    }
-
-    #[tokio::test]
-    async fn a_database_from_a_newer_fanout_is_refused_by_name() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.sqlite");
-        let store = Store::open(&path).await.unwrap();
-        sqlx::query(
-            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
-             VALUES (9999, 'from the future', 1, x'00', 0)",
-        )
-        .execute(&store.pool)
-        .await
-        .unwrap();
-        store.close().await;
-        let error = Store::open(&path).await.unwrap_err();
-        assert!(
-            matches!(error, StoreError::Newer { found: 9999, .. }),
-            "{error}"
-        );
-        assert!(error.to_string().contains("schema 9999"), "{error}");
     }
 }

@@ -84,7 +84,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use super::super::transactions::tests::platform_store;
+    use super::super::tests::platform_store;
     use super::*;
 
     #[tokio::test]

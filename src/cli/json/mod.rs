@@ -74,7 +74,7 @@ impl From<&MemberReport> for MemberLine {
     fn from(report: &MemberReport) -> Self {
         Self {
             name: report.name.to_string(),
-            outcome: report.outcome.word(),
+            outcome: report.outcome.as_str(),
             generation: report.generation,
             sent_bytes: report.sent_bytes,
             received_bytes: report.received_bytes,

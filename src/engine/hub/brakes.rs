@@ -19,7 +19,10 @@ pub fn check(member: &str, plan: &Plan, overrides: &Overrides) -> Vec<Problem> {
     for conflict in &plan.conflicts {
         let code = conflict.code.parse().unwrap_or(Code::PreservedConflict);
         let path = escape(&conflict.path);
-        problems.push(Problem::new(code, format!("{member}: `{path}`: {}", conflict.message)));
+        problems.push(Problem::new(
+            code,
+            format!("{member}: `{path}`: {}", conflict.message),
+        ));
     }
     if let Some(what) = &plan.root_changed
         && !overrides.kind_change
@@ -30,7 +33,9 @@ pub fn check(member: &str, plan: &Plan, overrides: &Overrides) -> Vec<Problem> {
         ));
     }
     let allowed = (plan.entries / ORDINARY_SHARE_DIVISOR).max(ORDINARY_DELETIONS);
-    let released = overrides.delete_entries.is_some_and(|count| plan.deleted <= count);
+    let released = overrides
+        .delete_entries
+        .is_some_and(|count| plan.deleted <= count);
     if plan.deleted > allowed && !released {
         problems.push(
             Problem::new(
@@ -57,6 +62,9 @@ pub fn check(member: &str, plan: &Plan, overrides: &Overrides) -> Vec<Problem> {
             .with_hint(format!("if that is meant: --allow-delete {}", plan.deleted)),
         );
     }
+    if overrides.skip_space {
+        return problems;
+    }
     if plan.write_bytes.saturating_add(RESERVE_BYTES) > plan.free_bytes {
         problems.push(Problem::new(
             Code::NoSpace,
@@ -69,7 +77,10 @@ pub fn check(member: &str, plan: &Plan, overrides: &Overrides) -> Vec<Problem> {
     if plan.write_inodes > plan.free_inodes {
         problems.push(Problem::new(
             Code::NoInodes,
-            format!("{member} needs {} inodes, and {} are free", plan.write_inodes, plan.free_inodes),
+            format!(
+                "{member} needs {} inodes, and {} are free",
+                plan.write_inodes, plan.free_inodes
+            ),
         ));
     }
     problems
@@ -79,8 +90,11 @@ fn examples(names: &[Vec<u8>]) -> String {
     if names.is_empty() {
         return String::new();
     }
-    let shown: Vec<String> =
-        names.iter().take(5).map(|name| format!("`{}`", escape(name))).collect();
+    let shown: Vec<String> = names
+        .iter()
+        .take(5)
+        .map(|name| format!("`{}`", escape(name)))
+        .collect();
     let more = if names.len() > 5 { ", ..." } else { "" };
     format!(": {}{more}", shown.join(", "))
 }
@@ -90,7 +104,13 @@ mod tests {
     use super::*;
 
     fn plan(entries: u64, deleted: u64) -> Plan {
-        Plan { entries, deleted, free_bytes: u64::MAX, free_inodes: u64::MAX, ..Plan::default() }
+        Plan {
+            entries,
+            deleted,
+            free_bytes: u64::MAX,
+            free_inodes: u64::MAX,
+            ..Plan::default()
+        }
     }
 
     #[test]
@@ -106,7 +126,10 @@ mod tests {
     fn the_printed_count_releases_the_brake_and_nothing_more() {
         let problem = check("web1", &plan(1_000, 900), &Overrides::default()).remove(0);
         assert_eq!(problem.hint(), "if that is meant: --allow-delete 900");
-        let released = Overrides { delete_entries: Some(900), ..Overrides::default() };
+        let released = Overrides {
+            delete_entries: Some(900),
+            ..Overrides::default()
+        };
         assert!(check("web1", &plan(1_000, 900), &released).is_empty());
         assert_eq!(check("web1", &plan(1_000, 901), &released).len(), 1);
     }
@@ -126,8 +149,10 @@ mod tests {
         plan.free_bytes = 100 << 20;
         plan.free_inodes = 5;
         plan.write_inodes = 6;
-        let codes: Vec<Code> =
-            check("web1", &plan, &Overrides::default()).iter().map(|p| p.code).collect();
+        let codes: Vec<Code> = check("web1", &plan, &Overrides::default())
+            .iter()
+            .map(|p| p.code)
+            .collect();
         assert_eq!(codes, [Code::NoSpace, Code::NoInodes]);
     }
 }

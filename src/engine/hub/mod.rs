@@ -1,4 +1,12 @@
-//! The hub's side of a push.
+//! The hub's side of a push: scan, encode once, drive all members at once, decide.
 
+pub mod brakes;
 pub mod encode;
+pub mod preflight;
+pub mod push;
+pub mod session;
+pub mod source;
 pub mod supply;
+pub mod task;
+pub mod transact;
+pub mod verify;

@@ -56,30 +56,51 @@ pub async fn reach(
     fence: u64,
 ) -> Result<Reached, Unreached> {
     let phase = |phase| {
-        hub.events.emit(Event::Phase { member: target.name.clone(), phase });
+        hub.events.emit(Event::Phase {
+            member: target.name.clone(),
+            phase,
+        });
     };
     phase(Phase::Connecting);
-    let unreached = |answered| move |problem| Unreached { at, problem, answered };
+    let unreached = |answered| {
+        move |problem| Unreached {
+            at,
+            problem,
+            answered,
+        }
+    };
     let session = connect(hub, task, target).await.map_err(unreached(false))?;
-    settle_doubts(hub, &session, target).await.map_err(unreached(true))?;
+    settle_doubts(hub, &session, target)
+        .await
+        .map_err(unreached(true))?;
     phase(Phase::Scanning);
-    let (opened, fence) = open(hub, task, target, &session, fence).await.map_err(unreached(true))?;
+    let (opened, fence) = open(hub, task, target, &session, fence)
+        .await
+        .map_err(unreached(true))?;
     for notice in &opened.notices {
         hub.events.warn(warning(&target.name, notice));
     }
-    Ok(Reached { at, name: target.name.clone(), session, opened, fence })
+    Ok(Reached {
+        at,
+        name: target.name.clone(),
+        session,
+        opened,
+        fence,
+    })
 }
 
 /// Connects and greets.
 pub async fn connect(hub: &Hub, task: &Task, target: &Target) -> Result<Session, Problem> {
     let began = Instant::now();
     let connection = (target.dial)().await?;
-    let session =
-        Session::begin(connection, &task.hub).await.map_err(|error| error.problem())?;
+    let session = Session::begin(connection, &task.hub)
+        .await
+        .map_err(|error| error.problem())?;
     tracing::debug!(member = %target.name, elapsed = ?began.elapsed(), "connected");
     let name = &session.facts().name;
     if !name.is_empty() && **name != *target.name {
-        hub.events.emit(Event::Note(format!("{} calls itself {name}", target.name)));
+        hub.events
+            .emit(Event::Note(format!("{} calls itself {name}", target.name)));
     }
     Ok(session)
 }
@@ -88,8 +109,10 @@ pub async fn connect(hub: &Hub, task: &Task, target: &Target) -> Result<Session,
 pub async fn settle_doubts(hub: &Hub, session: &Session, target: &Target) -> Result<(), Problem> {
     for doubt in session.doubts() {
         let decision = decide_doubt(hub, doubt).await?;
-        let notices =
-            session.settle(doubt, decision).await.map_err(|error| error.problem())?;
+        let notices = session
+            .settle(doubt, decision)
+            .await
+            .map_err(|error| error.problem())?;
         let word = match decision {
             Decision::Commit => "committed",
             Decision::Abort => "aborted",
@@ -106,7 +129,11 @@ pub async fn settle_doubts(hub: &Hub, session: &Session, target: &Target) -> Res
 }
 
 async fn decide_doubt(hub: &Hub, doubt: &Doubt) -> Result<Decision, Problem> {
-    let decided = hub.store.settle(&doubt.txn, hub.clock.now()).await.map_err(state_problem)?;
+    let decided = hub
+        .store
+        .settle(&doubt.txn, hub.clock.now())
+        .await
+        .map_err(state_problem)?;
     Ok(match decided {
         store::Decision::Commit => Decision::Commit,
         store::Decision::Abort => Decision::Abort,
@@ -139,23 +166,34 @@ async fn open(
     match refused {
         // A member that sees the tree for the first time; a look doesn't bind anything.
         Some(Code::TreeUnknown) if fence > 0 => {
-            let bound = session.bind(task.tree, &task.root, task.layout, false).await;
+            let bound = session
+                .bind(task.tree, &task.root, task.layout, false)
+                .await;
             let (_, notices) = bound.map_err(|error| error.problem())?;
             for notice in &notices {
                 hub.events.warn(warning(&target.name, notice));
             }
-            let opened = session.open(request(fence)).await.map_err(|error| error.problem())?;
+            let opened = session
+                .open(request(fence))
+                .await
+                .map_err(|error| error.problem())?;
             Ok((opened, fence))
         }
         // The member knows a higher fence than this hub: its state was lost or restored.
         Some(Code::FenceTooOld) => {
-            let survey = session.survey(task.tree).await.map_err(|error| error.problem())?;
+            let survey = session
+                .survey(task.tree)
+                .await
+                .map_err(|error| error.problem())?;
             let fence = hub
                 .store
                 .next_fence(&task.platform, survey.fence)
                 .await
                 .map_err(state_problem)?;
-            let opened = session.open(request(fence)).await.map_err(|error| error.problem())?;
+            let opened = session
+                .open(request(fence))
+                .await
+                .map_err(|error| error.problem())?;
             Ok((opened, fence))
         }
         _ => Err(first.problem()),

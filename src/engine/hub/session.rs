@@ -7,6 +7,7 @@ use super::encode::{EncodeError, Encoder, Key};
 use crate::codes::{Code, Problem};
 use crate::net::{Connection, NetError};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use sync_proto::manifest::{Manifest, Roots, meta_bytes};
 use sync_proto::wire::table::{encode_listings, parts};
@@ -112,7 +113,11 @@ impl Offer {
         let digests = manifest.digests();
         let roots = manifest.roots_of(&digests);
         let table = wire::table::encode_rows(&wire::table::rows(&manifest, &digests));
-        Self { manifest, roots, table }
+        Self {
+            manifest,
+            roots,
+            table,
+        }
     }
 }
 
@@ -124,6 +129,7 @@ pub struct Session {
     doubts: Vec<Doubt>,
     clock_offset_us: i64,
     clock_error_us: i64,
+    content_bytes: Arc<AtomicU64>,
 }
 
 impl Session {
@@ -135,6 +141,7 @@ impl Session {
             doubts: Vec::new(),
             clock_offset_us: 0,
             clock_error_us: 0,
+            content_bytes: Arc::default(),
         };
         let hello = Request::Hello {
             versions: wire::VERSIONS,
@@ -142,7 +149,11 @@ impl Session {
             hub: hub.into(),
         };
         match session.ask(&hello, "greeting", IDLE).await? {
-            Reply::Hello { versions, facts, doubts } => {
+            Reply::Hello {
+                versions,
+                facts,
+                doubts,
+            } => {
                 wire::agree(versions)?;
                 session.facts = facts;
                 session.doubts = doubts;
@@ -162,6 +173,11 @@ impl Session {
         &self.doubts
     }
 
+    /// Bytes of content among what was sent, as encoded.
+    pub fn content_bytes(&self) -> u64 {
+        self.content_bytes.load(Ordering::Relaxed)
+    }
+
     /// The connection underneath.
     pub fn connection(&self) -> &Connection {
         &self.connection
@@ -175,9 +191,18 @@ impl Session {
         layout: Layout,
         adopt: bool,
     ) -> Result<(u64, Vec<Notice>), SessionError> {
-        let request = Request::Bind { tree, root: root.into(), layout, adopt };
+        let request = Request::Bind {
+            tree,
+            root: root.into(),
+            layout,
+            adopt,
+        };
         match self.ask(&request, "binding the tree", IDLE).await? {
-            Reply::Bound { found_entries, notices, .. } => Ok((found_entries, notices)),
+            Reply::Bound {
+                found_entries,
+                notices,
+                ..
+            } => Ok((found_entries, notices)),
             other => Err(unexpected(&other, "Bound")),
         }
     }
@@ -188,8 +213,15 @@ impl Session {
         doubt: &Doubt,
         decision: Decision,
     ) -> Result<Vec<Notice>, SessionError> {
-        let request = Request::Settle { tree: doubt.tree, txn: doubt.txn, decision };
-        match self.ask(&request, "settling a transaction", PREPARE).await? {
+        let request = Request::Settle {
+            tree: doubt.tree,
+            txn: doubt.txn,
+            decision,
+        };
+        match self
+            .ask(&request, "settling a transaction", PREPARE)
+            .await?
+        {
             Reply::Ok { notices } | Reply::Done { notices, .. } => Ok(notices),
             other => Err(unexpected(&other, "Ok")),
         }
@@ -197,7 +229,10 @@ impl Session {
 
     /// Asks what is there.
     pub async fn survey(&self, tree: TreeKey) -> Result<Survey, SessionError> {
-        match self.ask(&Request::Survey { tree }, "asking what is there", IDLE).await? {
+        match self
+            .ask(&Request::Survey { tree }, "asking what is there", IDLE)
+            .await?
+        {
             Reply::Survey(survey) => Ok(survey),
             other => Err(unexpected(&other, "Survey")),
         }
@@ -205,10 +240,23 @@ impl Session {
 
     /// Begins work on a tree; the member looks at it.
     pub async fn open(&self, open: Open) -> Result<Opened, SessionError> {
-        match self.ask(&Request::Open(open), "looking at its tree", PREPARE).await? {
-            Reply::Opened { generation, observed, entries, drift, notices } => {
-                Ok(Opened { generation, observed, entries, drift, notices })
-            }
+        match self
+            .ask(&Request::Open(open), "looking at its tree", PREPARE)
+            .await?
+        {
+            Reply::Opened {
+                generation,
+                observed,
+                entries,
+                drift,
+                notices,
+            } => Ok(Opened {
+                generation,
+                observed,
+                entries,
+                drift,
+                notices,
+            }),
             other => Err(unexpected(&other, "Opened")),
         }
     }
@@ -216,9 +264,17 @@ impl Session {
     /// Tells the member what it should have and learns what that would change.
     pub async fn compare(&self, offer: &Offer) -> Result<Plan, SessionError> {
         let root_meta = meta_bytes(offer.manifest.root_meta());
-        self.send(&Request::Compare { roots: offer.roots, root_meta }).await?;
+        self.send(&Request::Compare {
+            roots: offer.roots,
+            root_meta,
+        })
+        .await?;
         for (part, last) in parts(&offer.table) {
-            self.send(&Request::Table { part: part.into(), last }).await?;
+            self.send(&Request::Table {
+                part: part.into(),
+                last,
+            })
+            .await?;
         }
         let directories = offer.manifest.directories();
         let mut wanted = Vec::new();
@@ -242,7 +298,11 @@ impl Session {
             }
         }
         for (part, last) in parts(&encode_listings(wanted)) {
-            self.send(&Request::Listings { part: part.into(), last }).await?;
+            self.send(&Request::Listings {
+                part: part.into(),
+                last,
+            })
+            .await?;
         }
         match self.receive("planning", PREPARE).await? {
             Reply::Planned(plan) => Ok(plan),
@@ -276,9 +336,19 @@ impl Session {
         encoder: &Arc<Encoder>,
         report: impl Fn(Staging),
     ) -> Result<Vec<Notice>, SessionError> {
-        self.send(&Request::Stage { txn, generation, delete_foreign }).await?;
+        self.send(&Request::Stage {
+            txn,
+            generation,
+            delete_foreign,
+        })
+        .await?;
         let (orders, waiting) = mpsc::unbounded_channel();
-        let sender = send_ordered(self.connection.clone(), encoder.clone(), waiting);
+        let sender = send_ordered(
+            self.connection.clone(),
+            encoder.clone(),
+            waiting,
+            self.content_bytes.clone(),
+        );
         tokio::pin!(sender);
         let count = encoder.contents().len() as u32;
         let mut moved = self.moved_bytes();
@@ -301,12 +371,17 @@ impl Session {
             match decode(&reply)? {
                 Reply::Need { needs, last: _ } => {
                     let all: Vec<(u32, Need)> = needs.iter(count).collect();
-                    let sizes = all.iter().filter_map(|(i, _)| encoder.contents().get(*i as usize));
+                    let sizes = all
+                        .iter()
+                        .filter_map(|(i, _)| encoder.contents().get(*i as usize));
                     report(Staging::Needs {
                         contents: all.len() as u64,
                         raw_bytes: sizes.map(|content| content.size).sum(),
                     });
-                    let whole = all.iter().filter(|(_, need)| *need == Need::Whole).map(|(i, _)| *i);
+                    let whole = all
+                        .iter()
+                        .filter(|(_, need)| *need == Need::Whole)
+                        .map(|(i, _)| *i);
                     for key in encoder.whole(whole)? {
                         let _sender_gone = orders.send(Order::Object(key));
                     }
@@ -314,7 +389,10 @@ impl Session {
                         let _sender_gone = orders.send(Order::Particular(index, need));
                     }
                 }
-                Reply::Progress { staged_entries, staged_bytes } => report(Staging::Progress {
+                Reply::Progress {
+                    staged_entries,
+                    staged_bytes,
+                } => report(Staging::Progress {
                     entries: staged_entries,
                     bytes: staged_bytes,
                 }),
@@ -327,7 +405,10 @@ impl Session {
 
     /// Has everything made durable; `Ok` is a vote of yes.
     pub async fn prepare(&self, txn: TxnKey) -> Result<Vec<Notice>, SessionError> {
-        match self.ask(&Request::Prepare { txn }, "preparing", PREPARE).await? {
+        match self
+            .ask(&Request::Prepare { txn }, "preparing", PREPARE)
+            .await?
+        {
             Reply::Voted { overwritten } => Ok(overwritten),
             other => Err(unexpected(&other, "Voted")),
         }
@@ -340,7 +421,11 @@ impl Session {
             let sent = now_us();
             let Reply::Pong { now_us: theirs } = self.ask(&Request::Ping, "a ping", IDLE).await?
             else {
-                return Err(WireError::Unexpected { got: "?", expected: "Pong" }.into());
+                return Err(WireError::Unexpected {
+                    got: "?",
+                    expected: "Pong",
+                }
+                .into());
             };
             let received = now_us();
             let error = (received - sent) / 2;
@@ -355,9 +440,17 @@ impl Session {
 
     /// Tells the decision `commit` and waits until it is carried out.
     pub async fn commit(&self, txn: TxnKey) -> Result<Done, SessionError> {
-        let request = Request::Decide { txn, decision: Decision::Commit };
+        let request = Request::Decide {
+            txn,
+            decision: Decision::Commit,
+        };
         match self.ask(&request, "committing", PREPARE).await? {
-            Reply::Done { switched_us, changed_entries, notices, .. } => Ok(Done {
+            Reply::Done {
+                switched_us,
+                changed_entries,
+                notices,
+                ..
+            } => Ok(Done {
                 switched_us: switched_us - self.clock_offset_us,
                 error_us: self.clock_error_us,
                 changed_entries,
@@ -369,7 +462,10 @@ impl Session {
 
     /// Tells the decision `abort`.
     pub async fn abort(&self, txn: TxnKey) -> Result<(), SessionError> {
-        let request = Request::Decide { txn, decision: Decision::Abort };
+        let request = Request::Decide {
+            txn,
+            decision: Decision::Abort,
+        };
         self.expect_ok(&request, "aborting").await.map(drop)
     }
 
@@ -379,8 +475,16 @@ impl Session {
     }
 
     /// Says which generations are kept.
-    pub async fn keep(&self, tree: TreeKey, serials: Vec<u64>) -> Result<Vec<Notice>, SessionError> {
-        self.expect_ok(&Request::Keep { tree, serials }, "collecting old generations").await
+    pub async fn keep(
+        &self,
+        tree: TreeKey,
+        serials: Vec<u64>,
+    ) -> Result<Vec<Notice>, SessionError> {
+        self.expect_ok(
+            &Request::Keep { tree, serials },
+            "collecting old generations",
+        )
+        .await
     }
 
     /// Narrows the preserve rules; entries and bytes that the rule protected.
@@ -390,7 +494,11 @@ impl Session {
         rule: &str,
         dry_run: bool,
     ) -> Result<(u64, u64), SessionError> {
-        let request = Request::Release { tree, rule: rule.into(), dry_run };
+        let request = Request::Release {
+            tree,
+            rule: rule.into(),
+            dry_run,
+        };
         match self.ask(&request, "releasing a rule", PREPARE).await? {
             Reply::Released { entries, bytes } => Ok((entries, bytes)),
             other => Err(unexpected(&other, "Released")),
@@ -404,7 +512,11 @@ impl Session {
 
     /// Has the tree removed; what stays where.
     pub async fn delete(&self, tree: TreeKey, root: &[u8]) -> Result<Vec<Notice>, SessionError> {
-        self.expect_left(&Request::Delete { tree, root: root.into() }).await
+        self.expect_left(&Request::Delete {
+            tree,
+            root: root.into(),
+        })
+        .await
     }
 
     async fn expect_left(&self, request: &Request) -> Result<Vec<Notice>, SessionError> {
@@ -439,7 +551,10 @@ impl Session {
         let bytes = wire::encode(request)?;
         match tokio::time::timeout(IDLE, self.connection.send(&bytes)).await {
             Ok(result) => Ok(result?),
-            Err(_) => Err(SessionError::Silent { doing: "taking a message", limit: IDLE }),
+            Err(_) => Err(SessionError::Silent {
+                doing: "taking a message",
+                limit: IDLE,
+            }),
         }
     }
 
@@ -468,6 +583,7 @@ async fn send_ordered(
     connection: Connection,
     encoder: Arc<Encoder>,
     mut orders: mpsc::UnboundedReceiver<Order>,
+    content_bytes: Arc<AtomicU64>,
 ) -> Result<(), SessionError> {
     let in_flight = Arc::new(Semaphore::new(OBJECTS_IN_FLIGHT));
     let mut sending: JoinSet<Result<(), SessionError>> = JoinSet::new();
@@ -492,10 +608,14 @@ async fn send_ordered(
                 }
             };
             let (connection, encoder) = (connection.clone(), encoder.clone());
+            let content_bytes = content_bytes.clone();
             sending.spawn(async move {
                 let _in_flight = permit;
                 let (header, body) = encoder.fetch(&key).await?;
-                connection.send_object(&wire::encode(&header)?, body).await?;
+                content_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+                connection
+                    .send_object(&wire::encode(&header)?, body)
+                    .await?;
                 Ok(())
             });
         }
@@ -517,7 +637,11 @@ fn decode(bytes: &[u8]) -> Result<Reply, SessionError> {
 }
 
 fn unexpected(got: &Reply, expected: &'static str) -> SessionError {
-    WireError::Unexpected { got: got.name(), expected }.into()
+    WireError::Unexpected {
+        got: got.name(),
+        expected,
+    }
+    .into()
 }
 
 /// Name and version of this software, for the other side's messages.
@@ -527,7 +651,9 @@ pub fn software() -> String {
 
 fn now_us() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    })
 }
 
 impl SessionError {
@@ -542,7 +668,11 @@ impl SessionError {
             Self::Refused(refusal) => {
                 let code = refusal.code.parse().unwrap_or(Code::ProtocolViolation);
                 let problem = Problem::new(code, &refusal.message);
-                if refusal.hint.is_empty() { problem } else { problem.with_hint(&refusal.hint) }
+                if refusal.hint.is_empty() {
+                    problem
+                } else {
+                    problem.with_hint(&refusal.hint)
+                }
             }
             Self::Net(error) => net_problem(error),
             Self::Wire(WireError::Version(..)) => Problem::from_error(Code::VersionMismatch, self),
@@ -580,7 +710,7 @@ pub fn encode_problem(error: &EncodeError) -> Problem {
         EncodeError::Supply(SupplyError::Nowhere(..)) => Code::DepotIncomplete,
         EncodeError::Supply(SupplyError::Fs(_)) => Code::SourceUnreadable,
         EncodeError::Supply(SupplyError::Depot(_)) | EncodeError::Depot(_) => Code::DepotIncomplete,
-        EncodeError::Format(_) | EncodeError::Stopped => Code::Internal,
+        EncodeError::Format(_) | EncodeError::Stopped => Code::Bug,
     };
     Problem::from_error(code, error)
 }

@@ -24,8 +24,13 @@ use sync_proto::path::{Name, RelPath, escape};
 /// A file with this name in the source's root says that a build is under way.
 pub const BUILDING_MARK: &[u8] = b".fanout-building";
 /// What an interrupted merge or rebase leaves in `.git`.
-const MERGE_MARKS: [&str; 5] =
-    ["MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply"];
+const MERGE_MARKS: [&str; 5] = [
+    "MERGE_HEAD",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
+    "rebase-merge",
+    "rebase-apply",
+];
 /// How many paths a message names.
 const EXAMPLES: usize = 5;
 
@@ -46,8 +51,23 @@ pub struct SourceSpec {
     pub privileged_xattrs: bool,
     /// Content below preserved paths is allowed in the source; it is not pushed.
     pub preserved_seen: bool,
+    /// Brakes that somebody decided to release, one by one.
+    pub released: Released,
     /// Where the index of the last scan lies.
     pub index: PathBuf,
+}
+
+/// Brakes on the source that somebody decided to release.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Released {
+    /// The source may be empty.
+    pub empty: bool,
+    /// A build may be under way.
+    pub half_built: bool,
+    /// A merge may be unfinished.
+    pub unfinished_merge: bool,
+    /// Required files may be missing.
+    pub require: bool,
 }
 
 /// What entries belong to on the members.
@@ -99,7 +119,9 @@ pub fn check(spec: &SourceSpec) -> Result<Dir, Problem> {
     })?;
     let unreadable = |error: FsError| Problem::from_error(Code::SourceUnreadable, &error);
     let there = |path: &[u8]| -> Result<bool, Problem> {
-        let Ok(path) = RelPath::parse(path) else { return Ok(false) };
+        let Ok(path) = RelPath::parse(path) else {
+            return Ok(false);
+        };
         match root.open_parent_at(&path) {
             Ok(Some((parent, name))) => Ok(parent.stat(&name).map_err(unreadable)?.is_some()),
             Ok(None) => Ok(false),
@@ -107,22 +129,26 @@ pub fn check(spec: &SourceSpec) -> Result<Dir, Problem> {
             Err(error) => Err(unreadable(error)),
         }
     };
-    let is_empty = root
-        .list()
-        .map_err(unreadable)?
-        .iter()
-        .all(|listed| !spec.scope.of_child(Side::Sender, &RelPath::root(), &listed.name, true).is_managed());
-    if is_empty {
-        return Err(Problem::new(Code::SourceEmpty, format!("The source `{shown}` is empty")));
+    let is_empty = root.list().map_err(unreadable)?.iter().all(|listed| {
+        !spec
+            .scope
+            .of_child(Side::Sender, &RelPath::root(), &listed.name, true)
+            .is_managed()
+    });
+    if is_empty && !spec.released.empty {
+        return Err(Problem::new(
+            Code::SourceEmpty,
+            format!("The source `{shown}` is empty"),
+        ));
     }
-    if there(BUILDING_MARK)? {
+    if !spec.released.half_built && there(BUILDING_MARK)? {
         return Err(Problem::new(
             Code::SourceHalfBuilt,
             format!("The source `{shown}` holds `.fanout-building`: a build is under way"),
         ));
     }
     for mark in MERGE_MARKS {
-        if there(format!(".git/{mark}").as_bytes())? {
+        if !spec.released.unfinished_merge && there(format!(".git/{mark}").as_bytes())? {
             return Err(Problem::new(
                 Code::UnfinishedMerge,
                 format!("The source `{shown}` is in the middle of a merge (`.git/{mark}`)"),
@@ -130,7 +156,7 @@ pub fn check(spec: &SourceSpec) -> Result<Dir, Problem> {
         }
     }
     for required in &spec.require {
-        if !there(required.trim_start_matches('/').as_bytes())? {
+        if !spec.released.require && !there(required.trim_start_matches('/').as_bytes())? {
             return Err(Problem::new(
                 Code::RequiredMissing,
                 format!("The source `{shown}` lacks the required file `{required}`"),
@@ -158,21 +184,26 @@ pub fn scan(spec: &SourceSpec, events: &EventSink) -> Result<Scanned, Problem> {
     if known.as_ref() != Some(&*index) {
         save_index(spec, &index);
     }
-    let manifest = wanted(&index, &spec.ownership).map_err(|error| {
-        Problem::from_error(Code::TooManyEntries, &error)
-    })?;
+    let manifest = wanted(&index, &spec.ownership)
+        .map_err(|error| Problem::from_error(Code::TooManyEntries, &error))?;
     events.emit(Event::ScanFinished {
         entries: manifest.entry_count() as u64,
         content_bytes: manifest.content_bytes(),
         read_bytes: observed.hashed_bytes,
     });
-    Ok(Scanned { manifest, index, root, warnings, read_bytes: observed.hashed_bytes })
+    Ok(Scanned {
+        manifest,
+        index,
+        root,
+        warnings,
+        read_bytes: observed.hashed_bytes,
+    })
 }
 
 /// True if the source still is what was scanned.
-pub fn is_unchanged(spec: &SourceSpec, scanned: &Scanned) -> Result<bool, Problem> {
-    let observed = look(spec, &scanned.root, Some(&scanned.index), &EventSink::none())?;
-    Ok(observed.problems.is_empty() && observed.index.manifest() == scanned.index.manifest())
+pub fn is_unchanged(spec: &SourceSpec, root: &Dir, index: &Index) -> Result<bool, Problem> {
+    let observed = look(spec, root, Some(index), &EventSink::none())?;
+    Ok(observed.problems.is_empty() && observed.index.manifest() == index.manifest())
 }
 
 fn look(
@@ -188,11 +219,22 @@ fn look(
     let clock = FsClock::open(root)
         .or_else(|_| FsClock::open(&Dir::open_absolute(state)?))
         .map_err(unreadable)?;
-    let principals =
-        if spec.ownership.numeric_ids { Principals::numeric() } else { Principals::by_name() };
-    let xattrs =
-        if spec.privileged_xattrs { XattrPolicy::Privileged } else { XattrPolicy::Ordinary };
-    let progress = |entries, content_bytes| events.emit(Event::Scanned { entries, content_bytes });
+    let principals = if spec.ownership.numeric_ids {
+        Principals::numeric()
+    } else {
+        Principals::by_name()
+    };
+    let xattrs = if spec.privileged_xattrs {
+        XattrPolicy::Privileged
+    } else {
+        XattrPolicy::Ordinary
+    };
+    let progress = |entries, content_bytes| {
+        events.emit(Event::Scanned {
+            entries,
+            content_bytes,
+        })
+    };
     let how = Look {
         known,
         rehash: false,
@@ -211,12 +253,20 @@ fn look(
 }
 
 fn refuse_problems(observed: &Observed) -> Result<(), Problem> {
-    let Some(first) = observed.problems.first() else { return Ok(()) };
+    let Some(first) = observed.problems.first() else {
+        return Ok(());
+    };
     let more = observed.problems.len() - 1;
-    let rest = if more > 0 { format!(" (and {more} more entries)") } else { String::new() };
+    let rest = if more > 0 {
+        format!(" (and {more} more entries)")
+    } else {
+        String::new()
+    };
     let code = match first {
         _ if first.is_unrest() => Code::SourceChanged,
-        ObserveProblem::Walk(problem) if problem.what == WalkTrouble::OtherMount => Code::MountInside,
+        ObserveProblem::Walk(problem) if problem.what == WalkTrouble::OtherMount => {
+            Code::MountInside
+        }
         _ => Code::SourceUnreadable,
     };
     Err(Problem::new(code, format!("{first}{rest}")))
@@ -283,11 +333,18 @@ fn preserved_content(spec: &SourceSpec, root: &Dir) -> Result<Vec<RelPath>, Prob
         if !path.is_root() && !spec.scope.preserve.may_hold(&path) {
             continue;
         }
-        let Some(dir) = root.try_open_dir_at(&path).map_err(unreadable)? else { continue };
+        let Some(dir) = root.try_open_dir_at(&path).map_err(unreadable)? else {
+            continue;
+        };
         for listed in dir.list().map_err(unreadable)? {
-            let Ok(child) = path.join(&listed.name) else { continue };
+            let Ok(child) = path.join(&listed.name) else {
+                continue;
+            };
             let is_directory = listed.kind == crate::fs::FileKind::Directory;
-            match spec.scope.of_child(Side::Sender, &path, &listed.name, is_directory) {
+            match spec
+                .scope
+                .of_child(Side::Sender, &path, &listed.name, is_directory)
+            {
                 Standing::Preserved(_) => {
                     let is_empty = is_directory
                         && dir
@@ -320,10 +377,17 @@ fn looks_secret(name: &Name) -> bool {
 }
 
 fn examples(paths: &[RelPath]) -> String {
-    let named: Vec<String> =
-        paths.iter().take(EXAMPLES).map(|path| format!("`{}`", escape(path.as_bytes()))).collect();
+    let named: Vec<String> = paths
+        .iter()
+        .take(EXAMPLES)
+        .map(|path| format!("`{}`", escape(path.as_bytes())))
+        .collect();
     let more = paths.len().saturating_sub(EXAMPLES);
-    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let rest = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
     format!("{}{rest}", named.join(", "))
 }
 
@@ -339,10 +403,20 @@ fn wanted(
     {
         return Ok(seen.clone());
     }
-    let own = ownership.owner.as_ref().map(|(user, group)| (principal(user), principal(group)));
+    let own = ownership
+        .owner
+        .as_ref()
+        .map(|(user, group)| (principal(user), principal(group)));
     let change = |meta: &Meta, mode: Option<u32>| {
-        let (user, group) = own.clone().unwrap_or_else(|| (meta.user.clone(), meta.group.clone()));
-        Meta { user, group, mode: mode.unwrap_or(meta.mode), ..meta.clone() }
+        let (user, group) = own
+            .clone()
+            .unwrap_or_else(|| (meta.user.clone(), meta.group.clone()));
+        Meta {
+            user,
+            group,
+            mode: mode.unwrap_or(meta.mode),
+            ..meta.clone()
+        }
     };
     let directories = seen.directories().iter().map(|directory| Directory {
         path: directory.path.clone(),
@@ -353,12 +427,15 @@ fn wanted(
                 let mode = match entry.kind {
                     Kind::HardLink { .. } => return entry.clone(),
                     Kind::Directory => ownership.directory_mode,
-                    Kind::File { .. } => {
-                        ownership.file_mode.map(|mode| file_mode(mode, entry.meta.mode))
-                    }
+                    Kind::File { .. } => ownership
+                        .file_mode
+                        .map(|mode| file_mode(mode, entry.meta.mode)),
                     _ => None,
                 };
-                Entry { meta: change(&entry.meta, mode), ..entry.clone() }
+                Entry {
+                    meta: change(&entry.meta, mode),
+                    ..entry.clone()
+                }
             })
             .collect(),
     });
@@ -368,11 +445,16 @@ fn wanted(
 
 /// The wanted mode; who may read an executable file may run it still.
 fn file_mode(wanted: u32, seen: u32) -> u32 {
-    if seen & 0o111 == 0 { wanted } else { wanted | (wanted & 0o444) >> 2 }
+    if seen & 0o111 == 0 {
+        wanted
+    } else {
+        wanted | (wanted & 0o444) >> 2
+    }
 }
 
 fn principal(text: &str) -> Principal {
-    text.parse().map_or_else(|_| Principal::Name(text.into()), Principal::Id)
+    text.parse()
+        .map_or_else(|_| Principal::Name(text.into()), Principal::Id)
 }
 
 /// An index that can't be saved costs time at the next push and nothing else.

@@ -14,8 +14,9 @@ use sync_proto::manifest::Roots;
 use sync_proto::wire::{Item, Layout, Level, Notice, Options, Plan, TreeKey};
 
 /// Reaches one member, by whatever way the inventory says.
-pub type Dial =
-    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Connection, Problem>> + Send>> + Send + Sync>;
+pub type Dial = Arc<
+    dyn Fn() -> Pin<Box<dyn Future<Output = Result<Connection, Problem>> + Send>> + Send + Sync,
+>;
 
 /// One member to work on.
 #[derive(Clone)]
@@ -49,6 +50,8 @@ pub struct Overrides {
     pub delete_entries: Option<u64>,
     /// The root may have become another kind of thing.
     pub kind_change: bool,
+    /// Free space and inodes aren't looked at.
+    pub skip_space: bool,
     /// Foreign entries of an adopted root are deleted.
     pub delete_foreign: bool,
 }
@@ -170,6 +173,10 @@ impl TaskReport {
 pub fn warning(member: &str, notice: &Notice) -> Problem {
     let code = notice.code.parse().unwrap_or(Code::Drift);
     let path = sync_proto::path::escape(&notice.path);
-    let about = if path.is_empty() { String::new() } else { format!("`{path}`: ") };
+    let about = if path.is_empty() {
+        String::new()
+    } else {
+        format!("`{path}`: ")
+    };
     Problem::new(code, format!("{member}: {about}{}", notice.message))
 }

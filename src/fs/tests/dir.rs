@@ -307,6 +307,7 @@ fn a_trial_rename_tells_two_mounts_apart_and_leaves_no_trace() {
     let place = Place::new();
     let sub = place.dir.create_dir(&name("sub"), 0o755).unwrap();
     trial_rename(&place.dir, &sub).unwrap();
+    trial_rename(&sub, &sub).unwrap();
     let memory = tempfile::TempDir::new_in("/dev/shm").unwrap();
     let memory = Dir::open_absolute(memory.path()).unwrap();
     let error = trial_rename(&place.dir, &memory).unwrap_err();

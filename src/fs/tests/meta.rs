@@ -2,7 +2,7 @@
 
 use super::{Place, demand_root, name};
 use crate::fs::FileKind;
-use crate::fs::meta::{Apply, Unkept, Wanted, apply_meta};
+use crate::fs::meta::{Apply, Unkept, Wanted, apply_meta, meta_of};
 use crate::fs::owner::Principals;
 use crate::fs::xattr::{Target, XattrPolicy, read_xattrs, read_xattrs_at};
 use std::sync::Arc;
@@ -56,6 +56,10 @@ fn assert_arrives(place: &Place, entry: &str, wanted: &Wanted, policy: XattrPoli
     assert_eq!(stat.permissions(), wanted.mode, "{entry:?}");
     let read = read_xattrs_at(&place.dir, &entry, policy, &principals).unwrap();
     assert_eq!(read.as_ref(), wanted.xattrs.as_deref(), "{entry:?}");
+
+    // What a manifest would say about it leads back to the same wish.
+    let meta = meta_of(&stat, read, &principals);
+    assert_eq!(Wanted::resolve(&meta, &principals).as_ref(), Ok(wanted));
 
     assert_eq!(apply(), [], "{entry:?}");
     let again = place.dir.stat(&entry).unwrap().unwrap();

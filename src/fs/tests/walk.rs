@@ -1,6 +1,6 @@
 //! The walk against an independent oracle.
 
-use super::{Place, name, path};
+use super::{Place, demand_root, name, path};
 use crate::fs::walk::{Verdict, WalkTrouble, Walked, walk, walk_sharing_from};
 use crate::fs::{Dir, FileKind};
 use proptest::prelude::*;
@@ -175,4 +175,29 @@ fn a_mount_is_recorded_and_reported_but_not_entered() {
     assert_eq!(walked.problems.len(), 1);
     assert_eq!(walked.problems[0].what, WalkTrouble::OtherMount);
     assert_eq!(&*walked.problems[0].path, b"proc");
+}
+
+#[test]
+fn an_unreadable_directory_is_a_problem_and_no_end() {
+    demand_root();
+    let place = Place::new();
+    fs::create_dir_all(place.path("closed/inner")).unwrap();
+    fs::create_dir_all(place.path("open/inner")).unwrap();
+    let closed = Dir::open_absolute(&place.path("closed")).unwrap();
+    rustix::fs::fchmod(&closed, rustix::fs::Mode::empty()).unwrap();
+    let nobody = rustix::fs::Uid::from_raw(65_534);
+    let walked = std::thread::scope(|scope| {
+        let unprivileged = scope.spawn(|| {
+            rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            walk(&place.dir, |_, _, _| Verdict::Descend).unwrap()
+        });
+        unprivileged.join().unwrap()
+    });
+    let paths: Vec<_> = walked.dirs.iter().map(|dir| dir.path.to_string()).collect();
+    assert_eq!(paths, ["", "open", "open/inner"]);
+    let [problem] = &walked.problems[..] else {
+        panic!("{:?}", walked.problems);
+    };
+    assert_eq!(&*problem.path, b"closed");
+    assert!(matches!(&problem.what, WalkTrouble::Unreadable(error) if error.is_permission()));
 }

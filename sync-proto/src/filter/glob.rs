@@ -83,6 +83,12 @@ impl Glob {
     /// True if the pattern matches all of `text`, given in pieces; with `anywhere`, also if it
     /// matches what follows one of the text's slashes.
     pub(super) fn matches(&self, text: &[&[u8]], anywhere: bool) -> bool {
+        // Most patterns end in a plain byte, and most names in another one.
+        if let Some(Element::Byte(wanted)) = self.0.last()
+            && text.iter().rev().find_map(|piece| piece.last()) != Some(wanted)
+        {
+            return false;
+        }
         // One word of states is enough for nearly every pattern that people write.
         if self.0.len() < 64 {
             self.run::<1>(text, anywhere)

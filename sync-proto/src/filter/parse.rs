@@ -41,6 +41,7 @@ pub(super) fn line(line: &str) -> Result<Line<'_>, RuleFault> {
         pattern: line,
         ..Parts::default()
     };
+    // PARITY: `--exclude` would take it for a name; a hint says how to write that name.
     if is_bare_merge(line) {
         return Err(RuleFault::MergeFile);
     }
@@ -94,6 +95,7 @@ pub(super) fn check_list<S: AsRef<str>>(lines: &[S]) -> Result<(), RuleError> {
     Ok(())
 }
 
+// PARITY: `clear` and the separator `_` are missing, see the head of this module.
 const LONG: [(&str, char); 8] = [
     ("exclude", '-'),
     ("include", '+'),
@@ -197,7 +199,6 @@ mod tests {
             "P",
             "!x",
             "Hello world",
-            "- ",
             " x",
             "S1 x",
             ".x",
@@ -209,10 +210,6 @@ mod tests {
             "ü b",
             "-foo bar",
         ] {
-            if bare == "- " {
-                assert_eq!(line(bare), Err(RuleFault::NoPattern));
-                continue;
-            }
             let expected = Parts {
                 pattern: bare,
                 ..Parts::default()
@@ -220,6 +217,7 @@ mod tests {
             assert_eq!(parts(bare), expected, "{bare}");
         }
         assert_eq!(line("!"), Ok(Line::Clear));
+        assert_eq!(line("- "), Err(RuleFault::NoPattern));
     }
 
     #[test]

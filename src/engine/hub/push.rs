@@ -1,0 +1,595 @@
+//! A task on one platform, from the source to the last member's confirmation.
+//!
+//! Phases in order: look at the source and reach the members, both at the same time; compare; the
+//! brakes; stage, prepare and commit ([`transact`](super::transact)); record. Push, rollback and
+//! resync differ in their [`Goal`] alone.
+
+use super::brakes;
+use super::encode::Encoder;
+use super::preflight::{Hub, Reached, Unreached, reach, state_problem};
+use super::session::{Offer, encode_problem};
+use super::source::{self, Scanned, SourceSpec};
+use super::supply::Supply;
+use super::task::{Goal, PlannedChange, Task, TaskReport, warning};
+use super::transact::{self, Transaction};
+use crate::codes::{Code, Problem};
+use crate::engine::depot::Depot;
+use crate::engine::event::{Event, MemberReport, Outcome, Phase};
+use crate::model::Serial;
+use crate::store::{Generation, MemberError, MemberState, NewGeneration, Purpose};
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use sync_proto::commit::Policy;
+use sync_proto::manifest::Roots;
+use sync_proto::wire::{self, Plan};
+use tokio::task::JoinSet;
+
+/// A change of the source while it is pushed is followed once.
+const SCANS: usize = 2;
+
+/// Carries out a task. Whatever happens to single members is in the report.
+pub async fn run(hub: &Hub, depot: Arc<Depot>, task: &Task, goal: Goal) -> TaskReport {
+    let mut run = Run {
+        hub,
+        depot,
+        task,
+        began: Instant::now(),
+        report: TaskReport::new(task),
+        reports: vec![None; task.targets.len()],
+    };
+    if let Err(problem) = run.all(goal).await {
+        run.report.refusals.push(problem);
+    }
+    run.finish().await
+}
+
+/// The generation that a rollback goes to: the newest good one before the desired one. One that a
+/// rollback returned to counts as the one it was first, so that a second rollback goes further
+/// back and not forth again.
+pub fn rollback_target(generations: &[Generation], desired: Serial) -> Option<&Generation> {
+    let current = generations
+        .iter()
+        .find(|generation| generation.serial == desired)?;
+    let same = |generation: &&Generation| roots_of(generation) == roots_of(current);
+    let origin = generations
+        .iter()
+        .filter(same)
+        .map(|generation| generation.serial)
+        .min()?;
+    generations
+        .iter()
+        .filter(|generation| generation.serial < origin && !generation.bad && !same(generation))
+        .max_by_key(|generation| generation.serial)
+}
+
+/// The roots of a recorded generation.
+pub fn roots_of(generation: &Generation) -> Roots {
+    Roots {
+        content: generation.content_root,
+        meta: generation.meta_root,
+    }
+}
+
+/// What all members are to have, and where its contents come from.
+struct Aim {
+    offer: Arc<Offer>,
+    scanned: Option<Scanned>,
+}
+
+struct Run<'a> {
+    hub: &'a Hub,
+    depot: Arc<Depot>,
+    task: &'a Task,
+    began: Instant,
+    report: TaskReport,
+    reports: Vec<Option<MemberReport>>,
+}
+
+impl Run<'_> {
+    async fn all(&mut self, goal: Goal) -> Result<(), Problem> {
+        let (store, platform) = (&self.hub.store, &self.task.platform);
+        let state = store.platform(platform).await.map_err(state_problem)?;
+        let desired = match state.and_then(|state| state.desired) {
+            Some(serial) => Some(
+                store
+                    .generation(platform, serial)
+                    .await
+                    .map_err(state_problem)?,
+            ),
+            None => None,
+        };
+        self.report.generation = desired.as_ref().map(|generation| generation.serial.0);
+        if let Goal::Source(spec) = &goal {
+            source::check(spec)?;
+        }
+        let fence = match self.task.dry_run || self.task.report_only {
+            true => 0,
+            false => store.next_fence(platform, 0).await.map_err(state_problem)?,
+        };
+        let (aim, reached) = tokio::join!(self.aim(&goal, desired.as_ref()), self.preflight(fence));
+        let mut aim = aim?;
+        let (mut reached, unreached) = reached;
+        self.note_unreached(unreached);
+        if reached.is_empty() {
+            return Ok(());
+        }
+        for attempt in 1..=SCANS {
+            let again = self
+                .attempt(&goal, &aim, desired.as_ref(), &mut reached)
+                .await?;
+            if !again {
+                break;
+            }
+            if attempt == SCANS {
+                return Err(Problem::new(
+                    Code::SourceChanged,
+                    "The source keeps changing while it is being pushed",
+                ));
+            }
+            aim = self.aim(&goal, desired.as_ref()).await?;
+            let (back, lost) = self.preflight(fence).await;
+            self.note_unreached(lost);
+            reached = back;
+        }
+        Ok(())
+    }
+
+    /// What members should have.
+    async fn aim(&self, goal: &Goal, desired: Option<&Generation>) -> Result<Aim, Problem> {
+        let depot = self.depot.clone();
+        let roots = match goal {
+            Goal::Source(spec) => return self.scan(spec).await,
+            Goal::Kept { roots, .. } => *roots,
+            Goal::Desired => roots_of(desired.ok_or_else(|| {
+                Problem::new(
+                    Code::NoGeneration,
+                    "Nothing was pushed yet, so there is nothing to restore",
+                )
+            })?),
+        };
+        let offer = spawn(move || {
+            let manifest = depot
+                .manifest(roots)
+                .map_err(|error| Problem::from_error(Code::DepotIncomplete, &error))?;
+            Ok(Offer::new(manifest))
+        })
+        .await?;
+        Ok(Aim {
+            offer: Arc::new(offer),
+            scanned: None,
+        })
+    }
+
+    async fn scan(&self, spec: &SourceSpec) -> Result<Aim, Problem> {
+        let (spec, events) = (spec.clone(), self.hub.events.clone());
+        spawn(move || {
+            let mut scanned = source::scan(&spec, &events)?;
+            for problem in std::mem::take(&mut scanned.warnings) {
+                events.warn(problem);
+            }
+            let offer = Arc::new(Offer::new(scanned.manifest.clone()));
+            Ok(Aim {
+                offer,
+                scanned: Some(scanned),
+            })
+        })
+        .await
+    }
+
+    /// Reaches every member at once.
+    async fn preflight(&self, fence: u64) -> (Vec<Reached>, Vec<Unreached>) {
+        let mut reaching = JoinSet::new();
+        for (at, target) in self.task.targets.iter().enumerate() {
+            let (hub, task, target) = (self.hub.clone(), self.task.clone(), target.clone());
+            reaching.spawn(async move { reach(&hub, &task, at, &target, fence).await });
+        }
+        let (mut reached, mut unreached) = (Vec::new(), Vec::new());
+        while let Some(result) = reaching.join_next().await {
+            match result {
+                Ok(Ok(one)) => reached.push(one),
+                Ok(Err(one)) => unreached.push(one),
+                Err(error) => tracing::error!(%error, "a member's task was lost"),
+            }
+        }
+        reached.sort_by_key(|one| one.at);
+        (reached, unreached)
+    }
+
+    fn note_unreached(&mut self, unreached: Vec<Unreached>) {
+        for one in unreached {
+            let outcome = if one.answered {
+                Outcome::Failed
+            } else {
+                Outcome::Stale
+            };
+            self.set(one.at, outcome, Some(one.problem));
+        }
+    }
+
+    /// Compares, checks and carries out. True if the source changed and all of it must be done
+    /// again.
+    async fn attempt(
+        &mut self,
+        goal: &Goal,
+        aim: &Aim,
+        desired: Option<&Generation>,
+        reached: &mut Vec<Reached>,
+    ) -> Result<bool, Problem> {
+        let roots = aim.offer.roots;
+        // A state that is desired already keeps its serial; a rollback is always a new one.
+        let keeps = desired.filter(|generation| {
+            roots_of(generation) == roots && !matches!(goal, Goal::Kept { .. })
+        });
+        let keeps = keeps.map(|generation| generation.serial.0);
+        let is_there = |one: &Reached| {
+            let serial = one
+                .opened
+                .generation
+                .as_ref()
+                .map(|generation| generation.serial);
+            one.opened.observed == roots && keeps.is_some() && serial == keeps
+        };
+        let (there, behind): (Vec<_>, Vec<_>) = reached.drain(..).partition(is_there);
+        for one in there {
+            self.set_done(&one, Outcome::UpToDate, 0);
+            let _goodbye = one.session.leave().await;
+        }
+        if behind.is_empty() {
+            return Ok(false);
+        }
+        let planned = self.compare(aim, behind).await;
+        if planned.is_empty() {
+            return Ok(false);
+        }
+        let refusals = self.refusals(&planned);
+        if self.task.dry_run || self.task.report_only || !refusals.is_empty() {
+            self.itemise(planned, !refusals.is_empty()).await;
+            self.report.refusals.extend(refusals);
+            return Ok(false);
+        }
+        self.transact(goal, aim, keeps, planned).await
+    }
+
+    async fn compare(&mut self, aim: &Aim, behind: Vec<Reached>) -> Vec<(Reached, Plan)> {
+        let mut comparing = JoinSet::new();
+        for one in behind {
+            let (offer, events) = (aim.offer.clone(), self.hub.events.clone());
+            comparing.spawn(async move {
+                let member = one.name.clone();
+                events.emit(Event::Phase {
+                    member,
+                    phase: Phase::Comparing,
+                });
+                let plan = one.session.compare(&offer).await;
+                (one, plan)
+            });
+        }
+        let mut planned = Vec::new();
+        while let Some(result) = comparing.join_next().await {
+            match result {
+                Ok((one, Ok(plan))) => {
+                    for notice in &plan.notices {
+                        self.hub.events.warn(warning(&one.name, notice));
+                    }
+                    planned.push((one, plan));
+                }
+                Ok((one, Err(error))) => self.set(one.at, Outcome::Failed, Some(error.problem())),
+                Err(error) => tracing::error!(%error, "a member's task was lost"),
+            }
+        }
+        planned.sort_by_key(|(one, _)| one.at);
+        planned
+    }
+
+    fn refusals(&self, planned: &[(Reached, Plan)]) -> Vec<Problem> {
+        let mut refusals: Vec<Problem> = planned
+            .iter()
+            .flat_map(|(one, plan)| brakes::check(&one.name, plan, &self.task.overrides))
+            .collect();
+        let missing = self.task.targets.len() - self.in_play();
+        if self.task.policy == Policy::All && (missing > 0 || !self.task.left_out.is_empty()) {
+            refusals.push(Problem::new(
+                Code::VotesMissing,
+                format!(
+                    "The policy `all` needs every member, and {} take no part",
+                    missing + self.task.left_out.len()
+                ),
+            ));
+        }
+        let healthy = u32::try_from(self.in_play()).unwrap_or(u32::MAX);
+        if healthy < self.task.min_healthy {
+            refusals.push(Problem::new(
+                Code::TooFewHealthy,
+                format!(
+                    "Only {healthy} members can take part, and min_healthy is {}",
+                    self.task.min_healthy
+                ),
+            ));
+        }
+        refusals
+    }
+
+    /// Members that are up to date or still taking part.
+    fn in_play(&self) -> usize {
+        let out = |report: &Option<MemberReport>| {
+            report
+                .as_ref()
+                .is_some_and(|report| !report.outcome.is_good())
+        };
+        self.reports.iter().filter(|report| !out(report)).count()
+    }
+
+    /// Lists what would change; members with the same changes together.
+    async fn itemise(&mut self, planned: Vec<(Reached, Plan)>, refused: bool) {
+        for (one, plan) in planned {
+            let items = one.session.items().await.unwrap_or_default();
+            let _goodbye = one.session.leave().await;
+            let changed = plan.added + plan.replaced + plan.touched + plan.deleted;
+            let outcome = match (refused, changed) {
+                (true, _) => Outcome::Aborted,
+                (false, 0) => Outcome::UpToDate,
+                (false, _) => Outcome::Stale,
+            };
+            self.set_done(&one, outcome, changed);
+            let same = self
+                .report
+                .planned
+                .iter_mut()
+                .find(|group| group.items == items);
+            match same {
+                Some(group) => group.members.push(one.name),
+                None => self.report.planned.push(PlannedChange {
+                    members: vec![one.name],
+                    plan,
+                    items,
+                }),
+            }
+        }
+    }
+
+    async fn transact(
+        &mut self,
+        goal: &Goal,
+        aim: &Aim,
+        keeps: Option<u64>,
+        planned: Vec<(Reached, Plan)>,
+    ) -> Result<bool, Problem> {
+        let (depot, offer) = (self.depot.clone(), aim.offer.clone());
+        let supply = aim
+            .scanned
+            .as_ref()
+            .map_or_else(Supply::depot, Scanned::supply);
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let encoder = spawn(move || {
+            depot
+                .put_manifest(&offer.manifest, offer.roots)
+                .map_err(|error| Problem::from_error(Code::DepotIncomplete, &error))?;
+            Encoder::new(&offer.manifest, depot.clone(), supply, workers)
+                .map_err(|error| encode_problem(&error))
+        })
+        .await?;
+        let encoder = Arc::new(encoder);
+        let now = self.hub.clock.now();
+        let label = match goal {
+            Goal::Kept { label, .. } => Some(label.clone()),
+            _ => self.task.label.clone(),
+        };
+        let (serial, purpose) = match keeps {
+            Some(serial) => (serial, Purpose::Restore),
+            None => {
+                let new = NewGeneration {
+                    platform: self.task.platform.clone(),
+                    content_root: aim.offer.roots.content,
+                    meta_root: aim.offer.roots.meta,
+                    label: label.clone(),
+                    author: self.task.author.clone(),
+                    created: now,
+                    source: match goal {
+                        Goal::Source(spec) => Some(spec.path.display().to_string()),
+                        _ => None,
+                    },
+                    entries: aim.offer.manifest.entry_count() as u64,
+                    content_bytes: aim.offer.manifest.content_bytes(),
+                };
+                let highest = planned
+                    .iter()
+                    .filter_map(|(one, _)| one.opened.generation.as_ref().map(|g| g.serial))
+                    .max();
+                let begun = self
+                    .hub
+                    .store
+                    .begin_generation(&new, highest.unwrap_or(0))
+                    .await;
+                (begun.map_err(state_problem)?.0, Purpose::Publish)
+            }
+        };
+        let transaction = Transaction {
+            hub: self.hub,
+            task: self.task,
+            depot: self.depot.clone(),
+            encoder: encoder.clone(),
+            generation: wire::Generation {
+                serial,
+                roots: aim.offer.roots,
+                label: label.unwrap_or_default(),
+                created_ms: now.0,
+            },
+            purpose,
+            deadline: tokio::time::Instant::now()
+                + self.task.deadline.saturating_sub(self.began.elapsed()),
+            source: match (goal, &aim.scanned) {
+                (Goal::Source(spec), Some(scanned)) => Some((spec.as_ref(), scanned)),
+                _ => None,
+            },
+        };
+        let settled = transact::run(&transaction, planned).await?;
+        self.report.encoded_objects += encoder.made_objects();
+        if settled.source_changed {
+            return Ok(true);
+        }
+        if settled.committed {
+            self.report.generation = Some(serial);
+        }
+        let (first, last) = (
+            settled.switched_us.iter().min(),
+            settled.switched_us.iter().max(),
+        );
+        if let (Some(first), Some(last)) = (first, last) {
+            self.report.commit_window_us = u64::try_from(last - first).ok();
+            self.report.commit_window_error_us = u64::try_from(settled.clock_error_us).ok();
+        }
+        for (at, report) in settled.members {
+            self.put(at, report);
+        }
+        Ok(false)
+    }
+
+    fn set(&mut self, at: usize, outcome: Outcome, problem: Option<Problem>) {
+        let Some(target) = self.task.targets.get(at) else {
+            return;
+        };
+        let mut report = MemberReport::new(target.name.clone(), outcome);
+        report.problem = problem;
+        self.put(at, report);
+    }
+
+    fn set_done(&mut self, one: &Reached, outcome: Outcome, changed_entries: u64) {
+        let mut report = MemberReport::new(one.name.clone(), outcome);
+        let stats = one.session.connection().stats();
+        report.generation = one
+            .opened
+            .generation
+            .as_ref()
+            .map(|generation| generation.serial);
+        report.sent_bytes = stats.sent_bytes;
+        report.received_bytes = stats.received_bytes;
+        report.changed_entries = changed_entries;
+        self.put(one.at, report);
+    }
+
+    fn put(&mut self, at: usize, mut report: MemberReport) {
+        report.elapsed = self.began.elapsed();
+        self.hub.events.emit(Event::MemberFinished(report.clone()));
+        if let Some(slot) = self.reports.get_mut(at) {
+            *slot = Some(report);
+        }
+    }
+
+    /// Records what became of every member, and collects what is not kept any more.
+    async fn finish(mut self) -> TaskReport {
+        let refused = !self.report.refusals.is_empty();
+        for at in 0..self.reports.len() {
+            if self.reports.get(at).is_some_and(Option::is_none) {
+                let problem = self.report.refusals.first().cloned();
+                let outcome = if refused {
+                    Outcome::Aborted
+                } else {
+                    Outcome::Failed
+                };
+                self.set(at, outcome, problem);
+            }
+        }
+        self.report.members = self.reports.iter().flatten().cloned().collect();
+        if !self.task.dry_run
+            && !self.task.report_only
+            && let Err(error) = self.record().await
+        {
+            self.report.warnings.push(state_problem(error));
+        }
+        self.report
+    }
+
+    async fn record(&mut self) -> Result<(), crate::store::StoreError> {
+        let (store, platform) = (&self.hub.store, &self.task.platform);
+        let known = store.members(platform).await?;
+        for (target, report) in self.task.targets.iter().zip(&self.report.members) {
+            let Ok(server) = target.name.parse() else {
+                continue;
+            };
+            let before = known.iter().find(|state| state.server == server);
+            let state = MemberState {
+                serial: report
+                    .generation
+                    .map(Serial)
+                    .or(before.and_then(|state| state.serial)),
+                server,
+                outcome: report.outcome,
+                since: self.hub.clock.now(),
+                error: report.problem.as_ref().map(|problem| MemberError {
+                    code: problem.code.id(),
+                    message: problem.message.clone(),
+                    hint: Some(problem.hint().to_owned()),
+                }),
+                sent_bytes: report.sent_bytes,
+                received_bytes: report.received_bytes,
+            };
+            store.set_member(platform, &state).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Takes generations out that are not kept any more, on the hub; says which serials stay.
+pub async fn kept_serials(hub: &Hub, task: &Task) -> Result<Vec<u64>, crate::store::StoreError> {
+    let all = hub.store.generations(&task.platform).await?;
+    let gone: HashSet<Serial> = hub
+        .store
+        .collectable_generations(&task.platform, task.keep)
+        .await?
+        .into_iter()
+        .map(|generation| generation.serial)
+        .collect();
+    Ok(all
+        .iter()
+        .filter(|g| !gone.contains(&g.serial))
+        .map(|g| g.serial.0)
+        .collect())
+}
+
+/// Collects the depot: what no kept generation of any platform needs. Run where no task is.
+pub async fn collect(hub: &Hub, depot: &Arc<Depot>, keep: u32) -> Result<(), Problem> {
+    let mut roots = Vec::new();
+    for platform in hub.store.platforms().await.map_err(state_problem)? {
+        let name = &platform.name;
+        for gone in hub
+            .store
+            .collectable_generations(name, keep)
+            .await
+            .map_err(state_problem)?
+        {
+            hub.store
+                .forget_generation(name, gone.serial)
+                .await
+                .map_err(state_problem)?;
+        }
+        let kept = hub.store.generations(name).await.map_err(state_problem)?;
+        roots.extend(kept.iter().map(roots_of));
+    }
+    let depot = depot.clone();
+    spawn(move || {
+        let damaged = |error| Problem::from_error(Code::DepotIncomplete, &error);
+        let (mut manifests, mut contents) = (HashSet::new(), HashSet::new());
+        for roots in roots {
+            if manifests.insert(roots.id()) {
+                let manifest = depot.manifest(roots).map_err(damaged)?;
+                contents.extend(manifest.contents().iter().map(|content| content.digest));
+            }
+        }
+        depot
+            .collect(&manifests, &contents)
+            .map_err(damaged)
+            .map(drop)
+    })
+    .await
+}
+
+pub(super) async fn spawn<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let joined = tokio::task::spawn_blocking(act).await;
+    joined.unwrap_or_else(|error| Err(Problem::from_error(Code::Bug, &error)))
+}
+
+/// How long members have to hear a decision before they count as in doubt.
+pub(super) const DECISION: Duration = Duration::from_secs(10);

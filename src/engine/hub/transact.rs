@@ -1,0 +1,456 @@
+//! Stage, prepare, decide, commit: the two-phase commit of [`sync_proto::commit`] with real
+//! members.
+//!
+//! One task for each member stages and prepares at its own pace and reports its vote; the
+//! coordinator decides; each task then carries the decision to its member, for ten seconds if the
+//! member has to be found again, and after that the member is in doubt.
+
+use super::encode::Encoder;
+use super::preflight::{Hub, Reached, connect, settle_doubts, state_problem};
+use super::push::{DECISION, kept_serials, spawn};
+use super::session::{Done, Session, SessionError, Staging, encode_problem};
+use super::source::{self, Scanned, SourceSpec};
+use super::task::{Task, warning};
+use crate::codes::{Code, Problem};
+use crate::engine::depot::Depot;
+use crate::engine::event::{self, Event, MemberReport, Outcome, Phase};
+use crate::fs::fault;
+use crate::model::{Serial, ServerName};
+use crate::store::{self, NewTransaction, Purpose};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use sync_proto::commit::{Coordinator, CoordinatorAction, Fate};
+use sync_proto::wire::{Decision, Generation, Plan, TxnKey};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+/// A transaction that is about to begin.
+pub struct Transaction<'a> {
+    /// The hub.
+    pub hub: &'a Hub,
+    /// The task it belongs to.
+    pub task: &'a Task,
+    /// The depot.
+    pub depot: Arc<Depot>,
+    /// Makes the objects.
+    pub encoder: Arc<Encoder>,
+    /// What members will be at.
+    pub generation: Generation,
+    /// A new state, or an old one restored.
+    pub purpose: Purpose,
+    /// The end of all patience.
+    pub deadline: Instant,
+    /// The source, where there is one.
+    pub source: Option<(&'a SourceSpec, &'a Scanned)>,
+}
+
+/// How it ended.
+#[derive(Default)]
+pub struct Settled {
+    /// Somebody is at the new generation.
+    pub committed: bool,
+    /// The source changed; nothing was committed, and it can be tried again.
+    pub source_changed: bool,
+    /// Member by member.
+    pub members: Vec<(usize, MemberReport)>,
+    /// When each member switched, Unix microseconds by the hub's clock.
+    pub switched_us: Vec<i64>,
+    /// How far those may be off.
+    pub clock_error_us: i64,
+}
+
+/// What a member's task tells the coordinator.
+enum Said {
+    Vote(usize, bool),
+    /// The hub can go on: the depot holds everything, and the source still is what was scanned.
+    HubReady(Result<(), Problem>),
+}
+
+/// What came of one member.
+struct Ended {
+    at: usize,
+    report: MemberReport,
+    done: Option<Done>,
+}
+
+/// Carries out a transaction with the members that have planned it.
+pub async fn run(
+    transaction: &Transaction<'_>,
+    planned: Vec<(Reached, Plan)>,
+) -> Result<Settled, Problem> {
+    let (hub, task) = (transaction.hub, transaction.task);
+    let txn: TxnKey = rand::random();
+    let servers: Vec<ServerName> = planned
+        .iter()
+        .filter_map(|(one, _)| one.name.parse().ok())
+        .collect();
+    let new = NewTransaction {
+        txn,
+        platform: task.platform.clone(),
+        serial: Serial(transaction.generation.serial),
+        fence: planned.iter().map(|(one, _)| one.fence).max().unwrap_or(0),
+        purpose: transaction.purpose,
+        members: servers,
+        author: task.author.clone(),
+        begun: hub.clock.now(),
+    };
+    hub.store
+        .begin_transaction(&new)
+        .await
+        .map_err(state_problem)?;
+
+    let (say, mut heard) = mpsc::unbounded_channel();
+    let (decide, decision) = watch::channel(None);
+    let reached: Vec<usize> = planned.iter().map(|(one, _)| one.at).collect();
+    let votes_of_others = task.left_out.len();
+    let mut coordinator = Coordinator::new(
+        task.policy,
+        reached,
+        [],
+        task.min_healthy.min(votes_needed(&planned)),
+    );
+    tracing::debug!(votes_of_others, "transaction begins");
+    let mut members = JoinSet::new();
+    for (one, plan) in planned {
+        let member = Member {
+            hub: hub.clone(),
+            task: task.clone(),
+            txn,
+            generation: transaction.generation.clone(),
+            encoder: transaction.encoder.clone(),
+            say: say.clone(),
+            decision: decision.clone(),
+            changed_entries: plan.added + plan.replaced + plan.touched + plan.deleted,
+        };
+        members.spawn(member.run(one));
+    }
+    let mut ready = Box::pin(get_ready(transaction));
+    let mut is_ready = false;
+    let mut failed: Option<Problem> = None;
+    let mut actions = Vec::new();
+    let mut votes = Vec::new();
+    while coordinator.decision().is_none() {
+        let said = tokio::select! {
+            said = heard.recv() => said,
+            result = &mut ready, if !is_ready => Some(Said::HubReady(result)),
+            () = tokio::time::sleep_until(transaction.deadline) => None,
+        };
+        match said {
+            Some(Said::HubReady(Ok(()))) => {
+                is_ready = true;
+                for (at, yes) in votes.drain(..) {
+                    actions.extend(coordinator.handle_vote(&at, yes));
+                }
+            }
+            Some(Said::HubReady(Err(problem))) => {
+                failed = Some(problem);
+                actions.extend(coordinator.handle_cancel());
+            }
+            // A no counts at once, a yes when the hub is ready itself.
+            Some(Said::Vote(at, false)) => actions.extend(coordinator.handle_vote(&at, false)),
+            Some(Said::Vote(at, true)) if is_ready => {
+                actions.extend(coordinator.handle_vote(&at, true));
+            }
+            Some(Said::Vote(at, true)) => votes.push((at, true)),
+            None if !is_ready => actions.extend(coordinator.handle_cancel()),
+            None => actions.extend(coordinator.handle_deadline()),
+        }
+        if actions.contains(&CoordinatorAction::Record) {
+            fault::point("hub.decision.before").map_err(disk_problem)?;
+            // ORDER: the decision is durable before any member hears it (I3).
+            let recorded = hub
+                .store
+                .decide(&txn, store::Decision::Commit, hub.clock.now())
+                .await;
+            if let Err(error) = recorded {
+                return Err(state_problem(error));
+            }
+            fault::point("hub.decision.after").map_err(disk_problem)?;
+            actions = coordinator.handle_recorded();
+        }
+    }
+    let decided = coordinator.decision().unwrap_or(Decision::Abort);
+    if decided == Decision::Abort {
+        // What is not recorded is an abort anyway; this says when.
+        let recorded = hub
+            .store
+            .decide(&txn, store::Decision::Abort, hub.clock.now())
+            .await;
+        recorded.map_err(state_problem)?;
+    }
+    hub.events.emit(Event::Decided {
+        decision: match decided {
+            Decision::Commit => event::Decision::Commit,
+            Decision::Abort => event::Decision::Abort,
+        },
+        generation: transaction.generation.serial,
+    });
+    let told: HashMap<usize, Decision> = actions
+        .into_iter()
+        .filter_map(|action| match action {
+            CoordinatorAction::Send(at, decision) => Some((at, decision)),
+            CoordinatorAction::Record => None,
+        })
+        .collect();
+    let _nobody_left = decide.send(Some(Arc::new(told)));
+
+    let mut ended = Vec::new();
+    while let Some(joined) = members.join_next().await {
+        match joined {
+            Ok(one) => {
+                if one.done.is_some() {
+                    coordinator.handle_settled(&one.at);
+                }
+                ended.push(one);
+            }
+            Err(error) => tracing::error!(%error, "a member's task was lost"),
+        }
+    }
+    let mut settled = settle(&coordinator, ended, decided == Decision::Commit);
+    if let Some(problem) = failed {
+        settled.source_changed = problem.code == Code::SourceChanged;
+        if !settled.source_changed {
+            return Err(problem);
+        }
+    }
+    Ok(settled)
+}
+
+fn votes_needed(planned: &[(Reached, Plan)]) -> u32 {
+    u32::try_from(planned.len()).unwrap_or(u32::MAX)
+}
+
+fn disk_problem(error: crate::fs::FsError) -> Problem {
+    Problem::from_error(Code::StateDamaged, &error)
+}
+
+/// Encodes what the depot lacks, looks at the source once more, and makes the depot durable.
+async fn get_ready(transaction: &Transaction<'_>) -> Result<(), Problem> {
+    transaction
+        .encoder
+        .fill_depot()
+        .await
+        .map_err(|error| encode_problem(&error))?;
+    if let Some((spec, scanned)) = transaction.source {
+        let again = {
+            let spec = spec.clone();
+            let (root, index) = (scanned.root.clone(), scanned.index.clone());
+            spawn(move || source::is_unchanged(&spec, &root, &index)).await?
+        };
+        if !again {
+            return Err(Problem::new(
+                Code::SourceChanged,
+                "The source changed while it was being pushed",
+            ));
+        }
+    }
+    let depot = transaction.depot.clone();
+    spawn(move || {
+        depot
+            .sync()
+            .map_err(|e| Problem::from_error(Code::DepotIncomplete, &e))
+    })
+    .await
+}
+
+fn settle(coordinator: &Coordinator<usize>, ended: Vec<Ended>, committed: bool) -> Settled {
+    let fates = coordinator.fates().unwrap_or_default();
+    let mut settled = Settled {
+        committed,
+        ..Settled::default()
+    };
+    for mut one in ended {
+        one.report.outcome = match fates.get(&one.at) {
+            Some(Fate::Committed) => Outcome::Committed,
+            Some(Fate::InDoubt) => Outcome::InDoubt,
+            Some(Fate::Aborted) | None => Outcome::Aborted,
+            Some(Fate::Failed) => Outcome::Failed,
+            Some(Fate::Stale) => Outcome::Stale,
+        };
+        if let Some(done) = &one.done {
+            settled.switched_us.push(done.switched_us);
+            settled.clock_error_us = settled.clock_error_us.max(done.error_us);
+        }
+        settled.members.push((one.at, one.report));
+    }
+    settled
+}
+
+/// One member's part.
+struct Member {
+    hub: Hub,
+    task: Task,
+    txn: TxnKey,
+    generation: Generation,
+    encoder: Arc<Encoder>,
+    say: mpsc::UnboundedSender<Said>,
+    decision: watch::Receiver<Option<Arc<HashMap<usize, Decision>>>>,
+    changed_entries: u64,
+}
+
+impl Member {
+    async fn run(mut self, mut one: Reached) -> Ended {
+        let at = one.at;
+        let mut report = MemberReport::new(one.name.clone(), Outcome::Failed);
+        report.generation = one
+            .opened
+            .generation
+            .as_ref()
+            .map(|generation| generation.serial);
+        let mut decision = self.decision.clone();
+        let voted = tokio::select! {
+            voted = self.vote(&mut one.session, &one.name) => voted,
+            // Decided without waiting for us.
+            _ = decision.wait_for(Option::is_some) => Ok(()),
+        };
+        let is_lost = voted.as_ref().is_err_and(SessionError::is_lost);
+        if let Err(error) = &voted {
+            report.problem = Some(error.problem());
+        }
+        let _coordinator_gone = self.say.send(Said::Vote(at, voted.is_ok()));
+        let told = match self.decision.wait_for(Option::is_some).await {
+            Ok(told) => told.as_ref().and_then(|told| told.get(&at)).copied(),
+            Err(_) => None,
+        };
+        let mut done = None;
+        match told {
+            Some(Decision::Commit) => match self.commit(&mut one).await {
+                Ok(committed) => {
+                    report.generation = Some(self.generation.serial);
+                    report.changed_entries = committed.changed_entries;
+                    done = Some(committed);
+                }
+                Err(problem) => report.problem = Some(problem),
+            },
+            // A member that is gone is told when it comes back: no decision is an abort.
+            _ if is_lost => {}
+            _ => {
+                if let Err(error) = one.session.abort(self.txn).await {
+                    tracing::debug!(member = %one.name, %error, "the abort was not heard");
+                }
+            }
+        }
+        let stats = one.session.connection().stats();
+        report.sent_bytes = stats.sent_bytes;
+        report.received_bytes = stats.received_bytes;
+        report.content_bytes = one.session.content_bytes();
+        Ended { at, report, done }
+    }
+
+    async fn vote(
+        &self,
+        session: &mut Session,
+        name: &event::MemberName,
+    ) -> Result<(), SessionError> {
+        let events = &self.hub.events;
+        let phase = |phase| {
+            events.emit(Event::Phase {
+                member: name.clone(),
+                phase,
+            })
+        };
+        phase(Phase::Receiving);
+        let total_entries = self.changed_entries;
+        let report = |staging| match staging {
+            Staging::Needs { raw_bytes, .. } => events.emit(Event::Needs {
+                member: name.clone(),
+                changed_entries: total_entries,
+                total_bytes: raw_bytes,
+            }),
+            Staging::Progress { entries, .. } => events.emit(Event::Staged {
+                member: name.clone(),
+                staged_entries: entries,
+                total_entries,
+            }),
+        };
+        let delete_foreign = self.task.overrides.delete_foreign;
+        let notices = session
+            .stage(
+                self.txn,
+                self.generation.clone(),
+                delete_foreign,
+                &self.encoder,
+                report,
+            )
+            .await?;
+        for notice in &notices {
+            events.warn(warning(name, notice));
+        }
+        session.synchronise().await?;
+        phase(Phase::Preparing);
+        let overwritten = session.prepare(self.txn).await?;
+        for notice in &overwritten {
+            events.warn(warning(name, notice));
+        }
+        phase(Phase::Voted);
+        Ok(())
+    }
+
+    /// Tells the member to commit; if it is lost, for ten seconds through new connections.
+    async fn commit(&self, one: &mut Reached) -> Result<Done, Problem> {
+        let events = &self.hub.events;
+        events.emit(Event::Phase {
+            member: one.name.clone(),
+            phase: Phase::Committing,
+        });
+        let until = Instant::now() + DECISION;
+        let mut last = match one.session.commit(self.txn).await {
+            Ok(done) => {
+                self.keep(&one.session, &one.name).await;
+                return Ok(done);
+            }
+            Err(error) if !error.is_lost() => return Err(error.problem()),
+            Err(error) => error.problem(),
+        };
+        let Some(target) = self.task.targets.get(one.at) else {
+            return Err(last);
+        };
+        while Instant::now() < until {
+            match tokio::time::timeout_at(until, connect(&self.hub, &self.task, target)).await {
+                Ok(Ok(session)) => match settle_doubts(&self.hub, &session, target).await {
+                    Ok(()) => match session.survey(self.task.tree).await {
+                        Ok(survey) if survey.live == Some(self.generation.serial) => {
+                            one.session = session;
+                            let switched_us = self.hub.clock.now().0.saturating_mul(1000);
+                            return Ok(Done {
+                                switched_us,
+                                error_us: 0,
+                                changed_entries: self.changed_entries,
+                                notices: Vec::new(),
+                            });
+                        }
+                        Ok(_) => {}
+                        Err(error) => last = error.problem(),
+                    },
+                    Err(problem) => last = problem,
+                },
+                Ok(Err(problem)) => last = problem,
+                Err(_) => break,
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Err(Problem::new(
+            Code::MemberInDoubt,
+            format!(
+                "{} voted and has not confirmed the commit: {}",
+                one.name, last.message
+            ),
+        ))
+    }
+
+    /// Has the member collect what is not kept any more; not a reason for anything to fail.
+    async fn keep(&self, session: &Session, name: &event::MemberName) {
+        let serials = match kept_serials(&self.hub, &self.task).await {
+            Ok(serials) => serials,
+            Err(error) => return tracing::warn!(%error, "what is kept is not known"),
+        };
+        match session.keep(self.task.tree, serials).await {
+            Ok(notices) => notices.iter().for_each(|notice| {
+                self.hub.events.warn(warning(name, notice));
+            }),
+            Err(error) => tracing::warn!(member = %name, %error, "old generations stay"),
+        }
+    }
+}

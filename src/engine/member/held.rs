@@ -1,0 +1,140 @@
+//! What a live tree holds that a push may not touch: excluded and preserved names, and mounts.
+//!
+//! One pass over the directories; what is managed isn't even stat'ed, what is held isn't entered.
+
+use super::keeper::Keeper;
+use crate::fs::walk::{Verdict, WalkTrouble, walk};
+use crate::fs::{Dir, FsError};
+use std::collections::HashSet;
+use sync_proto::path::{Name, RelPath};
+
+/// One name that may not be touched, the topmost one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldEntry {
+    /// Where.
+    pub path: RelPath,
+    /// Is it a directory?
+    pub is_directory: bool,
+    /// What it says, if it is a symlink.
+    pub link_target: Option<Box<[u8]>>,
+    /// It could not be looked into: another mount, or a directory that can't be read.
+    pub is_opaque: bool,
+}
+
+/// Finds what is held below `dir`, which is at `base` in its tree.
+///
+/// # Errors
+/// `dir` itself can't be read.
+pub fn survey(dir: &Dir, base: &RelPath, keeper: &Keeper) -> Result<Vec<HeldEntry>, FsError> {
+    let is_held = |path: &RelPath, is_directory| keeper.allow_delete(path, is_directory).is_err();
+    let walked = walk(dir, |parent, name, is_directory| {
+        let Some(path) = full_path(base, parent, name) else {
+            return Verdict::Prune;
+        };
+        match (is_held(&path, is_directory), is_directory) {
+            (true, _) => Verdict::Prune,
+            (false, true) => Verdict::Descend,
+            (false, false) => Verdict::Skip,
+        }
+    })?;
+    let mut held = Vec::new();
+    for directory in &walked.dirs {
+        for entry in &directory.entries {
+            let is_directory = entry.stat.is_directory();
+            let Some(path) = full_path(base, &directory.path, entry.name.as_bytes()) else {
+                // Too long for a path of ours: nothing managed can be there.
+                held.extend(opaque(base, directory.path.as_bytes()));
+                continue;
+            };
+            if is_held(&path, is_directory) {
+                held.push(HeldEntry {
+                    path,
+                    is_directory,
+                    link_target: entry.link_target.clone(),
+                    is_opaque: false,
+                });
+            }
+        }
+    }
+    for problem in &walked.problems {
+        if problem.what != WalkTrouble::Vanished {
+            held.extend(opaque(base, &problem.path));
+        }
+    }
+    held.sort_by(|a, b| a.path.cmp(&b.path));
+    held.dedup_by(|later, earlier| later.path == earlier.path);
+    Ok(held)
+}
+
+/// A place that nobody can look into; the nearest one that has a path.
+fn opaque(base: &RelPath, below: &[u8]) -> Option<HeldEntry> {
+    let mut below = below;
+    loop {
+        let full = match (base.is_root(), below.is_empty()) {
+            (true, _) => below.to_vec(),
+            (false, true) => base.as_bytes().to_vec(),
+            (false, false) => [base.as_bytes(), b"/", below].concat(),
+        };
+        if let Ok(path) = RelPath::parse(&full) {
+            return (!path.is_root()).then_some(HeldEntry {
+                path,
+                is_directory: true,
+                link_target: None,
+                is_opaque: true,
+            });
+        }
+        below = &below[..below.iter().rposition(|&b| b == b'/')?];
+    }
+}
+
+fn full_path(base: &RelPath, parent: &RelPath, name: &[u8]) -> Option<RelPath> {
+    let name = Name::parse(name).ok()?;
+    if base.is_root() {
+        return parent.join(&name).ok();
+    }
+    let mut full = base.clone();
+    for component in parent.components() {
+        full = full.join(&Name::parse(component).ok()?).ok()?;
+    }
+    full.join(&name).ok()
+}
+
+/// The directories that must stay because something below them does.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    directories: HashSet<RelPath>,
+    parents: HashSet<RelPath>,
+}
+
+impl Kept {
+    /// Everything above the held entries, and above what is foreign and `exists`.
+    pub fn new(held: &[HeldEntry], keeper: &Keeper, exists: impl Fn(&RelPath) -> bool) -> Self {
+        let mut kept = Self::default();
+        let foreign = keeper.foreign.tops().iter().filter(|top| exists(top));
+        for path in held.iter().map(|held| &held.path).chain(foreign) {
+            let mut above = path.parent();
+            kept.parents.extend(above.clone());
+            while let Some(directory) = above {
+                above = directory.parent();
+                if !kept.directories.insert(directory) {
+                    break;
+                }
+            }
+        }
+        // A directory that can't be looked into stays itself.
+        let opaque = held.iter().filter(|held| held.is_opaque);
+        kept.directories
+            .extend(opaque.map(|held| held.path.clone()));
+        kept
+    }
+
+    /// True if something that stays is below this directory.
+    pub fn contains(&self, directory: &RelPath) -> bool {
+        self.directories.contains(directory)
+    }
+
+    /// True if something that stays is right in this directory, so that its time isn't ours.
+    pub fn is_parent(&self, directory: &RelPath) -> bool {
+        self.parents.contains(directory)
+    }
+}

@@ -1,0 +1,145 @@
+//! The keeper of what a push may not touch: it is asked before each single change of a live tree.
+//!
+//! Invariant I4: nothing that the member's rules exclude or preserve is written, moved or deleted,
+//! whatever a hub, a plan or a journal says. Every method that changes a live tree, in
+//! [`live`](super::live) and in [`removal`](super::removal), asks here first, also when a journal
+//! is replayed after a crash.
+
+use super::foreign::ForeignPaths;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use sync_proto::filter::{Scope, Side, Standing};
+use sync_proto::path::{RESERVED_NAME, RelPath};
+
+/// Why a path may not be touched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Untouchable {
+    /// A preserve pattern covers it.
+    Preserved(String),
+    /// An exclude rule covers it.
+    Excluded(String),
+    /// It was there before fanout, and nobody asked for its removal.
+    Foreign,
+    /// It is fanout's own state.
+    Reserved,
+}
+
+impl fmt::Display for Untouchable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Preserved(pattern) => write!(f, "belongs to the member, by `{pattern}`"),
+            Self::Excluded(rule) => write!(f, "is excluded, by `{rule}`"),
+            Self::Foreign => f.write_str("was there before fanout"),
+            Self::Reserved => f.write_str("is fanout's own state"),
+        }
+    }
+}
+
+/// The rules of one tree on this member, as the journal keeps them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keeper {
+    /// The rules.
+    pub scope: Scope,
+    /// What was there before fanout and stays. Empty where its removal was asked for.
+    pub foreign: ForeignPaths,
+}
+
+impl Keeper {
+    /// May the entry at `path` become what a manifest says?
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn allow_write(&self, path: &RelPath, is_directory: bool) -> Result<(), Untouchable> {
+        self.managed(Side::Sender, path, is_directory)
+    }
+
+    /// May the entry at `path` go?
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn allow_delete(&self, path: &RelPath, is_directory: bool) -> Result<(), Untouchable> {
+        self.managed(Side::Receiver, path, is_directory)?;
+        if self.foreign.contains(path) {
+            return Err(Untouchable::Foreign);
+        }
+        Ok(())
+    }
+
+    /// May the entry at `path` make way for what a manifest wants there? Foreign ones may: they are
+    /// moved aside.
+    pub(super) fn allow_replace(
+        &self,
+        path: &RelPath,
+        is_directory: bool,
+    ) -> Result<(), Untouchable> {
+        // What only protects from deletion protects a directory, with all in it, but not a file
+        // from new content.
+        let side = if is_directory {
+            Side::Receiver
+        } else {
+            Side::Sender
+        };
+        self.managed(side, path, is_directory)
+    }
+
+    /// May an entry be made at the preserved `path`, where there is nothing? Only what excludes it
+    /// says no.
+    pub(super) fn allow_seed(&self, path: &RelPath) -> Result<(), Untouchable> {
+        match self.managed(Side::Sender, path, false) {
+            Err(Untouchable::Preserved(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    fn managed(&self, side: Side, path: &RelPath, is_directory: bool) -> Result<(), Untouchable> {
+        if path.components().next() == Some(RESERVED_NAME) {
+            return Err(Untouchable::Reserved);
+        }
+        match self.scope.of(side, path, is_directory) {
+            Standing::Managed => Ok(()),
+            Standing::Preserved(pattern) => Err(Untouchable::Preserved(pattern.line().to_owned())),
+            Standing::Excluded(rule) => Err(Untouchable::Excluded(rule.to_string())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sync_proto::filter::{Preserve, Rules};
+
+    fn path(text: &str) -> RelPath {
+        RelPath::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn what_is_held_can_neither_be_written_nor_deleted() {
+        let keeper = Keeper {
+            scope: Scope {
+                exclude: Rules::parse(&["*.log", "P kept"]).unwrap(),
+                preserve: Preserve::parse(&["/sites/*/files"]).unwrap(),
+            },
+            foreign: ForeignPaths::new(vec![path("theirs")]),
+        };
+        for held in [
+            "sites/a/files",
+            "sites/a/files/x/y",
+            "a.log",
+            "b/a.log",
+            ".fanout/record",
+        ] {
+            assert!(keeper.allow_write(&path(held), false).is_err(), "{held}");
+            assert!(keeper.allow_delete(&path(held), false).is_err(), "{held}");
+        }
+        assert!(keeper.allow_write(&path("sites/a"), true).is_ok());
+        assert!(keeper.allow_seed(&path("sites/a/files/x")).is_ok());
+        // A rule that only protects from deletion lets the source write.
+        assert!(keeper.allow_write(&path("kept"), false).is_ok());
+        assert!(keeper.allow_delete(&path("kept"), false).is_err());
+        assert_eq!(
+            keeper.allow_delete(&path("theirs/x"), false),
+            Err(Untouchable::Foreign)
+        );
+        assert!(keeper.allow_write(&path("theirs/x"), false).is_ok());
+    }
+}

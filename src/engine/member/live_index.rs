@@ -1,0 +1,123 @@
+//! The saved index of the live tree, and its renewal after a commit.
+//!
+//! A cache (invariant I6): written without waiting for the disk, read only if its checksum is
+//! right, and worth nothing but time.
+
+use super::place::{Place, PlaceError};
+use super::record::TreeRecord;
+use crate::engine::index::{Index, Stamp};
+use crate::fs::read::read_small;
+use crate::fs::{Dir, FsError};
+use rayon::prelude::*;
+use std::io::Write as _;
+use sync_proto::entry::Kind;
+use sync_proto::path::Name;
+use sync_proto::wire::Layout;
+
+const FILE: &[u8] = b"index";
+/// What the index of a generation is called, behind the name of its directory.
+pub(super) const SUFFIX: &[u8] = b".index";
+/// LIMIT: bytes of an index: 8 million entries at 250 bytes.
+const MAX_BYTES: u64 = 2 << 30;
+
+/// The index of the tree as it is after a commit: `staged`, with the ctimes that the entries have
+/// now. An entry that isn't exactly what was staged is distrusted, and will be hashed again.
+///
+/// # Errors
+/// The live tree can't be read.
+pub fn refresh_index(place: &Place, staged: &Index) -> Result<Option<Index>, FsError> {
+    let Some(live) = place.live()? else {
+        return Ok(None);
+    };
+    let directories: Vec<_> = staged.directories().collect();
+    let stamps: Vec<Vec<Stamp>> = directories
+        .into_par_iter()
+        .map(|(directory, stamps)| {
+            let pairs = directory.entries.iter().zip(stamps);
+            let Some(dir) = open_or_none(&live, &directory.path)? else {
+                return Ok(pairs.map(|(_, stamp)| stamp.distrusted()).collect());
+            };
+            pairs
+                .map(|(entry, stamp)| renew(&dir, &entry.name, &entry.kind, stamp))
+                .collect()
+        })
+        .collect::<Result<_, FsError>>()?;
+    let root = Stamp::from(&live.stat_self()?);
+    Ok(Index::new(
+        staged.manifest().clone(),
+        root,
+        stamps.into_iter().flatten().collect(),
+    ))
+}
+
+/// Somebody may have made anything of a directory since the commit.
+fn open_or_none(live: &Dir, path: &sync_proto::path::RelPath) -> Result<Option<Dir>, FsError> {
+    match live.try_open_dir_at(path) {
+        Err(error) if error.is_wrong_kind() || error.is_other_mount() => Ok(None),
+        other => other,
+    }
+}
+
+fn renew(dir: &Dir, name: &Name, kind: &Kind, stamp: &Stamp) -> Result<Stamp, FsError> {
+    let Some(now) = dir.stat(name)?.map(|stat| Stamp::from(&stat)) else {
+        return Ok(stamp.distrusted());
+    };
+    let is_same = now.ino == stamp.ino && now.same_ownership(stamp);
+    let is_same = if kind.is_directory() {
+        // Its time says nothing about its entries, which are looked at one by one.
+        is_same || now.same_ownership(stamp)
+    } else {
+        is_same && now.size == stamp.size && now.mtime == stamp.mtime
+    };
+    Ok(if is_same { now } else { stamp.distrusted() })
+}
+
+/// Saves the index of the live tree. In the layout `switched` it stays with its generation, too.
+///
+/// # Errors
+/// It can't be written; the old one is gone then, or still there.
+pub fn save_index(place: &Place, index: &Index) -> Result<(), PlaceError> {
+    let bytes = index.encode();
+    write(place.state(), &place.own_name(FILE)?, &bytes)?;
+    let record = TreeRecord::load(place)?;
+    if let (Layout::Switched, Some(directory)) = (place.layout(), record.live_directory()) {
+        let name = place.own_name(&[directory, SUFFIX].concat())?;
+        write(&place.sub(b"gen")?, &name, &bytes)?;
+    }
+    Ok(())
+}
+
+/// Reads the saved index; `None` if there is none that can be read.
+///
+/// # Errors
+/// Never about the index itself, only about its directory.
+pub fn load_index(place: &Place) -> Result<Option<Index>, PlaceError> {
+    Ok(read(place.state(), &place.own_name(FILE)?))
+}
+
+pub(super) fn load_generation(place: &Place, name: &Name) -> Result<Option<Index>, PlaceError> {
+    let Ok(name) = Name::parse(&[name.as_bytes(), SUFFIX].concat()) else {
+        return Ok(None);
+    };
+    Ok(read(&place.sub(b"gen")?, &name))
+}
+
+fn read(dir: &Dir, name: &Name) -> Option<Index> {
+    let (bytes, _) = read_small(dir, name, None, MAX_BYTES).ok()?;
+    Index::decode(&bytes)
+}
+
+/// Replaces a file without waiting for the disk: a reader sees the old or the new content, and
+/// after a power loss perhaps nothing that it can use.
+fn write(dir: &Dir, name: &Name, bytes: &[u8]) -> Result<(), FsError> {
+    let fresh = [name.as_bytes(), b".new"].concat();
+    let fresh = Name::parse(&fresh).map_err(|_| FsError::bad_name(&fresh))?;
+    if dir.stat(&fresh)?.is_some() {
+        dir.unlink(&fresh)?;
+    }
+    let mut file = dir.create_file(&fresh, 0o600)?;
+    file.write_all(bytes)
+        .map_err(|error| FsError::from_io("write", &dir.path_of(&fresh), &error))?;
+    drop(file);
+    dir.rename_to(&fresh, dir, name)
+}

@@ -1,0 +1,427 @@
+//! [`Place`]: where a tree lies on this member's disk, and where its state lies.
+//!
+//! The parent directory of the root is resolved once and pinned; the root's last name is never
+//! followed. State lies beside the root in `.NAME.fanout/` if names can be renamed between the two
+//! (a trial proves it, a device number doesn't), otherwise in `ROOT/.fanout/`, which allows the
+//! layout `in-place` only.
+//!
+//! ```text
+//! .NAME.fanout/  0711   record  foreign  index     what is bound, live and known
+//!   gen/         0711   000042/  000042.index      generations of the layout `switched`
+//!   shared/      0711   preserved paths of the layout `switched`
+//!   stage/       0700   one directory for each transaction that is being staged
+//!   undo/        0700   000042/: what commit 42 replaced and removed, in place
+//!   aside/       0700   000042/: what a commit found that wasn't committed, until it is moved on
+//!   overwritten/ 0700   the same, where the agent's own directory is on another file system
+//!   journal/     0700   steps  vote
+//! ```
+//!
+//! It refuses a root that is a symlink of somebody else, another kind of thing, or has content
+//! that nobody asked to adopt.
+
+use super::record::TreeRecord;
+use crate::fs::durable::CheckedError;
+use crate::fs::space::trial_rename;
+use crate::fs::{Dir, FsError};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use sync_proto::path::{Name, PathError, RESERVED_NAME, escape};
+use sync_proto::wire::{Layout, TreeKey};
+use thiserror::Error;
+
+/// The directories of a state directory, with their modes.
+const DIRECTORIES: [(&[u8], u32); 7] = [
+    (b"gen", 0o711),
+    (b"shared", 0o711),
+    (b"stage", 0o700),
+    (b"undo", 0o700),
+    (b"aside", 0o700),
+    (b"overwritten", 0o700),
+    (b"journal", 0o700),
+];
+
+/// Why a tree has no place.
+#[derive(Debug, Error)]
+pub enum PlaceError {
+    /// The disk said no.
+    #[error(transparent)]
+    Fs(#[from] FsError),
+    /// A file of ours can't be read.
+    #[error(transparent)]
+    Checked(#[from] CheckedError),
+    /// A name is too long, or the root has none.
+    #[error("`{0}` can't be the root of a tree: {1}")]
+    Name(String, PathError),
+    /// The root is a symlink that fanout didn't make.
+    #[error("The root `{0}` is a symlink that fanout did not make")]
+    ForeignSymlink(String),
+    /// The root is neither a directory nor absent.
+    #[error("The root `{0}` is not a directory")]
+    NotADirectory(String),
+    /// The root has content.
+    #[error("The root `{root}` holds {entries} entries that fanout did not make")]
+    NotEmpty {
+        /// Which root.
+        root: String,
+        /// How many names are in it.
+        entries: usize,
+    },
+    /// An existing directory can't be taken over by the layout `switched`.
+    #[error("The root `{0}` is a directory with content: only the layout in-place can adopt it")]
+    AdoptSwitched(String),
+    /// The layout `switched` needs its state beside the root.
+    #[error("State can't lie beside `{root}`, so the layout switched is not possible there")]
+    NoStateBeside {
+        /// Which root.
+        root: String,
+        /// Why not.
+        source: FsError,
+    },
+    /// Another tree has this root.
+    #[error("The root `{0}` belongs to another tree")]
+    BoundToOther(String),
+    /// The same tree, laid out otherwise.
+    #[error("The tree at `{0}` was bound with another layout")]
+    OtherLayout(String),
+    /// There is no tree of ours.
+    #[error("No tree of fanout is at `{0}`")]
+    Unbound(String),
+    /// A file of ours isn't one.
+    #[error("`{0}` is damaged, or was written by a newer version")]
+    Damaged(String),
+}
+
+/// What bears the root's name at the moment.
+#[derive(Debug)]
+pub enum RootState {
+    /// Nothing.
+    Absent,
+    /// A directory.
+    Directory(Dir),
+    /// A symlink of ours to a generation, with the generation's directory name.
+    Generation(Name),
+    /// Something that isn't ours, in a few words.
+    Other(&'static str),
+}
+
+/// A tree's place on disk.
+#[derive(Debug)]
+pub struct Place {
+    parent: Dir,
+    name: Name,
+    state: Dir,
+    is_state_beside_root: bool,
+    layout: Layout,
+}
+
+/// What [`Place::create`] found.
+#[derive(Debug)]
+pub struct Created {
+    /// The place.
+    pub place: Place,
+    /// Names that were in the root already, where it was adopted.
+    pub found_entries: usize,
+}
+
+impl Place {
+    /// Binds `root` to a tree: finds out where its state can lie, and makes what is needed. It may
+    /// be called again for the same tree.
+    ///
+    /// # Errors
+    /// The root isn't free, or can't be had in this layout.
+    pub fn create(
+        root: &Path,
+        tree: TreeKey,
+        layout: Layout,
+        adopt: bool,
+    ) -> Result<Created, PlaceError> {
+        match Self::open(root) {
+            Ok(place) => return place.bind_again(tree, layout),
+            Err(PlaceError::Unbound(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let (parent, name) = open_parent(root)?;
+        let message = || escape(root.as_os_str().as_bytes());
+        let directory = match parent.stat(&name)? {
+            None => None,
+            Some(stat) if stat.is_directory() => Some(open_root(&parent, &name, root)?),
+            Some(stat) if stat.is_symlink() => return Err(PlaceError::ForeignSymlink(message())),
+            Some(_) => return Err(PlaceError::NotADirectory(message())),
+        };
+        let entries = directory.as_ref().map_or(Ok(0), count_names)?;
+        if entries > 0 && !adopt {
+            return Err(PlaceError::NotEmpty {
+                root: message(),
+                entries,
+            });
+        }
+        if entries > 0 && layout == Layout::Switched {
+            return Err(PlaceError::AdoptSwitched(message()));
+        }
+        let directory = match (directory, layout) {
+            (None, Layout::InPlace) => Some(parent.create_dir(&name, 0o755)?),
+            (directory, _) => directory,
+        };
+        let (state, is_state_beside_root) =
+            make_state(&parent, &name, directory.as_ref(), layout, message)?;
+        for (name, mode) in DIRECTORIES {
+            state.create_dir_if_absent(&own(name)?, mode)?;
+        }
+        let place = Self {
+            parent,
+            name,
+            state,
+            is_state_beside_root,
+            layout,
+        };
+        let mut record = TreeRecord::new(tree, layout);
+        record.adopted = entries > 0;
+        record.save(&place)?;
+        place.state.sync()?;
+        place.parent.sync()?;
+        Ok(Created {
+            place,
+            found_entries: entries,
+        })
+    }
+
+    /// Opens the place of a tree that was bound.
+    ///
+    /// # Errors
+    /// [`PlaceError::Unbound`] if there is none.
+    pub fn open(root: &Path) -> Result<Self, PlaceError> {
+        let (parent, name) = open_parent(root)?;
+        let unbound = || PlaceError::Unbound(escape(root.as_os_str().as_bytes()));
+        let beside = parent.try_open_dir(&state_name(&name)?)?;
+        let inside = match (&beside, parent.stat(&name)?) {
+            (None, Some(stat)) if stat.is_directory() => {
+                open_root(&parent, &name, root)?.try_open_dir(&own(RESERVED_NAME)?)?
+            }
+            _ => None,
+        };
+        let is_state_beside_root = beside.is_some();
+        let state = beside.or(inside).ok_or_else(unbound)?;
+        let record = TreeRecord::load_from(&state)?.ok_or_else(unbound)?;
+        Ok(Self {
+            parent,
+            name,
+            state,
+            is_state_beside_root,
+            layout: record.layout,
+        })
+    }
+
+    fn bind_again(self, tree: TreeKey, layout: Layout) -> Result<Created, PlaceError> {
+        let mut record = TreeRecord::load(&self)?;
+        if record.is_forgotten {
+            record.tree = tree;
+            record.is_forgotten = false;
+            record.save(&self)?;
+        }
+        if record.tree != tree {
+            return Err(PlaceError::BoundToOther(self.root_for_messages()));
+        }
+        if record.layout != layout {
+            return Err(PlaceError::OtherLayout(self.root_for_messages()));
+        }
+        Ok(Created {
+            place: self,
+            found_entries: 0,
+        })
+    }
+
+    /// The tree's layout.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// True if the state lies beside the root and not in it.
+    pub fn is_state_beside_root(&self) -> bool {
+        self.is_state_beside_root
+    }
+
+    /// The state directory.
+    pub fn state(&self) -> &Dir {
+        &self.state
+    }
+
+    /// The directory that holds the root.
+    pub fn parent(&self) -> &Dir {
+        &self.parent
+    }
+
+    /// The root's last name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The directory under which transactions are staged.
+    pub fn stages(&self) -> Result<Dir, FsError> {
+        self.sub(b"stage")
+    }
+
+    /// What bears the root's name.
+    pub fn root_state(&self) -> Result<RootState, FsError> {
+        let Some(stat) = self.parent.stat(&self.name)? else {
+            return Ok(RootState::Absent);
+        };
+        if stat.is_directory() {
+            return Ok(RootState::Directory(self.open_directory_root()?));
+        }
+        if !stat.is_symlink() {
+            return Ok(RootState::Other("neither a directory nor a symlink"));
+        }
+        let target = self.parent.read_link(&self.name)?;
+        let generation = target
+            .strip_prefix(self.generation_prefix().as_slice())
+            .and_then(|name| Name::parse(name).ok());
+        Ok(generation.map_or(
+            RootState::Other("a symlink that fanout did not make"),
+            RootState::Generation,
+        ))
+    }
+
+    /// The directory that visitors see: the root, or the generation that it resolves to. `None` if
+    /// the root isn't there, or isn't ours.
+    pub fn live(&self) -> Result<Option<Dir>, FsError> {
+        match (self.layout, self.root_state()?) {
+            (Layout::InPlace, RootState::Directory(dir)) => Ok(Some(dir)),
+            (Layout::Switched, RootState::Generation(name)) => {
+                self.sub(b"gen")?.try_open_dir(&name)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// In a few words what is wrong with the root, if anything is: the layout's own kind of root,
+    /// or none before the first commit, is right.
+    pub fn root_changed(&self, record: &TreeRecord) -> Result<Option<String>, FsError> {
+        let live = record.live_directory();
+        Ok(match (self.layout, self.root_state()?) {
+            (Layout::InPlace, RootState::Directory(_)) => None,
+            (Layout::Switched, RootState::Absent) if live.is_none() => None,
+            (Layout::Switched, RootState::Directory(dir)) if live.is_none() => {
+                (count_names(&dir)? > 0).then(|| "a directory with content".to_owned())
+            }
+            (Layout::Switched, RootState::Generation(name)) => {
+                (live != Some(name.as_bytes())).then(|| format!("a symlink to generation {name}"))
+            }
+            (_, RootState::Absent) => Some("gone".to_owned()),
+            (_, RootState::Directory(_)) => Some("a directory".to_owned()),
+            (_, RootState::Generation(_)) => Some("a symlink".to_owned()),
+            (_, RootState::Other(what)) => Some(what.to_owned()),
+        })
+    }
+
+    /// What the root symlink says for the generation in `gen/NAME`.
+    pub(super) fn root_target(&self, generation: &Name) -> Vec<u8> {
+        [self.generation_prefix().as_slice(), generation.as_bytes()].concat()
+    }
+
+    fn generation_prefix(&self) -> Vec<u8> {
+        [b".", self.name.as_bytes(), b".fanout/gen/"].concat()
+    }
+
+    /// One of the directories in the state directory.
+    pub(super) fn sub(&self, name: &[u8]) -> Result<Dir, FsError> {
+        let name = self.own_name(name)?;
+        let mode = DIRECTORIES
+            .iter()
+            .find_map(|(own, mode)| (*own == name.as_bytes()).then_some(*mode));
+        self.state
+            .create_dir_if_absent(&name, mode.unwrap_or(0o700))
+    }
+
+    /// A name that this module chose itself.
+    pub(super) fn own_name(&self, name: &[u8]) -> Result<Name, FsError> {
+        own(name)
+    }
+
+    pub(super) fn damaged(&self, file: &[u8]) -> PlaceError {
+        let path = [self.state.path_for_messages(), b"/", file].concat();
+        PlaceError::Damaged(escape(&path))
+    }
+
+    /// The root's path as it was resolved, escaped.
+    pub fn root_for_messages(&self) -> String {
+        let parent = self.parent.path_for_messages();
+        let slash: &[u8] = if parent.ends_with(b"/") { b"" } else { b"/" };
+        escape(&[parent, slash, self.name.as_bytes()].concat())
+    }
+
+    fn open_directory_root(&self) -> Result<Dir, FsError> {
+        let parent = std::ffi::OsStr::from_bytes(self.parent.path_for_messages());
+        let name = std::ffi::OsStr::from_bytes(self.name.as_bytes());
+        open_root(&self.parent, &self.name, &Path::new(parent).join(name))
+    }
+}
+
+/// Opens the root as a directory. A root that is a mount point can only be opened by its path;
+/// the mount is its administrator's doing.
+fn open_root(parent: &Dir, name: &Name, root: &Path) -> Result<Dir, FsError> {
+    match parent.open_dir(name) {
+        Err(error) if error.is_other_mount() => Dir::open_absolute(root),
+        other => other,
+    }
+}
+
+fn open_parent(root: &Path) -> Result<(Dir, Name), PlaceError> {
+    Ok(Dir::open_parent_of(root)?)
+}
+
+fn make_state(
+    parent: &Dir,
+    name: &Name,
+    root: Option<&Dir>,
+    layout: Layout,
+    message: impl Fn() -> String,
+) -> Result<(Dir, bool), PlaceError> {
+    let state_name = state_name(name)?;
+    let is_new = parent.stat(&state_name)?.is_none();
+    let beside = parent
+        .create_dir_if_absent(&state_name, 0o711)
+        .and_then(|state| {
+            let tried = trial_rename(parent, &state)
+                .and_then(|()| root.map_or(Ok(()), |root| trial_rename(root, &state)));
+            match tried {
+                // The file system can't exchange names: there is a fallback for that.
+                Err(error) if !error.is_unsupported() => Err(error),
+                _ => Ok(state),
+            }
+        });
+    match (beside, layout, root) {
+        (Ok(state), _, _) => Ok((state, true)),
+        (Err(error), Layout::InPlace, Some(root)) => {
+            if is_new && parent.stat(&state_name)?.is_some() {
+                parent.remove_dir(&state_name)?;
+            }
+            let refused = error.is_other_mount() || error.is_permission() || error.is_read_only();
+            if !refused {
+                return Err(error.into());
+            }
+            let inside = root.create_dir_if_absent(&own(RESERVED_NAME)?, 0o700)?;
+            Ok((inside, false))
+        }
+        (Err(source), _, _) => Err(PlaceError::NoStateBeside {
+            root: message(),
+            source,
+        }),
+    }
+}
+
+fn state_name(name: &Name) -> Result<Name, PlaceError> {
+    Name::parse(&[b".", name.as_bytes(), b".fanout"].concat())
+        .map_err(|error| PlaceError::Name(name.to_string(), error))
+}
+
+fn own(name: &[u8]) -> Result<Name, FsError> {
+    Name::parse(name).map_err(|_| FsError::bad_name(name))
+}
+
+fn count_names(dir: &Dir) -> Result<usize, FsError> {
+    let names = dir.list()?;
+    Ok(names
+        .iter()
+        .filter(|listed| listed.name.as_bytes() != RESERVED_NAME)
+        .count())
+}

@@ -1,0 +1,470 @@
+//! The plan: what a commit would do on this member, entry by entry.
+//!
+//! One list serves `--dry-run`, the brakes, staging and the commit, so none of them can mean
+//! something else than the others. Nothing is written here.
+
+use super::held::{HeldEntry, Kept, survey};
+use super::keeper::{Keeper, Untouchable};
+use crate::engine::index::Index;
+use crate::fs::space::Space;
+use crate::fs::{Dir, FsError};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use sync_proto::entry::{Entry, Kind, Meta};
+use sync_proto::manifest::{Change as Differs, Manifest, diff};
+use sync_proto::path::RelPath;
+use sync_proto::wire::{Item, ItemKind, Layout, Notice, Plan};
+
+/// How many paths that go are named.
+const EXAMPLES: usize = 10;
+
+/// What a plan is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanInput<'a> {
+    /// The live tree; `None` if there is none yet.
+    pub live: Option<&'a Dir>,
+    /// How it lies.
+    pub layout: Layout,
+    /// What was just found there.
+    pub observed: &'a Index,
+    /// What was last committed, if it is known.
+    pub committed: Option<&'a Index>,
+    /// What it is to be.
+    pub desired: &'a Manifest,
+    /// What may not be touched. Its foreign paths are empty if their removal was asked for.
+    pub keeper: &'a Keeper,
+    /// Deliver preserved paths where they are absent.
+    pub seed: bool,
+    /// What is free.
+    pub space: Option<Space>,
+    /// In a few words, if the root isn't what it was: see
+    /// [`Place::root_changed`](super::place::Place::root_changed).
+    pub root_changed: Option<&'a str>,
+}
+
+/// What happens to one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is new: staged.
+    Add,
+    /// Another thing or other content: staged.
+    Replace,
+    /// Only metadata.
+    Touch,
+    /// It goes.
+    Remove,
+}
+
+/// One entry that changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where; the root's path for the root's own metadata.
+    pub path: RelPath,
+    /// What happens.
+    pub action: Action,
+    /// What is there now isn't what was committed, and is moved aside.
+    pub is_drift: bool,
+    /// The sort letter of [`Item`].
+    pub sort: u8,
+    /// The attribute letters of [`Item`].
+    pub attributes: String,
+}
+
+/// The plan of one member.
+#[derive(Clone, Debug, Default)]
+pub struct TreePlan {
+    /// The numbers, as they are sent.
+    pub summary: Plan,
+    /// Every entry that changes, in path order.
+    pub changes: Vec<Change>,
+    /// Preserved paths that will be delivered because they are absent, the topmost ones.
+    pub seeds: Vec<RelPath>,
+    /// What is there and may not be touched.
+    pub(super) held: Vec<HeldEntry>,
+}
+
+impl TreePlan {
+    /// True if a commit would change nothing.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// The entries that must be staged.
+    pub fn staged(&self) -> impl Iterator<Item = &RelPath> {
+        self.changes
+            .iter()
+            .filter(|change| matches!(change.action, Action::Add | Action::Replace))
+            .map(|change| &change.path)
+    }
+
+    /// What changes, as it is sent.
+    pub fn items(&self) -> impl Iterator<Item = Item> {
+        self.changes.iter().map(|change| Item {
+            path: change.path.as_bytes().to_vec(),
+            kind: match change.action {
+                Action::Add => ItemKind::Added,
+                Action::Replace => ItemKind::Content,
+                Action::Touch => ItemKind::Meta,
+                Action::Remove => ItemKind::Removed,
+            },
+            sort: change.sort,
+            attributes: change.attributes.clone(),
+        })
+    }
+}
+
+/// Compares, and decides about each entry.
+///
+/// # Errors
+/// The live tree can't be read.
+pub fn plan(input: &PlanInput<'_>) -> Result<TreePlan, FsError> {
+    let held = match input.live {
+        Some(live) => survey(live, &RelPath::root(), input.keeper)?,
+        None => Vec::new(),
+    };
+    let observed = input.observed.manifest();
+    let exists = |path: &RelPath| observed.entry(path).is_some();
+    let kept = Kept::new(&held, input.keeper, exists);
+    let mut planner = Planner {
+        input,
+        kept,
+        held: held.iter().map(|held| held.path.clone()).collect(),
+        changes: BTreeMap::new(),
+        seeds: BTreeSet::new(),
+        ignored: BTreeMap::new(),
+        summary: Plan::default(),
+    };
+    for difference in diff(observed, input.desired) {
+        planner.consider(difference.path, &difference.change);
+    }
+    planner.restage_groups();
+    planner.check_symlinks();
+    planner.check_mounts(&held);
+    planner.count();
+    Ok(TreePlan {
+        summary: planner.summary,
+        changes: planner.changes.into_values().collect(),
+        seeds: planner.seeds.into_iter().collect(),
+        held,
+    })
+}
+
+struct Planner<'a> {
+    input: &'a PlanInput<'a>,
+    kept: Kept,
+    held: BTreeSet<RelPath>,
+    changes: BTreeMap<RelPath, Change>,
+    seeds: BTreeSet<RelPath>,
+    /// Wanted paths that belong to the member: the topmost ones, with how many entries.
+    ignored: BTreeMap<RelPath, u64>,
+    summary: Plan,
+}
+
+impl Planner<'_> {
+    fn consider(&mut self, path: RelPath, change: &Differs<'_>) {
+        match *change {
+            Differs::Added(new) => {
+                if self.may_write(&path, new) {
+                    self.note(path, Action::Add, new, String::new());
+                }
+            }
+            Differs::Removed(old) => self.consider_removal(path, old),
+            Differs::Replaced { old, new } => {
+                if !self.may_write(&path, new) {
+                    return;
+                }
+                if old.kind.is_directory() && self.kept.contains(&path) {
+                    self.conflict(&path, "is wanted as something else than a directory, and holds names that may not be touched");
+                }
+                let attributes = attributes(Some(old), new);
+                self.note(path, Action::Replace, new, attributes);
+            }
+            Differs::Meta { old, new, kind } => {
+                let is_directory = kind.is_none_or(Kind::is_directory);
+                let letters = meta_letters(old, new);
+                // A time that only holds a held name's traces is nobody's business.
+                let is_only_time = letters == "t" && is_directory && self.kept.is_parent(&path);
+                if is_only_time || self.input.keeper.allow_write(&path, is_directory).is_err() {
+                    return;
+                }
+                let change = Change {
+                    action: Action::Touch,
+                    is_drift: false,
+                    sort: kind.map_or(b'd', sort_letter),
+                    attributes: letters,
+                    path: path.clone(),
+                };
+                self.changes.insert(path, change);
+            }
+        }
+    }
+
+    fn consider_removal(&mut self, path: RelPath, old: &Entry) {
+        let is_directory = old.kind.is_directory();
+        match self.input.keeper.allow_delete(&path, is_directory) {
+            Err(_) => {}
+            Ok(()) if is_directory && self.kept.contains(&path) => {
+                self.summary.kept.push(path.as_bytes().to_vec());
+            }
+            Ok(()) => self.note(path, Action::Remove, old, String::new()),
+        }
+    }
+
+    fn note(&mut self, path: RelPath, action: Action, entry: &Entry, attributes: String) {
+        let change = Change {
+            is_drift: action != Action::Add && self.is_drift(&path),
+            sort: sort_letter(&entry.kind),
+            path: path.clone(),
+            action,
+            attributes,
+        };
+        self.changes.insert(path, change);
+    }
+
+    /// True if what is there isn't what was committed there.
+    fn is_drift(&self, path: &RelPath) -> bool {
+        let (Some(committed), Some((now, _))) =
+            (self.input.committed, self.input.observed.entry(path))
+        else {
+            return self.input.committed.is_none();
+        };
+        committed
+            .manifest()
+            .entry(path)
+            .is_none_or(|before| before.kind != now.kind)
+    }
+
+    /// Decides about an entry that the manifest wants, and notes what it may not have.
+    fn may_write(&mut self, path: &RelPath, new: &Entry) -> bool {
+        let keeper = self.input.keeper;
+        let Err(why) = keeper.allow_write(path, new.kind.is_directory()) else {
+            return true;
+        };
+        let Some(top) = top_of(keeper, path, &why) else {
+            return false;
+        };
+        let is_preserved = matches!(why, Untouchable::Preserved(_));
+        if self.input.seed && is_preserved && !self.held.contains(&top) {
+            self.seeds.insert(top);
+            return true;
+        }
+        if is_preserved && *path == top && matches!(new.kind, Kind::Symlink { .. }) {
+            self.conflict(path, "is preserved here, and wanted as a symlink");
+        }
+        *self.ignored.entry(top).or_default() += 1;
+        false
+    }
+
+    /// A hard-link group is staged whole if any of its names is: staging never links to a live
+    /// inode.
+    fn restage_groups(&mut self) {
+        let desired = self.input.desired;
+        let mut groups: HashMap<&RelPath, Vec<RelPath>> = HashMap::new();
+        for (directory, entry) in desired.entries() {
+            if let Kind::HardLink { leader } = &entry.kind {
+                let names = groups.entry(leader).or_insert_with(|| vec![leader.clone()]);
+                names.push(directory.path_of(&entry.name));
+            }
+        }
+        for names in groups.into_values() {
+            if !names.iter().any(|name| self.is_staged(name)) {
+                continue;
+            }
+            for name in names {
+                if self.is_staged(&name) || self.input.keeper.allow_write(&name, false).is_err() {
+                    continue;
+                }
+                let (old, new) = (
+                    self.input.observed.manifest().entry(&name),
+                    desired.entry(&name),
+                );
+                if let Some(new) = new {
+                    let action = if old.is_some() {
+                        Action::Replace
+                    } else {
+                        Action::Add
+                    };
+                    self.note(name, action, new, attributes(old, new));
+                }
+            }
+        }
+    }
+
+    fn is_staged(&self, path: &RelPath) -> bool {
+        let change = self.changes.get(path);
+        change.is_some_and(|it| matches!(it.action, Action::Add | Action::Replace))
+    }
+
+    /// Uploads must not end up behind a symlink that a manifest brings.
+    fn check_symlinks(&mut self) {
+        let preserve = &self.input.keeper.scope.preserve;
+        if preserve.is_empty() {
+            return;
+        }
+        for (directory, entry) in self.input.desired.entries() {
+            if !matches!(entry.kind, Kind::Symlink { .. }) {
+                continue;
+            }
+            let path = directory.path_of(&entry.name);
+            if preserve.may_hold(&path)
+                && let Some(pattern) = preserve.iter().find(|it| leads_through(it.line(), &path))
+            {
+                let what = format!("is wanted as a symlink above the preserved `{pattern}`");
+                self.conflict(&path, &what);
+            }
+        }
+    }
+
+    /// The layout `switched` moves what is held to its shared place, which a mount refuses.
+    fn check_mounts(&mut self, held: &[HeldEntry]) {
+        if self.input.layout == Layout::Switched {
+            for held in held.iter().filter(|held| held.is_opaque) {
+                self.conflict(&held.path, "is another mount, or can't be read");
+            }
+        }
+    }
+
+    fn conflict(&mut self, path: &RelPath, message: &str) {
+        self.summary.conflicts.push(notice(path, message));
+    }
+
+    fn count(&mut self) {
+        let input = self.input;
+        let observed = input.observed.manifest();
+        let summary = &mut self.summary;
+        summary.entries = count(observed.entry_count());
+        for change in self.changes.values() {
+            let counter = match change.action {
+                Action::Add => &mut summary.added,
+                Action::Replace => &mut summary.replaced,
+                Action::Touch => &mut summary.touched,
+                Action::Remove => &mut summary.deleted,
+            };
+            *counter += 1;
+            summary.drifted += u64::from(change.is_drift);
+            let name = change.path.as_bytes();
+            match change.action {
+                Action::Remove => {
+                    if !name.contains(&b'/') {
+                        summary.vanished_top.push(name.to_vec());
+                    }
+                    if summary.deleted_examples.len() < EXAMPLES {
+                        summary.deleted_examples.push(name.to_vec());
+                    }
+                }
+                Action::Add | Action::Replace => {
+                    match input.desired.entry(&change.path).map(|entry| &entry.kind) {
+                        Some(Kind::File { size, .. }) => {
+                            summary.write_bytes = summary.write_bytes.saturating_add(*size);
+                            summary.write_inodes += 1;
+                        }
+                        Some(Kind::HardLink { .. }) => {}
+                        _ => summary.write_inodes += 1,
+                    }
+                }
+                Action::Touch => {}
+            }
+        }
+        if input.layout == Layout::Switched {
+            // A generation has directories of its own; what is unchanged is linked.
+            summary.write_inodes = summary
+                .write_inodes
+                .saturating_add(count(input.desired.directories().len()));
+        }
+        let foreign = &input.keeper.foreign;
+        if !foreign.is_empty() {
+            let strangers = observed
+                .entries()
+                .filter(|(directory, entry)| foreign.contains(&directory.path_of(&entry.name)));
+            summary.foreign = count(strangers.count());
+        }
+        let free = input.space;
+        summary.free_bytes = free.map_or(u64::MAX, |space| space.free_bytes);
+        summary.free_inodes = free.and_then(|space| space.free_inodes).unwrap_or(u64::MAX);
+        summary.root_changed = input.root_changed.map(str::to_owned);
+        for (top, entries) in &self.ignored {
+            let message = format!(
+                "belongs to the member and stays as it is; the source holds {entries} entries there"
+            );
+            summary.notices.push(notice(top, &message));
+        }
+        for kept in &summary.kept {
+            summary.notices.push(Notice {
+                code: String::new(),
+                path: kept.clone(),
+                message: "left the source, but stays: it holds names that may not be touched"
+                    .to_owned(),
+            });
+        }
+    }
+}
+
+/// The topmost path, at or above `path`, that is untouchable for the same reason.
+fn top_of(keeper: &Keeper, path: &RelPath, why: &Untouchable) -> Option<RelPath> {
+    let mut top = path.clone();
+    loop {
+        let parent = top.parent()?;
+        if keeper.allow_write(&parent, true).as_ref() != Err(why) {
+            return Some(top);
+        }
+        top = parent;
+    }
+}
+
+/// True if `path` is the literal beginning of a pattern that goes on below it. A wildcard leads
+/// nowhere in particular: what such a pattern really protects is found on the disk.
+fn leads_through(line: &str, path: &RelPath) -> bool {
+    let mut names = line.split('/').filter(|name| !name.is_empty());
+    let is_literal = |name: &str| !name.contains(['*', '?', '[', '\\']);
+    path.components().all(|component| {
+        names
+            .next()
+            .is_some_and(|name| is_literal(name) && name.as_bytes() == component)
+    }) && names.next().is_some()
+}
+
+pub(super) fn notice(path: &RelPath, message: &str) -> Notice {
+    Notice {
+        code: String::new(),
+        path: path.as_bytes().to_vec(),
+        message: message.to_owned(),
+    }
+}
+
+fn sort_letter(kind: &Kind) -> u8 {
+    match kind {
+        Kind::Directory => b'd',
+        Kind::File { .. } => b'f',
+        Kind::HardLink { .. } => b'h',
+        Kind::Symlink { .. } => b'l',
+        Kind::Fifo => b'p',
+        Kind::Socket => b's',
+        Kind::CharDevice { .. } => b'c',
+        Kind::BlockDevice { .. } => b'b',
+    }
+}
+
+fn attributes(old: Option<&Entry>, new: &Entry) -> String {
+    let Some(old) = old else {
+        return String::new();
+    };
+    let content = if old.kind == new.kind { "" } else { "s" };
+    format!("{content}{}", meta_letters(&old.meta, &new.meta))
+}
+
+fn meta_letters(old: &Meta, new: &Meta) -> String {
+    let is_timed = old.mtime.is_some() && new.mtime.is_some();
+    [
+        (is_timed && old.mtime != new.mtime, 't'),
+        (old.mode != new.mode, 'p'),
+        (old.user != new.user, 'o'),
+        (old.group != new.group, 'g'),
+        (old.xattrs != new.xattrs, 'x'),
+    ]
+    .into_iter()
+    .filter_map(|(differs, letter)| differs.then_some(letter))
+    .collect()
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,167 @@
+//! What a receiver allows. A sender's numbers are only ever compared with these.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{
+    error::NetError,
+    tuning::{self, Path},
+};
+
+/// LIMIT: no control message is larger than this, whatever an [`Options`] says.
+pub const CONTROL_MAX_BYTES: usize = 1024 * 1024 + 4 * 1024;
+
+/// LIMIT: nor the header of an object.
+pub const HEADER_MAX_BYTES: usize = 64 * 1024;
+
+/// What a node allows its peers, and how it expects the way to them to be.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Options {
+    /// The largest control message that is received, at most [`CONTROL_MAX_BYTES`].
+    pub control_max_bytes: usize,
+    /// The largest object header that is received, at most [`HEADER_MAX_BYTES`].
+    pub header_max_bytes: usize,
+    /// What the objects in memory may take together; clones share it.
+    pub budget: Budget,
+    /// How long connecting may take, name lookup included.
+    pub handshake: Duration,
+    /// Which transport settings fit.
+    pub path: Path,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            control_max_bytes: CONTROL_MAX_BYTES,
+            header_max_bytes: HEADER_MAX_BYTES,
+            budget: Budget::new(256 * 1024 * 1024),
+            handshake: tuning::HANDSHAKE,
+            path: Path::default(),
+        }
+    }
+}
+
+impl Options {
+    pub(super) fn check_control(&self, announced_bytes: u64) -> Result<usize, NetError> {
+        check(
+            "A control message",
+            announced_bytes,
+            self.control_max_bytes.min(CONTROL_MAX_BYTES),
+        )
+    }
+
+    pub(super) fn check_header(&self, announced_bytes: u64) -> Result<usize, NetError> {
+        check(
+            "An object's header",
+            announced_bytes,
+            self.header_max_bytes.min(HEADER_MAX_BYTES),
+        )
+    }
+}
+
+/// Compares what a peer announces with what we allow.
+pub(super) fn check(
+    what: &'static str,
+    announced_bytes: u64,
+    limit_bytes: usize,
+) -> Result<usize, NetError> {
+    match usize::try_from(announced_bytes) {
+        Ok(bytes) if bytes <= limit_bytes => Ok(bytes),
+        _ => Err(NetError::Limit {
+            what,
+            limit_bytes: limit_bytes as u64,
+            announced_bytes,
+        }),
+    }
+}
+
+/// Bytes that received objects may occupy together. Clones share the same bytes.
+///
+/// An object takes its room as a whole before its first byte is read, and gives it back when it is
+/// dropped, so objects never wait for each other half received.
+#[derive(Clone)]
+pub struct Budget {
+    room: Arc<Semaphore>,
+    total_bytes: u32,
+}
+
+impl Budget {
+    /// Room for `total_bytes`.
+    pub fn new(total_bytes: u32) -> Self {
+        // LIMIT: permits are counted in bytes; the semaphore holds 2^29 of them at least.
+        let total_bytes = total_bytes.min(1 << 29);
+        Self {
+            room: Arc::new(Semaphore::new(total_bytes as usize)),
+            total_bytes,
+        }
+    }
+
+    /// Bytes that nobody occupies at the moment.
+    pub fn free_bytes(&self) -> usize {
+        self.room.available_permits()
+    }
+
+    /// Waits for room. Nothing is taken if the waiting is given up.
+    pub(super) async fn take(&self, bytes: usize) -> Result<Room, NetError> {
+        let over = || NetError::Limit {
+            what: "An object",
+            limit_bytes: self.total_bytes.into(),
+            announced_bytes: bytes as u64,
+        };
+        let wanted = u32::try_from(bytes).map_err(|_| over())?;
+        if wanted > self.total_bytes {
+            return Err(over());
+        }
+        let taken = Arc::clone(&self.room).acquire_many_owned(wanted).await;
+        Ok(Room(taken.map_err(|_| over())?))
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Budget({} of {} bytes free)",
+            self.free_bytes(),
+            self.total_bytes
+        )
+    }
+}
+
+/// A part of a [`Budget`].
+#[derive(Debug)]
+pub struct Room(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+/// A received object. It occupies its part of the receiver's [`Budget`] until it is dropped, so
+/// keep it for as long as the body is in memory.
+#[derive(Debug)]
+pub struct Object {
+    /// What the sender says about the body.
+    pub header: Bytes,
+    /// The body, of exactly the length that was announced.
+    pub body: Bytes,
+    /// The body's part of the budget.
+    pub room: Room,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn room_comes_back_when_it_is_dropped_and_none_is_given_beyond_the_total() {
+        let budget = Budget::new(100);
+        let first = budget.take(60).await.unwrap();
+        let second = tokio::time::timeout(Duration::from_millis(20), budget.take(60)).await;
+        assert!(second.is_err(), "60 + 60 bytes went into 100");
+        drop(first);
+        assert!(budget.take(60).await.is_ok());
+        assert!(matches!(
+            budget.take(101).await,
+            Err(NetError::Limit { .. })
+        ));
+    }
+}

@@ -1,0 +1,168 @@
+//! Every number of the transport that was measured or read in source, in one place.
+//!
+//! None of them is taken from a peer. Those that bound what a peer can make us hold are tagged
+//! `LIMIT`.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+
+use quinn::{
+    EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
+    congestion::{BbrConfig, CubicConfig},
+};
+use rustix::{
+    io::Errno,
+    net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt},
+};
+
+use super::goodbye::Openable;
+
+/// LIMIT: how long a handshake may take, on either side.
+pub const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// LIMIT: how long a peer may say nothing at all.
+pub const IDLE: Duration = Duration::from_secs(30);
+
+/// How often an idle side says that it lives: two may get lost before [`IDLE`] is over.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// LIMIT: how long a goodbye may take.
+pub const GOODBYE: Duration = Duration::from_secs(5);
+
+/// LIMIT: handshakes under way at one listener. From [`HALF_OPEN_RETRY`] on, a peer must first
+/// prove that it receives what is sent to its address.
+pub const HALF_OPEN_MAX: usize = 64;
+
+/// See [`HALF_OPEN_MAX`].
+pub const HALF_OPEN_RETRY: usize = 16;
+
+/// LIMIT: objects that one peer may have open towards us.
+pub const OBJECTS_OPEN_MAX: u32 = 8;
+
+/// The largest UDP payload. With GSO, quinn sends batches of 10 segments and ignores the kernel's
+/// EMSGSIZE, so 10 segments must stay below 65,507 bytes: above 6,550 whole batches vanish and the
+/// transfer falls to 4 MB/s (quinn-rs/quinn#2199). Both sides must allow it, the default is 1,472.
+pub const UDP_PAYLOAD_MAX_BYTES: u16 = 6_500;
+
+/// Socket buffers: the default of 208 KiB holds fewer than 100 full packets, and a burst that
+/// doesn't fit is lost before quinn sees it.
+pub const SOCKET_BUFFER_BYTES: usize = 8 * 1024 * 1024;
+
+/// LIMIT: what one stream may have in flight. 1 Gbit/s over 100 ms is 12.5 MB, in several streams.
+pub const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
+/// LIMIT: what one connection may have in flight towards us; quinn's default is unbounded. All
+/// streams fill their windows at once without blocking each other: objects are read one after the
+/// other, so the unread ones must never use up what the one being read needs.
+pub const CONNECTION_WINDOW_BYTES: u32 = (OBJECTS_OPEN_MAX + 1) * STREAM_WINDOW_BYTES;
+
+/// What one connection may hold that the peer hasn't acknowledged. Object bodies are shared
+/// between connections, so this is not multiplied by the number of members.
+pub const SEND_WINDOW_BYTES: u64 = 32 * 1024 * 1024;
+
+/// What kind of way leads to the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Path {
+    /// Short and clean: CUBIC, and a first round trip estimate of 20 ms.
+    #[default]
+    Lan,
+    /// Long, perhaps lossy: BBR, and 100 ms. 21 MB over 100 Mbit/s, 100 ms and 0.5 % loss took
+    /// quinn's CUBIC 96 s and its BBR 2.5 s with a stream per pack; without loss they are level.
+    Wan,
+}
+
+/// The transport of one connection.
+pub(super) fn transport(path: Path) -> TransportConfig {
+    let mut config = TransportConfig::default();
+    let mut mtu = MtuDiscoveryConfig::default();
+    mtu.upper_bound(UDP_PAYLOAD_MAX_BYTES);
+    let idle = VarInt::from_u32(u32::try_from(IDLE.as_millis()).unwrap_or(u32::MAX));
+    config
+        .mtu_discovery_config(Some(mtu))
+        // Without GSO a transfer is three times slower.
+        .enable_segmentation_offload(true)
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        // One object after the other: fewer fragments, and the first is done sooner.
+        .send_fairness(false)
+        // The listening side opens the one control stream.
+        .max_concurrent_bidi_streams(VarInt::from_u32(1))
+        .max_concurrent_uni_streams(VarInt::from_u32(OBJECTS_OPEN_MAX))
+        .datagram_receive_buffer_size(None)
+        .max_idle_timeout(Some(IdleTimeout::from(idle)))
+        .keep_alive_interval(Some(KEEP_ALIVE));
+    match path {
+        // The default of 333 ms makes one lost handshake packet cost a second.
+        Path::Lan => config
+            .initial_rtt(Duration::from_millis(20))
+            .congestion_controller_factory(Arc::new(Openable(Arc::new(cubic())))),
+        Path::Wan => config
+            .initial_rtt(Duration::from_millis(100))
+            .congestion_controller_factory(Arc::new(Openable(Arc::new(BbrConfig::default())))),
+    };
+    config
+}
+
+/// Ten packets to begin with (RFC 9002, section 7.2), of the size that a clean network carries:
+/// quinn's 12,000 bytes would be one packet and an MTU probe.
+fn cubic() -> CubicConfig {
+    let mut config = CubicConfig::default();
+    config.initial_window(10 * u64::from(UDP_PAYLOAD_MAX_BYTES));
+    config
+}
+
+/// What all connections of a socket share.
+pub(super) fn endpoint() -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    // The value is a constant between 1,200 and 65,527, which is all that is checked.
+    if let Err(error) = config.max_udp_payload_size(UDP_PAYLOAD_MAX_BYTES) {
+        tracing::error!(%error, "the UDP payload size was refused");
+    }
+    config
+}
+
+/// A UDP socket with large buffers. On `[::]` it serves IPv4 as well.
+pub(super) fn udp_socket(address: SocketAddr) -> Result<UdpSocket, Errno> {
+    let family = if address.is_ipv6() {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    // The kernel caps the plain request at rmem_max and wmem_max; only root may go above.
+    let forced = sockopt::set_socket_recv_buffer_size_force(&socket, SOCKET_BUFFER_BYTES)
+        .and_then(|()| sockopt::set_socket_send_buffer_size_force(&socket, SOCKET_BUFFER_BYTES));
+    if forced.is_err() {
+        sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER_BYTES)?;
+        sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER_BYTES)?;
+    }
+    let received_bytes = sockopt::socket_recv_buffer_size(&socket)?;
+    if received_bytes < SOCKET_BUFFER_BYTES {
+        tracing::debug!(received_bytes, "small UDP buffers: raise net.core.rmem_max");
+    }
+    bind(&socket, &address)?;
+    Ok(UdpSocket::from(socket))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_batch_of_segments_fits_into_one_datagram_of_the_kernel() {
+        assert!(10 * usize::from(UDP_PAYLOAD_MAX_BYTES) <= 65_507);
+        assert_eq!(
+            endpoint().get_max_udp_payload_size(),
+            u64::from(UDP_PAYLOAD_MAX_BYTES)
+        );
+    }
+}

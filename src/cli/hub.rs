@@ -10,6 +10,8 @@ use crate::clock::Clock;
 use crate::codes::{Code, Problem};
 use crate::config::{ConfigError, Edit, HubDir, Inventory, Kind, Platform};
 use crate::engine::depot::Depot;
+use crate::engine::event::EventSink;
+use crate::engine::hub::preflight;
 use crate::fs::Dir;
 use crate::fs::owner::Principals;
 use crate::model::{PlatformName, TreeId, Who};
@@ -137,6 +139,11 @@ impl Hub {
     /// The hub's key.
     pub(crate) fn identity(&self) -> Result<Identity, CommandError> {
         identity(&self.dir.identity())
+    }
+
+    /// The hub as the engine takes it.
+    pub(crate) fn engine(&self, events: EventSink) -> preflight::Hub {
+        preflight::Hub { store: self.store.clone(), events, clock: self.clock.clone() }
     }
 
     /// The hub's store of manifests and contents.

@@ -13,10 +13,15 @@ mod hub;
 mod human;
 mod json;
 mod man;
+mod members;
+mod plan;
 mod progress;
 mod reference;
+mod rules;
+mod show;
 mod table;
 mod ui;
+mod work;
 
 use crate::codes::{Code, Exit};
 use crate::config::{AgentDir, HubDir};

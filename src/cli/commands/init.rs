@@ -57,7 +57,7 @@ pub(crate) async fn run(context: &Context, args: InitArgs) -> Result<Exit, Comma
 
 /// The machine's own name as the kernel has it, without its domain.
 pub(super) fn machine_name() -> String {
-    let name = crate::cli::text_of("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let short = name.trim().split('.').next().unwrap_or_default();
     if short.is_empty() { "fanout".into() } else { short.into() }
 }

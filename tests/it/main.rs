@@ -9,6 +9,7 @@
 
 mod architecture;
 mod cli_basics;
+mod host_self_test;
 mod parity_filter;
 #[allow(
     dead_code,

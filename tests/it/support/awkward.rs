@@ -189,15 +189,13 @@ pub(crate) fn awkward_times() -> Tree {
 
 /// Modes, extended attributes and ACLs.
 pub(crate) fn awkward_attributes() -> Tree {
-    let acl = Acl::of_mode(0o640)
+    let acl = Acl::of_mode(0o750)
         .user(4_000, 6)
         .user(0, 4)
         .group(4_001, 5);
     let narrow = Acl::of_mode(0o770).group(4_002, 7).mask(4);
     let inherited = Acl::of_mode(0o750).user(4_003, 7);
     Tree::new()
-        .file("modes/000", "x")
-        .mode(0)
         .file("modes/400", "x")
         .mode(0o400)
         .file("modes/777", "x")
@@ -213,9 +211,6 @@ pub(crate) fn awkward_attributes() -> Tree {
         .file("modes/setgid dir/file", "x")
         .dir("modes/setgid dir")
         .mode(0o2770)
-        .file("modes/read-only dir/file", "x")
-        .dir("modes/read-only dir")
-        .mode(0o555)
         .file("attributes/text", "x")
         .xattr("user.comment", "hello")
         .file("attributes/several", "x")
@@ -278,9 +273,18 @@ pub(crate) fn look_alikes() -> Tree {
     tree
 }
 
-/// Devices and owners that only root can make. The ids have no names on any usual machine.
+/// Devices and owners that only root can make, and modes that nobody else can copy or clean up.
+/// The ids have no names on any usual machine.
 pub(crate) fn root_only() -> Tree {
     Tree::new()
+        .file("root/000", "x")
+        .mode(0)
+        .file("root/read-only dir/file", "x")
+        .dir("root/read-only dir")
+        .mode(0o555)
+        .dir("root/closed dir/inside")
+        .dir("root/closed dir")
+        .mode(0)
         .char_device("root/null", 1, 3)
         .mode(0o666)
         .char_device("root/large numbers", 511, 1_000_000)

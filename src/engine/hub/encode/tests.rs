@@ -1,6 +1,7 @@
 use super::*;
 use crate::engine::event::EventSink;
-use crate::engine::hub::source::{Ownership, Released, SourceSpec, scan};
+use crate::engine::hub::ownership::Ownership;
+use crate::engine::hub::source::{Released, SourceSpec, scan};
 use std::collections::HashSet;
 use std::path::Path;
 use sync_proto::delta::batch::parse_batch;
@@ -37,6 +38,7 @@ impl Fixture {
             special_files: false,
             privileged_xattrs: false,
             preserved_seen: false,
+            seed: false,
             released: Released::default(),
             index: self.state.path().join("source.index"),
         };

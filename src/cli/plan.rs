@@ -9,7 +9,8 @@ use crate::codes::{Code, Problem};
 use crate::config::{Platform, Server};
 use crate::engine::event::{EventSink, MemberName};
 use crate::engine::hub::dial::{Route, SshRoute, dial, nowhere};
-use crate::engine::hub::source::{Ownership, Released, SourceSpec};
+use crate::engine::hub::ownership::Ownership;
+use crate::engine::hub::source::{Released, SourceSpec};
 use crate::engine::hub::task::{Overrides, Target, Task};
 use crate::model::{self, CommitPolicy, Member, OwnerPolicy, Selection, Selector};
 use crate::net::{Identity, NodeKey};
@@ -127,7 +128,7 @@ pub(crate) async fn source(
     let rules = rules(hub, platform).await?;
     let owner = match &platform.owner {
         OwnerPolicy::Keep => None,
-        OwnerPolicy::Fixed { user, group } => Some((user.to_string(), group.to_string())),
+        OwnerPolicy::Fixed { user, group } => Some((user.clone(), group.clone())),
     };
     Ok(SourceSpec {
         path: platform.path.as_path().to_owned(),
@@ -143,6 +144,7 @@ pub(crate) async fn source(
         privileged_xattrs: platform.privileged_xattrs,
         // What the first push let pass was looked at then.
         preserved_seen: state.desired.is_some() || platform.seed,
+        seed: platform.seed,
         released,
         index: hub.dir.source_index(&platform.name),
     })

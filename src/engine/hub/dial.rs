@@ -4,27 +4,24 @@
 //! service nor ssh is trusted with anything. `auto` tries QUIC first; where no packet comes back
 //! and an ssh destination is known, it goes over ssh and says which firewall rule would help.
 
-use super::session::{SessionError, net_problem, software};
+use super::session::net_problem;
 use super::task::Dial;
 use crate::codes::{Code, Problem};
 use crate::engine::event::{EventSink, MemberName};
 use crate::model::{Address, SshDestination, Transport};
-use crate::net::{Connection, Identity, Invitation, NetError, NodeKey, Options, Side, connect};
+use crate::net::{Connection, Identity, NetError, NodeKey, Options, Side, connect};
 use crate::proc::{Life, PipedIo, Program};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use sync_proto::wire::{self, Facts, Reply, Request};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How long ssh may take to log in, jump hosts and a passphrase typed by hand included.
 const LOGIN: Duration = Duration::from_secs(60);
 /// How long ssh has to say on standard error why it ended.
 const LAST_WORDS: Duration = Duration::from_millis(300);
-/// How long a member may take to accept our key.
-const JOIN: Duration = Duration::from_secs(15);
 /// What to run instead of `ssh`, as words of a shell: for tests, and for wrappers.
 const SSH_VARIABLE: &str = "FANOUT_SSH";
 
@@ -208,55 +205,6 @@ fn ssh_program(ssh: &SshRoute) -> Result<Program, String> {
 
 fn about(name: &str, problem: Problem) -> Problem {
     Problem { message: format!("{name}: {}", problem.message), ..problem }
-}
-
-/// Hands our lasting key to the agent that gave out a token; nobody else can answer. Returns what
-/// the agent says about itself.
-pub async fn join(
-    address: &Address,
-    invitation: &Invitation,
-    hub: &str,
-    identity: &Identity,
-) -> Result<Facts, Problem> {
-    let once = &invitation.identity;
-    let options = Options::default();
-    let connection = connect(address.host(), address.port(), once, invitation.agent, &options)
-        .await
-        .map_err(|error| match error {
-            // The only key that we have shown is the token's.
-            NetError::Refused { .. } => Problem::new(
-                Code::TokenSpent,
-                "The agent doesn't accept this token: it was used already, has expired, or is \
-                 another agent's",
-            ),
-            NetError::WrongPeer { .. } => Problem::new(
-                Code::TokenInvalid,
-                format!("The agent at {address} is not the one that gave out this token"),
-            ),
-            other => net_problem(&other),
-        })?;
-    let joining = async {
-        let certificate = identity.certificate().to_vec();
-        connection.send(&wire::encode(&Request::Join { certificate })?).await?;
-        let reply: Reply = wire::decode(&connection.recv().await?)?;
-        Ok::<Reply, SessionError>(reply)
-    };
-    let reply = match tokio::time::timeout(JOIN, joining).await {
-        Ok(reply) => reply.map_err(|error| error.problem())?,
-        Err(_) => return Err(Problem::new(Code::NoProgress, "The agent didn't answer the request to join")),
-    };
-    match reply {
-        Reply::Joined { facts } => {
-            tracing::debug!(hub, software = software(), agent = %facts.name, "joined");
-            connection.finish(0, "joined").await;
-            Ok(facts)
-        }
-        Reply::Refused(refusal) => Err(SessionError::Refused(refusal).problem()),
-        other => Err(Problem::new(
-            Code::ProtocolViolation,
-            format!("The agent answered {} to the request to join", other.name()),
-        )),
-    }
 }
 
 /// ssh's pipes, with the program itself, which ends when they do.

@@ -4,6 +4,7 @@
 //! command. The inventory is checked as a whole before anything is saved or any server is asked.
 
 mod server;
+mod ssh;
 
 use crate::cli::Context;
 use crate::cli::args::{AddArgs, AddClusterArgs, AddNoun, AddPlatformArgs, LayoutArg, ResyncArg};

@@ -1,19 +1,19 @@
 //! `fanout add server`: a server into the inventory, and keys exchanged with its agent.
 //!
 //! By a token, which names the agent's key and lets one key of ours in, or over ssh
-//! ([`crate::bootstrap`]). ORDER: the inventory is checked before the token is spent; the agent
+//! ([`super::ssh`]). ORDER: the inventory is checked before the token is spent; the agent
 //! accepts our key; its key is on record; the inventory is saved.
 
-use super::{taken, written};
+use super::{ssh, taken, written};
+use crate::bootstrap::join;
 use crate::cli::Context;
 use crate::cli::args::{AddServerArgs, TransportArg};
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, config_error, invalid, store_error};
 use crate::codes::{Code, Exit};
 use crate::config::{Edit, NewServer};
-use crate::engine::hub::dial;
 use crate::model::{Label, ServerName, Transport};
-use crate::net::{Invitation, NodeKey, Token};
+use crate::net::{NodeKey, Token};
 use crate::store::KnownServer;
 use std::io::Read;
 use std::path::Path;
@@ -35,12 +35,10 @@ pub(super) async fn run(context: &Context, args: AddServerArgs) -> Result<Exit, 
     edit.check().map_err(config_error)?;
     let facts = match (&args.token_file, &args.ssh) {
         (Some(file), _) => by_token(&hub, &name, &new, file, edit).await?,
-        (None, Some(_)) => return Err(no_way_in(&name)),
+        (None, Some(_)) => ssh::run(context, &hub, &name, &new, edit).await?,
         (None, None) => return Err(no_way_in(&name)),
     };
-    if let Some(facts) = facts {
-        introduce(context, &name, &facts);
-    }
+    introduce(context, &name, &facts);
     let next = match hub.inventory.clusters.is_empty() {
         true => format!("fanout add cluster NAME --members {name}{}", context.dir_option()),
         false => format!(
@@ -85,17 +83,19 @@ async fn by_token(
     new: &NewServer,
     file: &Path,
     edit: Edit,
-) -> Result<Option<Facts>, CommandError> {
-    let invitation = read_token(file)?;
-    check_key(hub, name, invitation.agent).await?;
+) -> Result<Facts, CommandError> {
+    let token = read_token(file)?;
+    let parsed = Token::parse(&token)
+        .map_err(|error| CommandError::from_error(Code::TokenInvalid, &error))?;
+    check_key(hub, name, parsed.agent).await?;
     let identity = hub.identity()?;
-    let facts = dial::join(&new.address, &invitation, &hub.inventory.hub, &identity).await?;
-    remember(hub, name, invitation.agent).await?;
+    let joined = join(&token, &identity, &new.address, Transport::Quic, None).await?;
+    remember(hub, name, joined.key).await?;
     edit.save().map_err(config_error)?;
-    Ok(Some(facts))
+    Ok(joined.facts)
 }
 
-fn read_token(file: &Path) -> Result<Invitation, CommandError> {
+fn read_token(file: &Path) -> Result<String, CommandError> {
     let is_stdin = file == Path::new("-");
     let shown = if is_stdin { "standard input".to_owned() } else { file.display().to_string() };
     let unreadable = |error: std::io::Error| {
@@ -112,7 +112,7 @@ fn read_token(file: &Path) -> Result<Invitation, CommandError> {
         return Err(CommandError::new(Code::TokenInvalid, format!("There is no token in {shown}"))
             .hint("`fanout agent invite` on the server prints one"));
     }
-    Token::parse(&text).map_err(|error| CommandError::from_error(Code::TokenInvalid, &error))
+    Ok(text)
 }
 
 /// One agent is one server: its key must not be another's.

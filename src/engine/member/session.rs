@@ -364,11 +364,7 @@ impl Session {
             }
             Request::Table { part, last } => {
                 self.collect(&part)?;
-                return if last {
-                    self.compare().await
-                } else {
-                    Ok(None)
-                };
+                return if last { self.compare().await } else { Ok(None) };
             }
             Request::Listings { part, last } => {
                 self.collect(&part)?;

@@ -1,6 +1,7 @@
 //! The commands, one file a verb.
 
 mod completions;
+mod demo;
 mod explain;
 mod man;
 
@@ -13,6 +14,7 @@ use crate::codes::Exit;
 pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit, CommandError> {
     match command {
         Command::Explain(args) => explain::run(context, args).await,
+        Command::Demo(args) => demo::run(context, args).await,
         Command::Completions(args) => completions::run(context, args).await,
         Command::Man(args) => man::run(context, args).await,
         _ => Err(CommandError::bug(

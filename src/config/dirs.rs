@@ -16,7 +16,7 @@ pub struct HubDir {
 impl HubDir {
     /// The directory given, or the system's.
     pub fn new(dir: Option<&Path>) -> Self {
-        match dir {
+        match dir.map(absolute).as_deref() {
             Some(dir) => Self {
                 inventory: dir.join("fanout.toml"),
                 state: dir.join("state"),
@@ -39,6 +39,7 @@ impl HubDir {
             self.identity(),
             self.secrets(),
             self.locks(),
+            self.sources(),
         ] {
             make_directory(&dir, true)?;
         }
@@ -85,6 +86,16 @@ impl HubDir {
         self.locks().join(format!("platform-{platform}.lock"))
     }
 
+    /// What the last scan of this platform's source saw.
+    pub fn source_index(&self, platform: &PlatformName) -> PathBuf {
+        self.sources().join(format!("{platform}.index"))
+    }
+
+    /// What scans of sources saw.
+    pub fn sources(&self) -> PathBuf {
+        self.state.join("sources")
+    }
+
     /// The lock that an edit of the inventory holds.
     pub fn inventory_lock(&self) -> PathBuf {
         self.locks().join("inventory.lock")
@@ -104,7 +115,7 @@ pub struct AgentDir {
 impl AgentDir {
     /// The directory given, or the system's.
     pub fn new(dir: Option<&Path>) -> Self {
-        match dir {
+        match dir.map(absolute).as_deref() {
             Some(dir) => Self {
                 config: dir.join("agent.toml"),
                 state: dir.to_owned(),
@@ -183,6 +194,11 @@ impl AgentDir {
     pub fn lock(&self) -> PathBuf {
         self.state.join("agent.lock")
     }
+}
+
+/// A directory as it is meant now, wherever the process may go.
+fn absolute(dir: &Path) -> PathBuf {
+    std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned())
 }
 
 #[cfg(test)]

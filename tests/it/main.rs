@@ -11,6 +11,7 @@ mod architecture;
 mod cli_basics;
 mod host_self_test;
 mod parity_filter;
+mod ssh_bootstrap;
 #[allow(
     dead_code,
     reason = "a vocabulary, not every word of which is used at all times"

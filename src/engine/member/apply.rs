@@ -83,7 +83,9 @@ fn working_tree(place: &Place, journal: &Journal) -> Result<Option<Dir>, FsError
 }
 
 fn swap_directory(place: &Place, journal: &Journal) -> Result<Dir, FsError> {
-    let undo = place.sub(b"undo")?.create_dir_if_absent(&journal.directory, 0o700)?;
+    let undo = place
+        .sub(b"undo")?
+        .create_dir_if_absent(&journal.directory, 0o700)?;
     undo.create_dir_if_absent(&place.own_name(b"swap")?, 0o700)
 }
 
@@ -161,9 +163,7 @@ impl Worker<'_> {
                 return Ok(());
             };
             let done = match there {
-                None => self
-                    .hands
-                    .put(path, new.is_directory, is_seed, &from, &to),
+                None => self.hands.put(path, new.is_directory, is_seed, &from, &to),
                 Some(_) if is_seed => {
                     return Err(LiveError::Untouchable(
                         path.clone(),
@@ -173,9 +173,7 @@ impl Worker<'_> {
                 Some(there) if there.is_directory() && new.is_directory => {
                     return self.merge(path);
                 }
-                Some(there) => self
-                    .hands
-                    .exchange(path, (&from, &staged), (&to, &there)),
+                Some(there) => self.hands.exchange(path, (&from, &staged), (&to, &there)),
             };
             match done {
                 // RACE: the name appeared or went since the look; another look.
@@ -210,8 +208,12 @@ impl Worker<'_> {
         let xattrs = read_xattrs(&target, self.how.policy, self.how.principals)?;
         let attributes = Attributes::of(&stat, xattrs);
         for name in names {
-            let Ok(child) = path.join(&name) else { continue };
-            let Some(stat) = self.work.stat(&child)? else { continue };
+            let Ok(child) = path.join(&name) else {
+                continue;
+            };
+            let Some(stat) = self.work.stat(&child)? else {
+                continue;
+            };
             let done = self.put(&child, &Seen::from(&stat), None, false);
             match done {
                 Err(LiveError::Untouchable(which, why)) => {
@@ -332,7 +334,11 @@ impl Worker<'_> {
         }
         // Exchanges without the kernel's help that lost their way.
         for left in self.hands.swap.list()? {
-            aside.take(self.hands.swap, &left.name, &RelPath::root().join(&left.name)?)?;
+            aside.take(
+                self.hands.swap,
+                &left.name,
+                &RelPath::root().join(&left.name)?,
+            )?;
         }
         Ok(())
     }

@@ -27,11 +27,7 @@ pub(super) struct Prepared {
 }
 
 /// Turns the plan into steps.
-pub(super) fn prepare(
-    job: &Job<'_>,
-    live: Tree,
-    staged: Tree,
-) -> Result<Prepared, CommitError> {
+pub(super) fn prepare(job: &Job<'_>, live: Tree, staged: Tree) -> Result<Prepared, CommitError> {
     let held = survey(live.root(), &RelPath::root(), job.keeper)?;
     let observed = job.observed.manifest();
     let exists = |path: &RelPath| observed.entry(path).is_some();
@@ -48,9 +44,9 @@ pub(super) fn prepare(
     while let Some(change) = changes.next() {
         let mut below = Vec::new();
         let covers = matches!(change.action, Action::Add | Action::Replace);
-        while let Some(next) = changes.next_if(|next| {
-            covers && !change.path.is_root() && next.path.is_within(&change.path)
-        }) {
+        while let Some(next) = changes
+            .next_if(|next| covers && !change.path.is_root() && next.path.is_within(&change.path))
+        {
             below.push(next);
         }
         builder.add(change, &below)?;
@@ -221,12 +217,10 @@ impl Builder<'_> {
     fn content(&self, kind: &Kind) -> Option<(Digest, u64)> {
         match kind {
             Kind::File { size, content } => Some((*content, *size)),
-            Kind::HardLink { leader } => {
-                match self.job.observed.manifest().entry(leader)?.kind {
-                    Kind::File { size, content } => Some((content, size)),
-                    _ => None,
-                }
-            }
+            Kind::HardLink { leader } => match self.job.observed.manifest().entry(leader)?.kind {
+                Kind::File { size, content } => Some((content, size)),
+                _ => None,
+            },
             _ => None,
         }
     }

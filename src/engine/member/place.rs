@@ -328,7 +328,8 @@ impl Place {
         let mode = DIRECTORIES
             .iter()
             .find_map(|(own, mode)| (*own == name.as_bytes()).then_some(*mode));
-        self.state.create_dir_if_absent(&name, mode.unwrap_or(0o700))
+        self.state
+            .create_dir_if_absent(&name, mode.unwrap_or(0o700))
     }
 
     /// A name that this module chose itself.

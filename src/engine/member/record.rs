@@ -194,7 +194,7 @@ pub(super) fn save<T: Serialize>(
 ) -> Result<(), PlaceError> {
     let path = || escape(&[dir.path_for_messages(), b"/", file].concat());
     let name = Name::parse(file).map_err(|error| PlaceError::Name(path(), error))?;
-    let bytes = postcard::to_extend(value, magic.to_vec())
-        .map_err(|_| PlaceError::Damaged(path()))?;
+    let bytes =
+        postcard::to_extend(value, magic.to_vec()).map_err(|_| PlaceError::Damaged(path()))?;
     Ok(write_checked(dir, &name, &bytes, 0o600)?)
 }

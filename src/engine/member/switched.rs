@@ -90,7 +90,9 @@ fn verify_staged(tree: &Dir, job: &Job<'_>) -> Result<(), CommitError> {
                 let path = || directory.path_of(&entry.name);
                 // What belongs to the member wasn't staged, and has no stamp.
                 if *stamp == Stamp::default()
-                    && keeper.allow_write(&path(), entry.kind.is_directory()).is_err()
+                    && keeper
+                        .allow_write(&path(), entry.kind.is_directory())
+                        .is_err()
                 {
                     continue;
                 }
@@ -452,4 +454,3 @@ fn share_strays(
     }
     Ok(())
 }
-

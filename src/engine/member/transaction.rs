@@ -355,10 +355,7 @@ pub fn commit(
     Ok(committed)
 }
 
-fn carry_out(
-    place: &Place,
-    journal: &Journal,
-) -> Result<(Duration, Vec<Notice>), CommitError> {
+fn carry_out(place: &Place, journal: &Journal) -> Result<(Duration, Vec<Notice>), CommitError> {
     match journal.work {
         Work::InPlace { .. } => {
             let applied = apply::apply(place, journal)?;
@@ -470,5 +467,7 @@ pub fn recover(place: &Place) -> Result<Recovered, CommitError> {
 
 fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    })
 }

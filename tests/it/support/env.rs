@@ -6,16 +6,16 @@
 //! loopback addresses that belong to this test process alone, or, with [`WorldSpec::on_hosts`],
 //! on hosts of their own. What was started is killed on drop.
 
+pub(crate) use super::address::loopback_address;
 use super::host::Host;
 use super::netns::Lab;
 use super::oracle;
 use super::run::{self, Output, Running, USUAL_TIME};
 use super::snapshot::{Compare, Snapshot};
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 /// The program under test.
@@ -388,24 +388,4 @@ impl World {
 /// The root of the platform `name` as the agents are told it.
 pub(crate) fn platform_root(name: &str) -> String {
     format!("/srv/platforms/{name}")
-}
-
-/// An address that no other process uses: each process id has a loopback address of its own.
-pub(crate) fn loopback_address() -> SocketAddr {
-    static NEXT_PORT: AtomicU16 = AtomicU16::new(4601);
-    let [high, middle, low] = {
-        let bytes = std::process::id().to_be_bytes();
-        [bytes[1] & 0x3f, bytes[2], bytes[3]]
-    };
-    let address = Ipv4Addr::new(127, 64 + high, middle, low);
-    SocketAddr::new(
-        IpAddr::V4(address),
-        NEXT_PORT.fetch_add(1, Ordering::Relaxed),
-    )
-}
-
-/// A UDP port on `::1` that was free a moment ago.
-pub(crate) fn loopback_address6() -> SocketAddr {
-    let socket = std::net::UdpSocket::bind("[::1]:0").expect("bind");
-    socket.local_addr().expect("an address")
 }

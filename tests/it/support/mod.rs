@@ -5,7 +5,9 @@
 //! What a test starts is ended when its value is dropped, and bounded in time.
 
 pub(crate) mod acl;
+pub(crate) mod address;
 pub(crate) mod awkward;
+pub(crate) mod change;
 pub(crate) mod corpus;
 pub(crate) mod debian;
 pub(crate) mod env;
@@ -15,6 +17,7 @@ pub(crate) mod oracle;
 pub(crate) mod random;
 pub(crate) mod run;
 pub(crate) mod snapshot;
+pub(crate) mod source_code;
 pub(crate) mod sshd;
 pub(crate) mod task;
 pub(crate) mod tree;

@@ -572,3 +572,6 @@ fn drop_unread(directories: &mut Vec<Directory>, stamps: &mut Vec<Stamp>) {
     });
     *stamps = kept_stamps;
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,8 @@
 //! It moves bytes and knows who sent them; what they mean is `sync_proto`'s business.
 //!
 //! - Who: [`identity`] (our key), [`key`] (a peer's), [`trust`] (which peers, in which role),
-//!   [`token`] (how two nodes meet), [`tls`] (the one handshake of both carriers).
-//! - How: [`endpoint`] (listen and connect over QUIC), [`stdio`] (the same session over any byte
+//!   [`token`] (how two nodes meet), `tls` (the one handshake of both carriers).
+//! - How: [`endpoint`] and [`mod@connect`] (QUIC), [`stdio`] (the same session over any byte
 //!   pipe), [`tuning`] (every number that was measured).
 //! - What: [`connection`]: control messages in order, objects side by side, each bounded by limits
 //!   that the receiver sets.
@@ -12,6 +12,7 @@
 //! Invariants: nothing but TLS is read from a peer whose key isn't accepted; no size, count or
 //! time-out is taken from a peer; a secret never appears in `Debug` output or in an error.
 
+pub mod connect;
 pub mod connection;
 pub mod endpoint;
 pub mod error;
@@ -30,8 +31,9 @@ pub mod tuning;
 #[cfg(test)]
 mod tests;
 
+pub use connect::{connect, connect_to};
 pub use connection::{Connection, Stats};
-pub use endpoint::{Endpoint, connect, connect_to};
+pub use endpoint::Endpoint;
 pub use error::NetError;
 pub use identity::{Identity, IdentityError};
 pub use key::NodeKey;

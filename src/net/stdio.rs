@@ -326,7 +326,7 @@ async fn accept_all(
     }
 }
 
-/// Carries bytes between this process's input and output and an agent's socket, until the agent
+/// Carries bytes between this process's input and output and an agent's socket, until one of them
 /// hangs up. Run by ssh on the agent's host.
 ///
 /// The caller should end the process afterwards: a read of standard input can't be given up.
@@ -354,17 +354,26 @@ pub async fn bridge(
             if read == 0 {
                 return Ok(());
             }
-            output.write_all(&buffer[..read]).await?;
-            // Each burst at once: `Stdout` keeps what isn't flushed.
-            output.flush().await?;
+            let written = async {
+                output.write_all(&buffer[..read]).await?;
+                // Each burst at once: `Stdout` keeps what isn't flushed.
+                output.flush().await
+            };
+            match written.await {
+                // The hub heard the goodbye and hung up first.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                written => written?,
+            }
         }
     };
     tokio::pin!(outwards);
     tokio::select! {
         out = &mut outwards => out.map_err(failed),
         end = inwards => {
-            // The hub is done; what the agent still says is carried first.
-            end.map_err(failed)?;
+            // The hub is done, or the agent reads no more. What the agent still says is carried.
+            if let Err(error) = end {
+                tracing::debug!(%error, "the way to the agent is closed");
+            }
             outwards.await.map_err(failed)
         }
     }

@@ -62,6 +62,9 @@ pub fn check(member: &str, plan: &Plan, overrides: &Overrides) -> Vec<Problem> {
             .with_hint(format!("if that is meant: --allow-delete {}", plan.deleted)),
         );
     }
+    if overrides.skip_space {
+        return problems;
+    }
     if plan.write_bytes.saturating_add(RESERVE_BYTES) > plan.free_bytes {
         problems.push(Problem::new(
             Code::NoSpace,

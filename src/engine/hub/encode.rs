@@ -665,3 +665,6 @@ fn finished(
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

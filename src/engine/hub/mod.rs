@@ -2,6 +2,7 @@
 
 pub mod brakes;
 pub mod encode;
+pub mod ownership;
 pub mod preflight;
 pub mod push;
 pub mod session;

@@ -21,6 +21,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use sync_proto::commit::Policy;
+use sync_proto::filter::Preserve;
 use sync_proto::manifest::Roots;
 use sync_proto::wire::{self, Plan};
 use tokio::task::JoinSet;
@@ -148,13 +149,7 @@ impl Run<'_> {
                 )
             })?),
         };
-        let offer = spawn(move || {
-            let manifest = depot
-                .manifest(roots)
-                .map_err(|error| Problem::from_error(Code::DepotIncomplete, &error))?;
-            Ok(Offer::new(manifest))
-        })
-        .await?;
+        let offer = kept_offer(self.task, depot, roots).await?;
         Ok(Aim {
             offer: Arc::new(offer),
             scanned: None,
@@ -163,12 +158,13 @@ impl Run<'_> {
 
     async fn scan(&self, spec: &SourceSpec) -> Result<Aim, Problem> {
         let (spec, events) = (spec.clone(), self.hub.events.clone());
+        let seeded = seeded(self.task)?;
         spawn(move || {
             let mut scanned = source::scan(&spec, &events)?;
             for problem in std::mem::take(&mut scanned.warnings) {
                 events.warn(problem);
             }
-            let offer = Arc::new(Offer::new(scanned.manifest.clone()));
+            let offer = Arc::new(Offer::new(scanned.manifest.clone(), seeded.as_ref()));
             Ok(Aim {
                 offer,
                 scanned: Some(scanned),
@@ -228,7 +224,7 @@ impl Run<'_> {
                 .generation
                 .as_ref()
                 .map(|generation| generation.serial);
-            one.opened.observed == roots && keeps.is_some() && serial == keeps
+            one.opened.observed == aim.offer.observed && keeps.is_some() && serial == keeps
         };
         let (there, behind): (Vec<_>, Vec<_>) = reached.drain(..).partition(is_there);
         for one in there {
@@ -582,6 +578,32 @@ pub async fn collect(hub: &Hub, depot: &Arc<Depot>, keep: u32) -> Result<(), Pro
             .map(drop)
     })
     .await
+}
+
+/// A kept tree, as every member is told about it.
+pub(super) async fn kept_offer(
+    task: &Task,
+    depot: Arc<Depot>,
+    roots: Roots,
+) -> Result<Offer, Problem> {
+    let seeded = seeded(task)?;
+    spawn(move || {
+        let manifest = depot
+            .manifest(roots)
+            .map_err(|error| Problem::from_error(Code::DepotIncomplete, &error))?;
+        Ok(Offer::new(manifest, seeded.as_ref()))
+    })
+    .await
+}
+
+/// The preserve rules, where the tree brings seeds below them.
+fn seeded(task: &Task) -> Result<Option<Preserve>, Problem> {
+    if !task.options.seed {
+        return Ok(None);
+    }
+    Preserve::parse(&task.preserve)
+        .map(Some)
+        .map_err(|error| Problem::from_error(Code::RuleInvalid, &error))
 }
 
 pub(super) async fn spawn<T: Send + 'static>(

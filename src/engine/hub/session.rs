@@ -9,7 +9,9 @@ use crate::net::{Connection, NetError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use sync_proto::manifest::{Manifest, Roots, meta_bytes};
+use sync_proto::entry::Entry;
+use sync_proto::filter::Preserve;
+use sync_proto::manifest::{Directory, Manifest, ManifestError, Roots, meta_bytes};
 use sync_proto::wire::table::{encode_listings, parts};
 use sync_proto::wire::{
     self, Decision, Doubt, Facts, Generation, Item, Layout, Need, Notice, Open, Plan, Refusal,
@@ -104,21 +106,51 @@ pub struct Offer {
     pub manifest: Manifest,
     /// Its roots.
     pub roots: Roots,
+    /// The roots of what a member that has it all will see: without the seeds, which are its own
+    /// from the moment that they are there.
+    pub observed: Roots,
     table: Vec<u8>,
 }
 
 impl Offer {
-    /// Hashes and compresses what every member will be sent.
-    pub fn new(manifest: Manifest) -> Self {
+    /// Hashes and compresses what every member will be sent. `seeded` are the preserve rules
+    /// below which the manifest holds seeds.
+    pub fn new(manifest: Manifest, seeded: Option<&Preserve>) -> Self {
         let digests = manifest.digests();
         let roots = manifest.roots_of(&digests);
+        let observed = match seeded.map(|preserve| without_seeds(&manifest, preserve)) {
+            Some(Ok(managed)) => managed.roots(),
+            // Seeds that can't be taken out differ for ever, which costs time and nothing else.
+            Some(Err(_)) | None => roots,
+        };
         let table = wire::table::encode_rows(&wire::table::rows(&manifest, &digests));
         Self {
             manifest,
             roots,
+            observed,
             table,
         }
     }
+}
+
+fn without_seeds(manifest: &Manifest, preserve: &Preserve) -> Result<Manifest, ManifestError> {
+    let directories = manifest
+        .directories()
+        .iter()
+        .filter(|directory| preserve.covers(&directory.path).is_none())
+        .map(|directory| {
+            let managed = |entry: &&Entry| {
+                preserve
+                    .matches_child(&directory.path, &entry.name)
+                    .is_none()
+            };
+            Directory {
+                path: directory.path.clone(),
+                entries: directory.entries.iter().filter(managed).cloned().collect(),
+            }
+        })
+        .collect();
+    Manifest::new(manifest.root_meta().clone(), directories)
 }
 
 /// One member's session.
@@ -460,13 +492,20 @@ impl Session {
         }
     }
 
-    /// Tells the decision `abort`.
+    /// Tells the decision `abort`. It may overtake what the member was still saying.
     pub async fn abort(&self, txn: TxnKey) -> Result<(), SessionError> {
-        let request = Request::Decide {
-            txn,
-            decision: Decision::Abort,
-        };
-        self.expect_ok(&request, "aborting").await.map(drop)
+        let decision = Decision::Abort;
+        self.send(&Request::Decide { txn, decision }).await?;
+        loop {
+            match self.receive("aborting", PREPARE).await? {
+                Reply::Ok { .. } => return Ok(()),
+                Reply::Need { .. }
+                | Reply::Progress { .. }
+                | Reply::Staged { .. }
+                | Reply::Voted { .. } => {}
+                other => return Err(unexpected(&other, "Ok")),
+            }
+        }
     }
 
     /// Ends work on a tree without a transaction.

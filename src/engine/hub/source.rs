@@ -2,6 +2,7 @@
 //!
 //! The brakes here look at the hub's own disk and refuse before any member is contacted.
 
+use super::ownership::{Ownership, wanted};
 use super::supply::Supply;
 use crate::codes::{Code, Problem};
 use crate::engine::event::{Event, EventSink};
@@ -16,9 +17,9 @@ use crate::fs::{Dir, FsError};
 use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use sync_proto::entry::{Entry, Kind, Meta, Principal};
-use sync_proto::filter::{Scope, Side, Standing};
-use sync_proto::manifest::{Directory, Manifest};
+use sync_proto::entry::Kind;
+use sync_proto::filter::{Preserve, Scope, Side, Standing};
+use sync_proto::manifest::Manifest;
 use sync_proto::path::{Name, RelPath, escape};
 
 /// A file with this name in the source's root says that a build is under way.
@@ -51,21 +52,25 @@ pub struct SourceSpec {
     pub privileged_xattrs: bool,
     /// Content below preserved paths is allowed in the source; it is not pushed.
     pub preserved_seen: bool,
+    /// Content below preserved paths is delivered where a member has none.
+    pub seed: bool,
+    /// Brakes that somebody decided to release, one by one.
+    pub released: Released,
     /// Where the index of the last scan lies.
     pub index: PathBuf,
 }
 
-/// What entries belong to on the members.
-#[derive(Clone, Debug, Default)]
-pub struct Ownership {
-    /// Owner and group for everything; otherwise as in the source.
-    pub owner: Option<(String, String)>,
-    /// Numbers instead of names.
-    pub numeric_ids: bool,
-    /// Mode of every directory.
-    pub directory_mode: Option<u32>,
-    /// Mode of every file; execute bits stay where they are.
-    pub file_mode: Option<u32>,
+/// Brakes on the source that somebody decided to release.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Released {
+    /// The source may be empty.
+    pub empty: bool,
+    /// A build may be under way.
+    pub half_built: bool,
+    /// A merge may be unfinished.
+    pub unfinished_merge: bool,
+    /// Required files may be missing.
+    pub require: bool,
 }
 
 /// A scanned source.
@@ -120,20 +125,20 @@ pub fn check(spec: &SourceSpec) -> Result<Dir, Problem> {
             .of_child(Side::Sender, &RelPath::root(), &listed.name, true)
             .is_managed()
     });
-    if is_empty {
+    if is_empty && !spec.released.empty {
         return Err(Problem::new(
             Code::SourceEmpty,
             format!("The source `{shown}` is empty"),
         ));
     }
-    if there(BUILDING_MARK)? {
+    if !spec.released.half_built && there(BUILDING_MARK)? {
         return Err(Problem::new(
             Code::SourceHalfBuilt,
             format!("The source `{shown}` holds `.fanout-building`: a build is under way"),
         ));
     }
     for mark in MERGE_MARKS {
-        if there(format!(".git/{mark}").as_bytes())? {
+        if !spec.released.unfinished_merge && there(format!(".git/{mark}").as_bytes())? {
             return Err(Problem::new(
                 Code::UnfinishedMerge,
                 format!("The source `{shown}` is in the middle of a merge (`.git/{mark}`)"),
@@ -141,7 +146,7 @@ pub fn check(spec: &SourceSpec) -> Result<Dir, Problem> {
         }
     }
     for required in &spec.require {
-        if !there(required.trim_start_matches('/').as_bytes())? {
+        if !spec.released.require && !there(required.trim_start_matches('/').as_bytes())? {
             return Err(Problem::new(
                 Code::RequiredMissing,
                 format!("The source `{shown}` lacks the required file `{required}`"),
@@ -154,11 +159,7 @@ pub fn check(spec: &SourceSpec) -> Result<Dir, Problem> {
 /// Scans the source. A source that won't hold still is looked at once more, then refused.
 pub fn scan(spec: &SourceSpec, events: &EventSink) -> Result<Scanned, Problem> {
     let root = Arc::new(check(spec)?);
-    let known = std::fs::File::open(&spec.index).ok().and_then(|mut file| {
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).ok()?;
-        Index::decode(&bytes)
-    });
+    let known = read_index(spec);
     let mut observed = look(spec, &root, known.as_ref(), events)?;
     if observed.problems.iter().any(ObserveProblem::is_unrest) {
         observed = look(spec, &root, known.as_ref(), events)?;
@@ -169,8 +170,12 @@ pub fn scan(spec: &SourceSpec, events: &EventSink) -> Result<Scanned, Problem> {
     if known.as_ref() != Some(&*index) {
         save_index(spec, &index);
     }
-    let manifest = wanted(&index, &spec.ownership)
-        .map_err(|error| Problem::from_error(Code::TooManyEntries, &error))?;
+    let manifest = wanted(
+        index.manifest(),
+        &spec.ownership,
+        spec.seed.then_some(&spec.scope.preserve),
+    )
+    .map_err(|error| Problem::from_error(Code::TooManyEntries, &error))?;
     events.emit(Event::ScanFinished {
         entries: manifest.entry_count() as u64,
         content_bytes: manifest.content_bytes(),
@@ -214,16 +219,20 @@ fn look(
     } else {
         XattrPolicy::Ordinary
     };
+    let seeding = Scope {
+        exclude: spec.scope.exclude.clone(),
+        preserve: Preserve::default(),
+    };
     let progress = |entries, content_bytes| {
         events.emit(Event::Scanned {
             entries,
             content_bytes,
-        })
+        });
     };
     let how = Look {
         known,
         rehash: false,
-        scope: &spec.scope,
+        scope: if spec.seed { &seeding } else { &spec.scope },
         side: Side::Sender,
         pass_over: None,
         principals: &principals,
@@ -288,7 +297,11 @@ fn refuse_entries(
             ),
         ));
     }
-    let preserved = preserved_content(spec, root)?;
+    let preserved = if spec.seed {
+        Vec::new()
+    } else {
+        preserved_content(spec, root)?
+    };
     if !preserved.is_empty() && !spec.preserved_seen {
         return Err(Problem::new(
             Code::PreservedInSource,
@@ -376,70 +389,12 @@ fn examples(paths: &[RelPath]) -> String {
     format!("{}{rest}", named.join(", "))
 }
 
-/// The manifest in the values that members should have.
-fn wanted(
-    index: &Index,
-    ownership: &Ownership,
-) -> Result<Manifest, sync_proto::manifest::ManifestError> {
-    let seen = index.manifest();
-    if ownership.owner.is_none()
-        && ownership.directory_mode.is_none()
-        && ownership.file_mode.is_none()
-    {
-        return Ok(seen.clone());
-    }
-    let own = ownership
-        .owner
-        .as_ref()
-        .map(|(user, group)| (principal(user), principal(group)));
-    let change = |meta: &Meta, mode: Option<u32>| {
-        let (user, group) = own
-            .clone()
-            .unwrap_or_else(|| (meta.user.clone(), meta.group.clone()));
-        Meta {
-            user,
-            group,
-            mode: mode.unwrap_or(meta.mode),
-            ..meta.clone()
-        }
-    };
-    let directories = seen.directories().iter().map(|directory| Directory {
-        path: directory.path.clone(),
-        entries: directory
-            .entries
-            .iter()
-            .map(|entry| {
-                let mode = match entry.kind {
-                    Kind::HardLink { .. } => return entry.clone(),
-                    Kind::Directory => ownership.directory_mode,
-                    Kind::File { .. } => ownership
-                        .file_mode
-                        .map(|mode| file_mode(mode, entry.meta.mode)),
-                    _ => None,
-                };
-                Entry {
-                    meta: change(&entry.meta, mode),
-                    ..entry.clone()
-                }
-            })
-            .collect(),
-    });
-    let root = change(seen.root_meta(), ownership.directory_mode);
-    Manifest::new(root, directories.collect())
-}
-
-/// The wanted mode; who may read an executable file may run it still.
-fn file_mode(wanted: u32, seen: u32) -> u32 {
-    if seen & 0o111 == 0 {
-        wanted
-    } else {
-        wanted | (wanted & 0o444) >> 2
-    }
-}
-
-fn principal(text: &str) -> Principal {
-    text.parse()
-        .map_or_else(|_| Principal::Name(text.into()), Principal::Id)
+/// The index of the last scan; one that can't be read is none.
+fn read_index(spec: &SourceSpec) -> Option<Index> {
+    let (dir, name) = Dir::open_parent_of(&spec.index).ok()?;
+    let mut bytes = Vec::new();
+    dir.open_file(&name).ok()?.read_to_end(&mut bytes).ok()?;
+    Index::decode(&bytes)
 }
 
 /// An index that can't be saved costs time at the next push and nothing else.

@@ -50,6 +50,8 @@ pub struct Overrides {
     pub delete_entries: Option<u64>,
     /// The root may have become another kind of thing.
     pub kind_change: bool,
+    /// Free space and inodes aren't looked at.
+    pub skip_space: bool,
     /// Foreign entries of an adopted root are deleted.
     pub delete_foreign: bool,
 }

@@ -349,7 +349,7 @@ impl Member {
             events.emit(Event::Phase {
                 member: name.clone(),
                 phase,
-            })
+            });
         };
         phase(Phase::Receiving);
         let total_entries = self.changed_entries;

@@ -1,7 +1,7 @@
 //! Verify: what members have, against what was last decided. Read-only, always.
 
 use super::preflight::{Hub, Reached, reach, state_problem};
-use super::push::{roots_of, spawn};
+use super::push::{kept_offer, roots_of};
 use super::session::Offer;
 use super::task::Task;
 use crate::codes::{Code, Problem};
@@ -62,15 +62,7 @@ pub async fn verify(hub: &Hub, depot: Arc<Depot>, task: &Task) -> Result<VerifyR
         .generation(&task.platform, serial)
         .await
         .map_err(state_problem)?;
-    let roots = roots_of(&desired);
-    let offer = spawn(move || {
-        let manifest = depot
-            .manifest(roots)
-            .map_err(|error| Problem::from_error(Code::DepotIncomplete, &error))?;
-        Ok(Offer::new(manifest))
-    })
-    .await?;
-    let offer = Arc::new(offer);
+    let offer = Arc::new(kept_offer(task, depot, roots_of(&desired)).await?);
     let mut asking = JoinSet::new();
     for (at, target) in task.targets.iter().enumerate() {
         let (hub, task, target, offer) = (hub.clone(), task.clone(), target.clone(), offer.clone());
@@ -113,7 +105,7 @@ pub async fn verify(hub: &Hub, depot: Arc<Depot>, task: &Task) -> Result<VerifyR
 }
 
 async fn compare(one: &Reached, offer: &Offer) -> Result<Verified, Problem> {
-    if one.opened.observed == offer.roots {
+    if one.opened.observed == offer.observed {
         return Ok(Verified::Clean);
     }
     one.session

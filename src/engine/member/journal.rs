@@ -43,6 +43,8 @@ pub struct Journal {
     pub privileged_xattrs: bool,
     /// What prepare adds to the staged tree, parents first; an abort takes it away again.
     pub made: Vec<Made>,
+    /// The times of the staged directories that are added to.
+    pub made_in: Vec<(RelPath, Time)>,
     /// What the plan counted.
     pub changed_entries: u64,
     /// What commit does.

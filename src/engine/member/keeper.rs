@@ -65,6 +65,18 @@ impl Keeper {
         Ok(())
     }
 
+    /// Do the rules alone let the entry at `path` go? What is foreign is seen all the same.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn allow_delete_scoped(
+        &self,
+        path: &RelPath,
+        is_directory: bool,
+    ) -> Result<(), Untouchable> {
+        self.managed(Side::Receiver, path, is_directory)
+    }
+
     /// May the entry at `path` make way for what a manifest wants there? Foreign ones may: they are
     /// moved aside.
     pub(super) fn allow_replace(

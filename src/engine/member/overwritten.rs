@@ -111,7 +111,8 @@ pub(super) fn publish(
 }
 
 /// Removes what was moved aside longer than `keep_seconds` before `now`. `dir` is the tree's
-/// directory of the agent's own place; the tree's own one is looked at too.
+/// directory of the agent's own place; the tree's own ones are looked at too. Not to be called while
+/// a transaction is open.
 ///
 /// # Errors
 /// The first entry that can't be removed.
@@ -121,8 +122,8 @@ pub fn expire(
     now: Time,
     keep_seconds: i64,
 ) -> Result<(), FsError> {
-    let beside = place.sub(b"overwritten")?;
-    for dir in dir.into_iter().chain([&beside]) {
+    let own = [place.sub(b"overwritten")?, place.sub(b"aside")?];
+    for dir in dir.into_iter().chain(&own) {
         for listed in dir.list()? {
             // The ctime of the directory is when it was moved here: nobody can set it.
             let is_old = dir

@@ -40,23 +40,29 @@ pub(super) fn prepare(
         Some(live) => survey(live.root(), &RelPath::root(), job.keeper)?,
         None => Vec::new(),
     };
-    let mut shares = Vec::new();
+    let (mut shares, mut links) = (Vec::new(), BTreeSet::new());
     for held in held {
         if held.is_opaque {
             return Err(CommitError::Kept(held.path));
         }
         // What is only protected from deletion may be in the manifest nevertheless.
-        let is_delivered = staged.stat(&held.path)?.is_some();
-        if !is_delivered && !is_shared_link(&held) {
+        if staged.stat(&held.path)?.is_some() {
+            continue;
+        }
+        links.insert(held.path.clone());
+        if !is_shared_link(&held) {
             shares.push(held.path);
         }
     }
+    // What is preserved stays in sight, even if its symlink was lost. What is only excluded and
+    // was removed by the member doesn't come back: it may be the mark of a maintenance that is over.
+    let preserve = &job.keeper.scope.preserve;
     let shared = job.place.sub(b"shared")?;
-    let mut links: BTreeSet<RelPath> = survey(&shared, &RelPath::root(), job.keeper)?
-        .into_iter()
-        .map(|held| held.path)
-        .collect();
-    links.extend(shares.iter().cloned());
+    for held in survey(&shared, &RelPath::root(), job.keeper)? {
+        if live.is_none() || preserve.covers(&held.path).is_some() {
+            links.insert(held.path);
+        }
+    }
     links.extend(job.plan.seeds.iter().cloned());
     let made = additions(&links, live, &mut staged)?;
     let (drift, overwritten) = drift(job)?;

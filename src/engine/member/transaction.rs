@@ -31,9 +31,10 @@ use crate::fs::meta::{MetaError, Wanted};
 use crate::fs::owner::{Missing, Principals};
 use crate::fs::xattr::{Target, XattrPolicy};
 use crate::fs::{Dir, FsError};
+use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sync_proto::commit::Participant;
-use sync_proto::entry::Meta;
+use sync_proto::entry::{Meta, Time};
 use sync_proto::manifest::Manifest;
 use sync_proto::path::{Name, PathError, RelPath};
 use sync_proto::wire::{Doubt, Generation, Layout, Notice, TreeKey, TxnKey};
@@ -208,7 +209,9 @@ pub fn prepare(job: &Job<'_>) -> Result<Prepared, CommitError> {
         }
         Layout::Switched => switched::prepare(job, live, Tree::new(tree.try_clone()?))?,
     };
+    let made_in = times_of_parents(&prepared.made, tree.try_clone()?)?;
     let journal = Journal {
+        made_in,
         txn: job.txn,
         fence: job.fence,
         generation: job.generation.clone(),
@@ -284,6 +287,37 @@ fn make(journal: &Journal, tree: Dir, how: How<'_>) -> Result<(), CommitError> {
             Made::Link(path) => dir.symlink(&switched::shared_target(path), &name)?,
         }
     }
+    restore_times(journal, &mut tree)
+}
+
+fn times_of_parents(made: &[Made], tree: Dir) -> Result<Vec<(RelPath, Time)>, CommitError> {
+    let parents: BTreeSet<_> = made
+        .iter()
+        .filter_map(|made| made.path().parent())
+        .collect();
+    let mut tree = Tree::new(tree);
+    let mut times = Vec::new();
+    for parent in parents {
+        if let Some(stat) = tree.stat(&parent)? {
+            times.push((parent, stat.mtime));
+        }
+    }
+    Ok(times)
+}
+
+/// Adding to a directory, or taking from it, changed its time.
+fn restore_times(journal: &Journal, tree: &mut Tree) -> Result<(), CommitError> {
+    let principals = Principals::numeric();
+    let how = How {
+        policy: XattrPolicy::Ignore,
+        principals: &principals,
+    };
+    for (path, mtime) in &journal.made_in {
+        if let Some(dir) = tree.dir(path)? {
+            let attributes = Attributes::with_mtime(&dir.stat_self()?, *mtime);
+            how.apply(&Target::open(dir), &attributes)?;
+        }
+    }
     Ok(())
 }
 
@@ -340,9 +374,6 @@ pub fn commit(
         committed.switched_us = now_us();
         committed.window = window;
         committed.notices = notices;
-        if let Some(notice) = publish(place, &journal.directory, overwritten)? {
-            committed.notices.push(notice);
-        }
         point("member.commit.sync")?;
         // ORDER: every step is durable before the journal that could repeat it is retired.
         place.state().syncfs()?;
@@ -350,6 +381,10 @@ pub fn commit(
         point("member.commit.record")?;
         record.note_commit(&journal.generation, &journal.directory, txn);
         record.save(place)?;
+    }
+    // ORDER: after the record, so that a repeated commit puts nothing aside a second time.
+    if let Some(notice) = publish(place, &journal.directory, overwritten)? {
+        committed.notices.push(notice);
     }
     retire(place, &journal)?;
     Ok(committed)
@@ -435,6 +470,8 @@ fn take_back(place: &Place, journal: &Journal) -> Result<(), CommitError> {
                 _ => {}
             }
         }
+        tree.forget();
+        restore_times(journal, &mut tree)?;
     }
     point("member.abort.journal")?;
     Ok(Journal::remove(place)?)

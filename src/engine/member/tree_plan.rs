@@ -78,8 +78,6 @@ pub struct TreePlan {
     pub changes: Vec<Change>,
     /// Preserved paths that will be delivered because they are absent, the topmost ones.
     pub seeds: Vec<RelPath>,
-    /// What is there and may not be touched.
-    pub(super) held: Vec<HeldEntry>,
 }
 
 impl TreePlan {
@@ -130,6 +128,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<TreePlan, FsError> {
         held: held.iter().map(|held| held.path.clone()).collect(),
         changes: BTreeMap::new(),
         seeds: BTreeSet::new(),
+        stays: BTreeSet::new(),
         ignored: BTreeMap::new(),
         summary: Plan::default(),
     };
@@ -144,7 +143,6 @@ pub fn plan(input: &PlanInput<'_>) -> Result<TreePlan, FsError> {
         summary: planner.summary,
         changes: planner.changes.into_values().collect(),
         seeds: planner.seeds.into_iter().collect(),
-        held,
     })
 }
 
@@ -154,6 +152,8 @@ struct Planner<'a> {
     held: BTreeSet<RelPath>,
     changes: BTreeMap<RelPath, Change>,
     seeds: BTreeSet<RelPath>,
+    /// Directories that left the manifest, but hold what may not go.
+    stays: BTreeSet<RelPath>,
     /// Wanted paths that belong to the member: the topmost ones, with how many entries.
     ignored: BTreeMap<RelPath, u64>,
     summary: Plan,
@@ -203,7 +203,7 @@ impl Planner<'_> {
         match self.input.keeper.allow_delete(&path, is_directory) {
             Err(_) => {}
             Ok(()) if is_directory && self.kept.contains(&path) => {
-                self.summary.kept.push(path.as_bytes().to_vec());
+                self.stays.insert(path);
             }
             Ok(()) => self.note(path, Action::Remove, old, String::new()),
         }
@@ -387,13 +387,12 @@ impl Planner<'_> {
             );
             summary.notices.push(notice(top, &message));
         }
-        for kept in &summary.kept {
-            summary.notices.push(Notice {
-                code: String::new(),
-                path: kept.clone(),
-                message: "left the source, but stays: it holds names that may not be touched"
-                    .to_owned(),
-            });
+        for kept in &self.stays {
+            summary.kept.push(kept.as_bytes().to_vec());
+            summary.notices.push(notice(
+                kept,
+                "left the source, but stays: it holds names that may not be touched",
+            ));
         }
     }
 }

@@ -1,0 +1,178 @@
+use super::*;
+use crate::engine::event::EventSink;
+use crate::engine::hub::ownership::Ownership;
+use crate::engine::hub::source::{Released, SourceSpec, scan};
+use std::collections::HashSet;
+use std::path::Path;
+use sync_proto::delta::batch::parse_batch;
+use sync_proto::filter::Scope;
+use sync_proto::pack::{PackDecoder, unpack};
+
+struct Fixture {
+    source: tempfile::TempDir,
+    state: tempfile::TempDir,
+    depot: Arc<Depot>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let depot = Arc::new(Depot::open(state.path()).unwrap());
+        Self {
+            source: tempfile::tempdir().unwrap(),
+            state,
+            depot,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.source.path()
+    }
+
+    fn encoder(&self) -> Arc<Encoder> {
+        let spec = SourceSpec {
+            path: self.path().into(),
+            scope: Scope::default(),
+            require: Vec::new(),
+            ownership: Ownership::default(),
+            special_files: false,
+            privileged_xattrs: false,
+            preserved_seen: false,
+            seed: false,
+            released: Released::default(),
+            index: self.state.path().join("source.index"),
+        };
+        let scanned = scan(&spec, &EventSink::none()).unwrap();
+        let supply = scanned.supply();
+        Arc::new(Encoder::new(&scanned.manifest, self.depot.clone(), supply, 2).unwrap())
+    }
+}
+
+async fn everything(encoder: &Arc<Encoder>) -> HashSet<Digest> {
+    let count = encoder.contents().len() as u32;
+    let mut found = HashSet::new();
+    for key in encoder.whole(0..count).unwrap() {
+        let (header, body) = encoder.fetch(&key).await.unwrap();
+        if header == ObjectHeader::Pack {
+            let unpacked = unpack(&body, &mut PackDecoder::new()).unwrap();
+            found.extend(unpacked.contents().map(|(digest, _)| digest));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn eight_members_cost_the_encodes_of_one() {
+    let fixture = Fixture::new();
+    for i in 0..400 {
+        std::fs::write(
+            fixture.path().join(format!("f{i}")),
+            format!("{i}").repeat(2_000),
+        )
+        .unwrap();
+    }
+    let encoder = fixture.encoder();
+    encoder.fill_depot().await.unwrap();
+    let made = encoder.made_objects();
+    assert!((1..10).contains(&made), "{made}");
+    for _ in 0..8 {
+        assert_eq!(everything(&encoder).await.len(), 400);
+    }
+    assert_eq!(encoder.made_objects(), made);
+    // The next push finds everything in the depot.
+    let again = fixture.encoder();
+    again.fill_depot().await.unwrap();
+    assert_eq!(everything(&again).await.len(), 400);
+    assert_eq!(again.made_objects(), 0);
+}
+
+#[tokio::test]
+async fn a_few_contents_of_a_large_pack_do_not_bring_the_whole_pack() {
+    let fixture = Fixture::new();
+    for i in 0..400_u32 {
+        let noise: Vec<u8> = (0..2_000)
+            .map(|j| blake3::hash(&(i * 2_000 + j).to_le_bytes()).as_bytes()[0])
+            .collect();
+        std::fs::write(fixture.path().join(format!("f{i}")), noise).unwrap();
+    }
+    fixture.encoder().fill_depot().await.unwrap();
+    let encoder = fixture.encoder();
+    let keys = encoder.whole([3, 200]).unwrap();
+    let mut bytes = 0;
+    for key in &keys {
+        bytes += encoder.fetch(key).await.unwrap().1.len();
+    }
+    assert!(bytes < 10_000, "{bytes}");
+}
+
+#[tokio::test]
+async fn a_changed_file_becomes_one_delta_for_all() {
+    let fixture = Fixture::new();
+    let path = fixture.path().join("big");
+    let mut content: Vec<u8> = (0..500_000_u32).flat_map(|i| i.to_le_bytes()).collect();
+    std::fs::write(&path, &content).unwrap();
+    let old = Digest::of(&content);
+    fixture.encoder().fill_depot().await.unwrap();
+    content[1_000_000] ^= 1;
+    std::fs::write(&path, &content).unwrap();
+    let encoder = fixture.encoder();
+    encoder.fill_depot().await.unwrap();
+    let made = encoder.made_objects();
+    for _ in 0..8 {
+        let keys = encoder.particular(0, Need::Patched(old)).await.unwrap();
+        assert!(matches!(keys[..], [Key::Delta { .. }]));
+        let (header, body) = encoder.fetch(&keys[0]).await.unwrap();
+        assert_eq!(header, ObjectHeader::Delta);
+        assert!(body.len() < 100_000, "{}", body.len());
+        assert_eq!(
+            parse_batch(&body).unwrap()[0].content(),
+            Digest::of(&content)
+        );
+    }
+    assert_eq!(encoder.made_objects(), made + 1);
+    // A base that the hub never had: the whole.
+    let keys = encoder
+        .particular(0, Need::Patched(Digest::of(b"drift")))
+        .await
+        .unwrap();
+    assert!(keys.iter().all(|key| !matches!(key, Key::Delta { .. })));
+}
+
+#[tokio::test]
+async fn a_source_that_changed_after_the_scan_is_named_and_not_sent() {
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path().join("a"), "one").unwrap();
+    let encoder = fixture.encoder();
+    std::fs::write(fixture.path().join("a"), "two").unwrap();
+    let error = encoder.fill_depot().await.unwrap_err();
+    assert!(
+        matches!(error, EncodeError::Supply(SupplyError::Changed(_))),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_resumed_file_is_sent_from_where_it_stopped() {
+    let fixture = Fixture::new();
+    let content: Vec<u8> = (0..3_000_000_u32).flat_map(|i| i.to_le_bytes()).collect();
+    std::fs::write(fixture.path().join("big"), &content).unwrap();
+    let encoder = fixture.encoder();
+    let prefix = Digest::of(&content[..8 << 20]);
+    let keys = encoder
+        .particular(0, Need::Resumed(8 << 20, prefix))
+        .await
+        .unwrap();
+    let from = |key: &Key| {
+        if let Key::Block { offset, .. } = key {
+            *offset
+        } else {
+            0
+        }
+    };
+    assert_eq!(keys.iter().map(from).min(), Some(8 << 20));
+    let wrong = encoder
+        .particular(0, Need::Resumed(8 << 20, Digest::of(b"x")))
+        .await
+        .unwrap();
+    assert_eq!(wrong.iter().map(from).min(), Some(0));
+}

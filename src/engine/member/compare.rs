@@ -1,0 +1,229 @@
+//! From two tables of directory hashes to the tree that the member should have.
+//!
+//! Directories that are equal come from our own manifest, the others from the hub. The whole is
+//! trusted only because its roots are the ones that were announced.
+
+use super::foreign::ForeignPaths;
+use super::look::Seen;
+use super::refusal::{information, notice, of_fs};
+use super::tree_plan::{PlanInput, TreePlan, plan};
+use crate::codes::{Code, Problem};
+use crate::fs::space::space;
+use crate::fs::walk::{Verdict, walk};
+use std::collections::{HashMap, HashSet};
+use sync_proto::entry::{Kind, Meta, Principal};
+use sync_proto::manifest::{Directory, Manifest, ManifestError, Roots, meta_from_bytes};
+use sync_proto::path::RelPath;
+use sync_proto::wire::table::{self, Row};
+
+/// A comparison under way: the hub's table, and which of its directories we lack.
+pub struct Comparison {
+    roots: Roots,
+    root_meta: Meta,
+    rows: Vec<Row>,
+    wanted: Vec<u32>,
+}
+
+/// What a tree is to become, and what that changes.
+pub struct Target {
+    /// The tree that the member should have.
+    pub desired: Manifest,
+    /// Its roots.
+    pub roots: Roots,
+    /// What changes.
+    pub plan: TreePlan,
+    /// What is foreign once it is there.
+    pub foreign_after: ForeignPaths,
+}
+
+impl Comparison {
+    /// Finds out which directories of the hub's table we lack.
+    pub fn new(
+        own: &Manifest,
+        roots: Roots,
+        root_meta: &[u8],
+        rows: Vec<Row>,
+    ) -> Result<Self, ManifestError> {
+        let digests = own.digests();
+        let mine: HashMap<&RelPath, [u8; 16]> = own
+            .directories()
+            .iter()
+            .zip(&digests)
+            .map(|(directory, digests)| (&directory.path, digests.short()))
+            .collect();
+        let wanted = (0_u32..)
+            .zip(&rows)
+            .filter(|(_, row)| mine.get(&row.path) != Some(&row.short))
+            .map(|(at, _)| at)
+            .collect();
+        Ok(Self {
+            roots,
+            root_meta: meta_from_bytes(root_meta)?,
+            rows,
+            wanted,
+        })
+    }
+
+    /// The directories that the hub is asked for.
+    pub fn wanted(&self) -> Vec<(u32, u32)> {
+        sync_proto::wire::ranges_of(self.wanted.iter().copied())
+    }
+
+    /// Puts the tree together, once the listings are here.
+    pub fn finish(self, own: &Manifest, listings: Vec<Directory>) -> Result<Manifest, Problem> {
+        let broken = |what: &str| Problem::new(Code::ProtocolViolation, what.to_owned());
+        if listings.len() != self.wanted.len() {
+            return Err(broken("The hub listed other directories than those asked for"));
+        }
+        let mut listings = listings.into_iter();
+        let mut wanted = self.wanted.iter().copied().peekable();
+        let mut directories = Vec::with_capacity(self.rows.len());
+        for (at, row) in (0_u32..).zip(&self.rows) {
+            let directory = if wanted.next_if_eq(&at).is_some() {
+                listings.next().filter(|listing| listing.path == row.path)
+            } else {
+                own.directory(&row.path).cloned()
+            };
+            directories.push(directory.ok_or_else(|| {
+                broken("The hub listed other directories than those asked for")
+            })?);
+        }
+        let manifest = Manifest::new(self.root_meta, directories)
+            .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))?;
+        if manifest.roots() != self.roots {
+            return Err(broken("The tree that the hub described is not the one it announced"));
+        }
+        Ok(manifest)
+    }
+}
+
+impl Seen {
+    /// Plans the way from what is there to `desired`.
+    pub fn plan(&mut self, desired: Manifest, roots: Roots) -> Result<Target, Problem> {
+        let place = &self.claim.place;
+        let observed = self.observed.manifest();
+        let foreign_after = self.foreign_after(&desired)?;
+        if self.record.adopted && self.record.live.is_none() {
+            self.keeper.foreign = foreign_after.clone();
+        }
+        let live = place.live().map_err(|error| of_fs(&error))?;
+        let root_changed = place
+            .root_changed(&self.record)
+            .map_err(|error| of_fs(&error))?;
+        let mut plan = plan(&PlanInput {
+            live: live.as_ref(),
+            layout: place.layout(),
+            observed: &self.observed,
+            committed: self.committed.as_deref(),
+            desired: &desired,
+            keeper: &self.keeper,
+            seed: self.options.seed,
+            space: space(place.state()).ok(),
+            root_changed: root_changed.as_deref(),
+        })
+        .map_err(|error| of_fs(&error))?;
+        let summary = &mut plan.summary;
+        summary.foreign = summary.foreign.max(self.keeper.foreign.tops().len() as u64);
+        for conflict in &mut summary.conflicts {
+            if conflict.code.is_empty() {
+                conflict.code = Code::PreservedConflict.id();
+            }
+        }
+        for missing in self.missing_owners(&desired) {
+            summary.conflicts.push(notice(Code::OwnerMissing, b"", missing));
+        }
+        if observed.entry_count() == 0 && self.live_generation().is_none() {
+            summary
+                .notices
+                .push(information(b"", "Nothing was here before"));
+        }
+        Ok(Target {
+            desired,
+            roots,
+            plan,
+            foreign_after,
+        })
+    }
+
+    /// What stays foreign once `desired` is there.
+    fn foreign_after(&self, desired: &Manifest) -> Result<ForeignPaths, Problem> {
+        if self.record.adopted && self.record.live.is_none() {
+            return Ok(ForeignPaths::at_adoption(self.observed.manifest(), desired));
+        }
+        let foreign = &self.keeper.foreign;
+        if foreign.is_empty() {
+            return Ok(ForeignPaths::default());
+        }
+        // Foreign entries weren't looked at; those below a directory that the manifest wants as
+        // well are foreign one by one from now on.
+        let mut left = Vec::new();
+        for top in foreign.tops() {
+            match desired.entry(top) {
+                None => left.push(top.clone()),
+                Some(wanted) if wanted.kind.is_directory() => {
+                    left.extend(self.names_below(top, desired)?);
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(ForeignPaths::new(left))
+    }
+
+    fn names_below(&self, top: &RelPath, desired: &Manifest) -> Result<Vec<RelPath>, Problem> {
+        let place = &self.claim.place;
+        let Some(live) = place.live().map_err(|error| of_fs(&error))? else {
+            return Ok(Vec::new());
+        };
+        let Some(dir) = live.try_open_dir_at(top).map_err(|error| of_fs(&error))? else {
+            return Ok(Vec::new());
+        };
+        let walked = walk(&dir, |_, _, _| Verdict::Descend).map_err(|error| of_fs(&error))?;
+        let mut names = Vec::new();
+        for directory in &walked.dirs {
+            for entry in &directory.entries {
+                let mut path = top.clone();
+                let below = directory.path.components().chain([entry.name.as_bytes()]);
+                for component in below {
+                    let joined = sync_proto::path::Name::parse(component)
+                        .and_then(|name| path.join(&name));
+                    let Ok(joined) = joined else { break };
+                    path = joined;
+                }
+                if desired.entry(&path).is_none() {
+                    names.push(path);
+                }
+            }
+        }
+        Ok(names)
+    }
+
+    /// Every user and group that the tree names and this machine lacks.
+    fn missing_owners(&self, desired: &Manifest) -> Vec<String> {
+        let mut seen: HashSet<(&Principal, bool)> = HashSet::new();
+        let metas = desired
+            .entries()
+            .filter(|(_, entry)| !matches!(entry.kind, Kind::HardLink { .. }))
+            .map(|(_, entry)| &entry.meta);
+        let mut missing = Vec::new();
+        for meta in std::iter::once(desired.root_meta()).chain(metas) {
+            if seen.insert((&meta.user, true))
+                && let Err(error) = self.principals.uid(&meta.user)
+            {
+                missing.push(error.to_string());
+            }
+            if seen.insert((&meta.group, false))
+                && let Err(error) = self.principals.gid(&meta.group)
+            {
+                missing.push(error.to_string());
+            }
+        }
+        missing
+    }
+}
+
+/// The rows of a table that came in parts.
+pub fn rows(collector: table::Collector) -> Result<Vec<Row>, Problem> {
+    collector
+        .rows()
+        .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))
+}

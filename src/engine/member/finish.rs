@@ -1,0 +1,199 @@
+//! The last entries of a staged tree, once every content is in place: further names, pipes and
+//! devices, symlinks, and the directories' metadata; then one look at all of it.
+
+use super::look::Seen;
+use super::refusal::of_fs;
+use super::stage::{Cursor, Staging, located};
+use super::work::{At, StagedDirectory};
+use crate::codes::Problem;
+use crate::engine::index::{Index, Stamp};
+use crate::fs::xattr::Target as MetaTarget;
+use crate::fs::{Dir, FileKind, FsError};
+use rayon::prelude::*;
+use sync_proto::entry::Kind;
+use sync_proto::path::Name;
+
+impl Staging {
+    /// Makes the empty files.
+    pub(super) fn make_empty_files(&self) -> Result<(), Problem> {
+        let mut cursor = Cursor::new(self);
+        for at in &self.work.empty {
+            self.put(&mut cursor, *at, b"")?;
+        }
+        self.note_entries(self.work.empty.len() as u64);
+        Ok(())
+    }
+
+    /// Makes everything that has no content, and gives directories their metadata.
+    pub fn finish(&self) -> Result<(), Problem> {
+        let mut cursor = Cursor::new(self);
+        for at in &self.work.links {
+            self.link(&mut cursor, *at)?;
+        }
+        for at in &self.work.nodes {
+            self.node(&mut cursor, *at)?;
+        }
+        // ORDER: symlinks last: nothing is ever written through one.
+        for at in &self.work.symlinks {
+            self.symlink(&mut cursor, *at)?;
+        }
+        let made = self.work.links.len() + self.work.nodes.len() + self.work.symlinks.len();
+        self.note_entries((made + self.work.directories.len()) as u64);
+        let directories: Vec<_> = self
+            .work
+            .directories
+            .iter()
+            .filter(|(_, is_final)| **is_final)
+            .map(|(directory, _)| *directory)
+            .collect();
+        directories
+            .into_par_iter()
+            .try_for_each(|directory| self.finish_directory(directory))
+    }
+
+    fn link(&self, cursor: &mut Cursor<'_>, at: At) -> Result<(), Problem> {
+        let Some((_, entry)) = self.work.at(at) else {
+            return Ok(());
+        };
+        let Kind::HardLink { leader } = &entry.kind else {
+            return Ok(());
+        };
+        let path = || self.work.path(at);
+        let opened = self
+            .root(at.is_seed)
+            .open_parent_at(leader)
+            .map_err(|error| located(&error, &path()))?;
+        let Some((from, leader)) = opened else {
+            return Ok(());
+        };
+        let dir = cursor.of(at)?;
+        afresh(dir, &entry.name, || dir.hard_link(&from, &leader, &entry.name))
+            .map_err(|error| located(&error, &path()))
+    }
+
+    fn node(&self, cursor: &mut Cursor<'_>, at: At) -> Result<(), Problem> {
+        let Some((_, entry)) = self.work.at(at) else {
+            return Ok(());
+        };
+        let (kind, device) = match entry.kind {
+            Kind::Fifo => (FileKind::Fifo, (0, 0)),
+            Kind::Socket => (FileKind::Socket, (0, 0)),
+            Kind::CharDevice { major, minor } => (FileKind::CharDevice, (major, minor)),
+            Kind::BlockDevice { major, minor } => (FileKind::BlockDevice, (major, minor)),
+            _ => return Ok(()),
+        };
+        let wanted = self.resolve(&entry.meta)?;
+        let dir = cursor.of(at)?;
+        let name = &entry.name;
+        afresh(dir, name, || dir.mknod(name, kind, wanted.mode, device))
+            .map_err(|error| located(&error, &self.work.path(at)))?;
+        let target = MetaTarget::entry(dir, name).map_err(|error| of_fs(&error))?;
+        self.apply(&target, &wanted, true, || self.work.path(at))
+    }
+
+    fn symlink(&self, cursor: &mut Cursor<'_>, at: At) -> Result<(), Problem> {
+        let Some((_, entry)) = self.work.at(at) else {
+            return Ok(());
+        };
+        let Kind::Symlink { target } = &entry.kind else {
+            return Ok(());
+        };
+        let wanted = self.resolve(&entry.meta)?;
+        let dir = cursor.of(at)?;
+        afresh(dir, &entry.name, || dir.symlink(target, &entry.name))
+            .map_err(|error| located(&error, &self.work.path(at)))?;
+        let held = MetaTarget::entry(dir, &entry.name).map_err(|error| of_fs(&error))?;
+        self.apply(&held, &wanted, true, || self.work.path(at))
+    }
+
+    fn finish_directory(&self, staged: StagedDirectory) -> Result<(), Problem> {
+        let Some(directory) = self.work.directory_at(staged.directory) else {
+            return Ok(());
+        };
+        let desired = &self.work.target.desired;
+        let meta = if directory.path.is_root() {
+            desired.root_meta()
+        } else {
+            match desired.entry(&directory.path) {
+                Some(entry) => &entry.meta,
+                None => return Ok(()),
+            }
+        };
+        let wanted = self.resolve(meta)?;
+        let mut cursor = Cursor::new(self);
+        let dir = cursor.dir(staged)?;
+        let path = || directory.path.clone();
+        self.apply(&MetaTarget::open(dir), &wanted, self.is_fresh, path)
+    }
+
+    /// The wanted tree with a stamp for each entry: staged, or unchanged where it is.
+    pub fn index(&self, seen: &Seen) -> Result<Index, Problem> {
+        let desired = &self.work.target.desired;
+        let stamps: Vec<Vec<Stamp>> = (0..desired.directories().len() as u32)
+            .into_par_iter()
+            .with_min_len(16)
+            .map(|at| self.stamps(seen, at))
+            .collect::<Result<_, Problem>>()?;
+        let root = self.root(false).stat_self().map_err(|error| of_fs(&error))?;
+        let stamps = stamps.into_iter().flatten().collect();
+        let index = Index::new(desired.clone(), Stamp::from(&root), stamps);
+        index.ok_or_else(|| {
+            let message = "Entries and stamps of a staged tree don't match";
+            Problem::new(crate::codes::Code::Bug, message)
+        })
+    }
+
+    fn stamps(&self, seen: &Seen, at: u32) -> Result<Vec<Stamp>, Problem> {
+        let Some(directory) = self.work.directory_at(at) else {
+            return Ok(Vec::new());
+        };
+        let staged = StagedDirectory {
+            is_seed: false,
+            directory: at,
+        };
+        let mut cursor = Cursor::new(self);
+        let dir = match self.work.directories.contains_key(&staged) {
+            true => Some(cursor.dir(staged)?),
+            false => None,
+        };
+        let known = seen.observed.directory(&directory.path);
+        let mut stamps = Vec::with_capacity(directory.entries.len());
+        for entry in &directory.entries {
+            let there = match dir {
+                Some(dir) => dir.stat(&entry.name).map_err(|error| of_fs(&error))?,
+                None => None,
+            };
+            let is_scaffold = || {
+                let own = self.work.index_of(&directory.path_of(&entry.name));
+                own.is_some_and(|own| {
+                    let own = StagedDirectory { is_seed: false, directory: own };
+                    self.work.directories.get(&own) == Some(&false)
+                })
+            };
+            let staged = there.filter(|_| !entry.kind.is_directory() || !is_scaffold());
+            let stamp = match staged {
+                Some(stat) => Stamp::from(&stat),
+                None => known
+                    .and_then(|(now, stamps)| {
+                        let nth = now.entries.binary_search_by(|it| it.name.cmp(&entry.name)).ok()?;
+                        stamps.get(nth).copied()
+                    })
+                    .unwrap_or_default(),
+            };
+            stamps.push(stamp);
+        }
+        Ok(stamps)
+    }
+}
+
+/// Makes an entry; what an earlier attempt left under its name goes first.
+fn afresh(
+    dir: &Dir,
+    name: &Name,
+    make: impl Fn() -> Result<(), FsError>,
+) -> Result<(), FsError> {
+    match make() {
+        Err(error) if error.is_exists() => dir.remove_tree(name).and_then(|()| make()),
+        other => other,
+    }
+}

@@ -1,0 +1,86 @@
+//! What goes wrong on a member, as a hub hears it: a stable code, what happened to what, and what
+//! to do next.
+
+use super::place::PlaceError;
+use crate::codes::{Code, Problem, error_chain};
+use crate::engine::observe::ObserveError;
+use crate::fs::FsError;
+use crate::fs::meta::MetaError;
+use sync_proto::wire::{Notice, Refusal};
+
+/// A problem as it crosses the wire.
+pub fn refusal(problem: &Problem) -> Refusal {
+    let path = problem.path.as_deref().map(sync_proto::path::escape);
+    let message = match path {
+        Some(path) => format!("`{path}`: {}", problem.message),
+        None => problem.message.clone(),
+    };
+    Refusal {
+        code: problem.code.id(),
+        message,
+        hint: problem.hint().to_owned(),
+    }
+}
+
+/// What the disk said.
+pub fn of_fs(error: &FsError) -> Problem {
+    let code = match error {
+        _ if error.is_no_space() => Code::DiskFull,
+        _ if error.is_read_only() => Code::ReadOnly,
+        _ if error.is_permission() => Code::PermissionDenied,
+        _ if error.is_no_openat2() => Code::Openat2Missing,
+        _ => Code::DiskError,
+    };
+    Problem::new(code, error_chain(error))
+}
+
+/// Why metadata could not be applied.
+pub fn of_meta(error: &MetaError) -> Problem {
+    match error {
+        MetaError::Fs(error) => of_fs(error),
+        MetaError::Missing(missing) => Problem::from_error(Code::OwnerMissing, missing),
+    }
+}
+
+/// Why a tree has no place.
+pub fn of_place(error: &PlaceError) -> Problem {
+    let code = match error {
+        PlaceError::Fs(error) => return of_fs(error),
+        PlaceError::Checked(_) | PlaceError::Damaged(_) => Code::AgentStateDamaged,
+        PlaceError::Name(..) => Code::PathNotAllowed,
+        PlaceError::ForeignSymlink(_)
+        | PlaceError::NotADirectory(_)
+        | PlaceError::NotEmpty { .. }
+        | PlaceError::AdoptSwitched(_) => Code::RootNotOurs,
+        PlaceError::NoStateBeside { .. } | PlaceError::OtherLayout(_) => Code::LayoutUnsupported,
+        PlaceError::BoundToOther(_) => Code::TreeBoundElsewhere,
+        PlaceError::Unbound(_) => Code::TreeUnknown,
+    };
+    Problem::from_error(code, error)
+}
+
+/// Why a tree could not be looked at.
+pub fn of_observe(error: &ObserveError) -> Problem {
+    match error {
+        ObserveError::Fs(error) => of_fs(error),
+        ObserveError::Manifest(error) => Problem::from_error(Code::TooManyEntries, error),
+    }
+}
+
+/// Something worth saying about one path.
+pub fn notice(code: Code, path: &[u8], message: impl Into<String>) -> Notice {
+    Notice {
+        code: code.id(),
+        path: path.to_vec(),
+        message: message.into(),
+    }
+}
+
+/// Something worth saying, and nothing more.
+pub fn information(path: &[u8], message: impl Into<String>) -> Notice {
+    Notice {
+        code: String::new(),
+        path: path.to_vec(),
+        message: message.into(),
+    }
+}

@@ -1,0 +1,219 @@
+use super::*;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use sync_proto::filter::{Preserve, Rules};
+
+fn scope(exclude: &[&str], preserve: &[&str]) -> Scope {
+    Scope {
+        exclude: Rules::parse(exclude).unwrap(),
+        preserve: Preserve::parse(preserve).unwrap(),
+    }
+}
+
+struct Tree {
+    dir: tempfile::TempDir,
+    scope: Scope,
+}
+
+impl Tree {
+    fn new(scope: Scope) -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            scope,
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        let path = self.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    fn observe(&self, known: Option<&Index>, time: LeftOutTime, rehash: bool) -> Observed {
+        let root = Dir::open_absolute(self.path()).unwrap();
+        let clock = FsClock::open(&root).unwrap();
+        let look = Look {
+            known,
+            rehash,
+            scope: &self.scope,
+            side: Side::Sender,
+            pass_over: None,
+            principals: &Principals::numeric(),
+            xattrs: XattrPolicy::Ordinary,
+            left_out_time: time,
+            progress: &|_, _| {},
+        };
+        observe(&root, &clock, &look).unwrap()
+    }
+
+    /// Looks until every stamp is trusted.
+    fn settle(&self) -> Index {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        self.observe(None, LeftOutTime::Open, false).index
+    }
+}
+
+fn paths(index: &Index) -> Vec<String> {
+    index
+        .manifest()
+        .entries()
+        .map(|(d, e)| d.path_of(&e.name).to_string())
+        .collect()
+}
+
+#[test]
+fn an_unchanged_tree_is_never_read_again() {
+    let tree = Tree::new(Scope::default());
+    tree.write("a/b", "one");
+    tree.write("c", "two");
+    let index = tree.settle();
+    let again = tree.observe(Some(&index), LeftOutTime::Open, false);
+    assert_eq!(again.hashed_files, 0);
+    assert_eq!(again.index, index);
+    assert_eq!(
+        tree.observe(Some(&index), LeftOutTime::Open, true)
+            .hashed_files,
+        2
+    );
+}
+
+#[test]
+fn a_change_of_the_same_size_with_its_time_put_back_is_found() {
+    let tree = Tree::new(Scope::default());
+    tree.write("a", "one");
+    let index = tree.settle();
+    let path = tree.path().join("a");
+    let time = std::fs::metadata(&path).unwrap().modified().unwrap();
+    std::fs::write(&path, "two").unwrap();
+    std::fs::File::options()
+        .append(true)
+        .open(&path)
+        .unwrap()
+        .set_modified(time)
+        .unwrap();
+    let again = tree.observe(Some(&index), LeftOutTime::Open, false);
+    assert_eq!(again.hashed_files, 1);
+    assert_ne!(
+        again.index.manifest().roots().content,
+        index.manifest().roots().content
+    );
+    assert_eq!(
+        again.index.manifest().roots().meta,
+        index.manifest().roots().meta
+    );
+}
+
+#[test]
+fn what_was_written_within_the_tick_of_the_look_is_not_trusted() {
+    let tree = Tree::new(Scope::default());
+    tree.write("a", "one");
+    let index = tree.observe(None, LeftOutTime::Open, false).index;
+    assert_eq!(
+        tree.observe(Some(&index), LeftOutTime::Open, false)
+            .hashed_files,
+        1
+    );
+}
+
+#[test]
+fn hard_links_have_one_leader_and_are_hashed_once() {
+    let tree = Tree::new(Scope::default());
+    tree.write("b", "one");
+    std::fs::create_dir(tree.path().join("a")).unwrap();
+    std::fs::hard_link(tree.path().join("b"), tree.path().join("a/x")).unwrap();
+    std::fs::hard_link(tree.path().join("b"), tree.path().join("c")).unwrap();
+    let seen = tree.observe(None, LeftOutTime::Open, false);
+    assert_eq!(seen.hashed_files, 1);
+    let leaders: Vec<_> = seen
+        .index
+        .manifest()
+        .entries()
+        .filter_map(|(_, entry)| match &entry.kind {
+            Kind::HardLink { leader } => Some(leader.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(leaders, ["b", "b"]);
+    // The leader goes: the next name takes its place.
+    let index = tree.settle();
+    std::fs::remove_file(tree.path().join("b")).unwrap();
+    let again = tree.observe(Some(&index), LeftOutTime::Open, false);
+    assert!(again.problems.is_empty());
+    let kinds: Vec<_> = again
+        .index
+        .manifest()
+        .entries()
+        .map(|(_, e)| e.kind.clone())
+        .collect();
+    assert!(matches!(kinds[1], Kind::File { .. }), "{kinds:?}");
+}
+
+#[test]
+fn left_out_names_leave_the_time_of_their_directory_open() {
+    let tree = Tree::new(scope(&["*.log"], &["/files"]));
+    tree.write("kept/a", "one");
+    tree.write("logs/x.log", "noise");
+    tree.write("files/upload", "precious");
+    let seen = tree.observe(None, LeftOutTime::Open, false).index;
+    assert_eq!(paths(&seen), ["kept", "logs", "kept/a"]);
+    let time = |name: &str| {
+        seen.manifest()
+            .entry(&RelPath::parse(name.as_bytes()).unwrap())
+            .unwrap()
+            .meta
+            .mtime
+    };
+    assert!(time("kept").is_some());
+    assert_eq!(time("logs"), None);
+    assert_eq!(seen.manifest().root_meta().mtime, None);
+}
+
+#[test]
+fn what_a_member_could_not_keep_stands_for_what_was_wanted() {
+    let tree = Tree::new(Scope::default());
+    tree.write("a", "one");
+    let seen = tree.settle();
+    // As if somebody had wanted another owner than the agent may set.
+    let mut directories = seen.manifest().directories().to_vec();
+    directories[0].entries[0].meta.user = sync_proto::entry::Principal::Name("drupal".into());
+    let wanted = Manifest::new(seen.manifest().root_meta().clone(), directories).unwrap();
+    let stamps = seen
+        .directories()
+        .flat_map(|(_, stamps)| stamps.to_vec())
+        .collect();
+    let index = Index::new(wanted, *seen.root_stamp(), stamps).unwrap();
+    std::fs::write(tree.path().join("a"), "two").unwrap();
+    let again = tree
+        .observe(Some(&index), LeftOutTime::AsWanted, false)
+        .index;
+    let user = |index: &Index| {
+        index.manifest().directories()[0].entries[0]
+            .meta
+            .user
+            .clone()
+    };
+    assert_eq!(user(&again), user(&index));
+    // A mode that somebody changed is a change all the same.
+    let path = tree.path().join("a");
+    let mode = std::fs::metadata(&path).unwrap().mode();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode ^ 0o022)).unwrap();
+    let again = tree
+        .observe(Some(&index), LeftOutTime::AsWanted, false)
+        .index;
+    assert_ne!(user(&again), user(&index));
+}
+
+#[test]
+fn the_reserved_name_is_never_part_of_a_tree() {
+    let tree = Tree::new(Scope::default());
+    tree.write(".fanout/journal/x", "state");
+    tree.write("a", "one");
+    assert_eq!(
+        paths(&tree.observe(None, LeftOutTime::Open, false).index),
+        ["a"]
+    );
+}

@@ -5,6 +5,7 @@ mod awkward;
 mod brakes;
 mod policies;
 mod push;
+mod random;
 mod results;
 mod rollback;
 mod rules;

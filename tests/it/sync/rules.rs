@@ -17,6 +17,7 @@ in_both_layouts!(
     a_directory_with_uploads_stays_when_the_code_drops_it,
     preserved_content_in_the_source_is_refused_until_it_is_seeded,
     a_member_keeps_protecting_what_the_inventory_forgot,
+    what_the_administrator_of_a_member_preserves_no_hub_touches,
     a_local_edit_is_replaced_and_kept_aside,
     a_local_addition_is_kept_aside,
 );
@@ -252,6 +253,35 @@ fn a_member_keeps_protecting_what_the_inventory_forgot(layout: &str) {
     let restored = world.resync(&["--level", "content"]);
     assert_ne!(restored.code, Some(70), "{}", restored.describe());
     assert_uploads(&world, 0);
+}
+
+fn what_the_administrator_of_a_member_preserves_no_hub_touches(layout: &str) {
+    let mut world = World::with_agents(1);
+    let config = world.agent_dir(0).join("agent.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let preserve = format!(
+        "\n[preserve]\n\"{}\" = [\"/uploads/\"]\n",
+        platform_root("site")
+    );
+    fs::write(&config, text + &preserve).unwrap();
+    world.restart_agent(0);
+    site().write_to(&world.source("site"));
+    world.add_platform("site", &["--layout", layout]);
+    world.push("site", &[]).all("committed");
+    put(&world.live(0, "site").join("uploads/a.jpg"), "a cat");
+    put(
+        &world.source("site").join("core/boot.php"),
+        "<?php boot(2);\n",
+    );
+    world
+        .push("site", &["--allow-delete", "1000"])
+        .all("committed");
+    let read =
+        || fs::read_to_string(world.live(0, "site").join("uploads/a.jpg")).unwrap_or_default();
+    assert_eq!(read(), "a cat");
+    world.rollback("site", &[]).all("committed");
+    assert_eq!(read(), "a cat");
+    world.assert_clean("site");
 }
 
 /// The directory in which the agent or the tree keeps what was overwritten.

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use sync_proto::entry::{Kind, Meta, Principal};
 use sync_proto::manifest::{Directory, Manifest, ManifestError, Roots, meta_from_bytes};
 use sync_proto::path::RelPath;
-use sync_proto::wire::table::{self, Row};
+use sync_proto::wire::table::Row;
 
 /// A comparison under way: the hub's table, and which of its directories we lack.
 pub struct Comparison {
@@ -62,6 +62,11 @@ impl Comparison {
             rows,
             wanted,
         })
+    }
+
+    /// The roots that were announced.
+    pub fn roots(&self) -> Roots {
+        self.roots
     }
 
     /// The directories that the hub is asked for.
@@ -219,11 +224,4 @@ impl Seen {
         }
         missing
     }
-}
-
-/// The rows of a table that came in parts.
-pub fn rows(collector: table::Collector) -> Result<Vec<Row>, Problem> {
-    collector
-        .rows()
-        .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))
 }

@@ -11,7 +11,7 @@ use super::stage::set_length;
 use crate::codes::{Code, Problem};
 use crate::fs::clone::write_sparse;
 use crate::fs::read::read_range;
-use crate::net::Room;
+use crate::net::limits::Room;
 use std::collections::BTreeMap;
 use std::fs::File;
 use sync_proto::delta::recipe::{Recipe, RecipeEntry};
@@ -27,7 +27,8 @@ const COPY_BYTES: usize = 1024 * 1024;
 pub struct Block {
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Its part of the memory budget, for as long as it waits.
+    /// Its part of the memory budget, held as long as it waits.
+    #[expect(dead_code, reason = "held for its drop")]
     pub room: Room,
 }
 

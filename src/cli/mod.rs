@@ -9,15 +9,22 @@ mod args;
 mod commands;
 mod complete;
 mod error;
+mod hub;
 mod human;
 mod json;
 mod man;
+mod members;
+mod plan;
 mod progress;
 mod reference;
+mod rules;
+mod show;
 mod table;
 mod ui;
+mod work;
 
 use crate::codes::{Code, Exit};
+use crate::config::{AgentDir, HubDir};
 use args::{AgentCommand, Cli, ColorWhen, Command, GlobalArgs};
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use error::CommandError;
@@ -29,10 +36,6 @@ use ui::Ui;
 
 /// Where the hub's inventory is without `--dir`.
 const INVENTORY_DIR: &str = "/etc/fanout";
-/// Where the hub's state is without `--dir`.
-const STATE_DIR: &str = "/var/lib/fanout";
-/// Where an agent keeps everything without `--dir`.
-const AGENT_DIR: &str = "/var/lib/fanout/agent";
 
 /// What every command is given.
 #[derive(Clone)]
@@ -43,19 +46,26 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// The directory of `fanout.toml`.
-    pub(crate) fn inventory_dir(&self) -> &Path {
-        self.dir.as_deref().unwrap_or(Path::new(INVENTORY_DIR))
+    /// The hub's directories.
+    pub(crate) fn hub_dir(&self) -> HubDir {
+        HubDir::new(self.dir.as_deref())
     }
 
-    /// The directory of the hub's state.
-    pub(crate) fn state_dir(&self) -> &Path {
-        self.dir.as_deref().unwrap_or(Path::new(STATE_DIR))
+    /// The agent's directories.
+    pub(crate) fn agent_dir(&self) -> AgentDir {
+        AgentDir::new(self.dir.as_deref())
     }
 
-    /// The directory of the agent.
-    pub(crate) fn agent_dir(&self) -> &Path {
-        self.dir.as_deref().unwrap_or(Path::new(AGENT_DIR))
+    /// ` --dir DIR` where one was given, for commands that a person is told to type.
+    pub(crate) fn dir_option(&self) -> String {
+        match &self.dir {
+            Some(dir) if std::env::var_os("FANOUT_DIR").is_none() => {
+                let text = dir.display().to_string();
+                let quoted = shlex::try_quote(&text).map_or_else(|_| text.clone(), Into::into);
+                format!(" --dir {quoted}")
+            }
+            _ => String::new(),
+        }
     }
 }
 

@@ -39,6 +39,7 @@ impl HubDir {
             self.identity(),
             self.secrets(),
             self.locks(),
+            self.sources(),
         ] {
             make_directory(&dir, true)?;
         }
@@ -83,6 +84,16 @@ impl HubDir {
     /// The lock that a task on this platform holds.
     pub fn platform_lock(&self, platform: &PlatformName) -> PathBuf {
         self.locks().join(format!("platform-{platform}.lock"))
+    }
+
+    /// What the last scan of this platform's source saw.
+    pub fn source_index(&self, platform: &PlatformName) -> PathBuf {
+        self.sources().join(format!("{platform}.index"))
+    }
+
+    /// What scans of sources saw.
+    pub fn sources(&self) -> PathBuf {
+        self.state.join("sources")
     }
 
     /// The lock that an edit of the inventory holds.

@@ -12,11 +12,18 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Examples:
   fanout init
-  fanout init --dir /srv/fanout --name production")]
+  fanout init --dir /srv/fanout --name production
+  fanout init --recover                     after the state was restored from an old backup")]
 pub(crate) struct InitArgs {
     /// Name of the hub, shown in every plan and prompt [default: this machine's name]
     #[arg(long, value_name = "NAME", value_parser = NonEmpty::new())]
     pub(crate) name: Option<String>,
+    /// Read fences, generations and open transactions back from the members
+    ///
+    /// For a hub whose state is older than what its members know, such as one that was restored
+    /// from a backup. What most members are live at becomes the desired generation.
+    #[arg(long, conflicts_with = "name")]
+    pub(crate) recover: bool,
 }
 
 /// `fanout add`.

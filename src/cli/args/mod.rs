@@ -22,7 +22,7 @@ pub(crate) use agent::{
 pub(crate) use inventory::{
     AddArgs, AddClusterArgs, AddNoun, AddPlatformArgs, AddServerArgs, AdoptArgs, AdoptNoun,
     AdoptPlatformArgs, DeleteArgs, DeleteNoun, DeletePlatformArgs, EditArgs, EditNoun,
-    EditPlatformArgs, InitArgs, NamedArgs, RemoveArgs, RemoveNoun,
+    EditPlatformArgs, InitArgs, NamedArgs, RemoveArgs, RemoveNoun, RuleArgs,
 };
 pub(crate) use tasks::{
     GenerationsArgs, GenerationsNoun, LockArgs, LockNoun, LockPlatformArgs, MarkBadArgs,

@@ -1,12 +1,12 @@
 //! `fanout explain`: what an error code means, and which rule decided about a path.
 
+use super::explain_path;
 use crate::cli::Context;
 use crate::cli::args::{ExplainArgs, ExplainTarget};
 use crate::cli::error::CommandError;
 use crate::cli::json::{CodeLine, CodesLine};
 use crate::cli::table::{Align, Table};
 use crate::codes::{Code, Exit};
-use std::path::Path;
 
 pub(crate) async fn run(context: &Context, args: ExplainArgs) -> Result<Exit, CommandError> {
     let Some(target) = args.target else {
@@ -17,7 +17,9 @@ pub(crate) async fn run(context: &Context, args: ExplainArgs) -> Result<Exit, Co
         .map_err(|error| CommandError::from_error(Code::UnknownCode, &error))?;
     match target {
         ExplainTarget::Code(code) => explain_code(context, code),
-        ExplainTarget::Path(path) => explain_path(context, &path, args.platform.as_deref())?,
+        ExplainTarget::Path(path) => {
+            explain_path::run(context, &path, args.platform.as_deref()).await?;
+        }
     }
     Ok(Exit::Done)
 }
@@ -48,15 +50,4 @@ fn list_codes(context: &Context) {
         ]);
     }
     context.ui.out(table);
-}
-
-fn explain_path(
-    _context: &Context,
-    path: &Path,
-    _platform: Option<&str>,
-) -> Result<(), CommandError> {
-    Err(CommandError::bug(format!(
-        "Explaining a path is not built into this binary: {}",
-        path.display()
-    )))
 }

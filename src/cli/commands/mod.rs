@@ -1,22 +1,69 @@
 //! The commands, one file a verb.
 
+mod add;
+mod adopt;
 mod completions;
+mod delete;
+mod edit;
 mod explain;
+mod explain_path;
+mod generations;
+mod init;
+mod lock;
 mod man;
+mod push;
+mod recover;
+mod remove;
+mod resync;
+mod rollback;
+mod status;
+mod verify;
 
 use super::Context;
 use super::args::Command;
 use super::error::CommandError;
+use super::hub::Hub;
+use super::work;
 use crate::codes::Exit;
+use crate::model::PlatformName;
 
 /// Runs one command.
 pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit, CommandError> {
     match command {
+        Command::Init(args) => init::run(context, args).await,
+        Command::Add(args) => add::run(context, args).await,
+        Command::Edit(args) => edit::run(context, args).await,
+        Command::Adopt(args) => adopt::run(context, args).await,
+        Command::Push(args) => push::run(context, args).await,
+        Command::Resync(args) => resync::run(context, args).await,
+        Command::Verify(args) => verify::run(context, args).await,
+        Command::Rollback(args) => rollback::run(context, args).await,
+        Command::Generations(args) => generations::list(context, args).await,
+        Command::Pin(args) => generations::pin(context, args, true).await,
+        Command::Unpin(args) => generations::pin(context, args, false).await,
+        Command::MarkBad(args) => generations::mark_bad(context, args).await,
+        Command::Lock(args) => lock::lock(context, args).await,
+        Command::Unlock(args) => lock::unlock(context, args).await,
+        Command::Status(args) => status::run(context, args).await,
+        Command::Remove(args) => remove::run(context, args).await,
+        Command::Delete(args) => delete::run(context, args).await,
         Command::Explain(args) => explain::run(context, args).await,
         Command::Completions(args) => completions::run(context, args).await,
         Command::Man(args) => man::run(context, args).await,
-        _ => Err(CommandError::bug(
+        Command::Agent(_) | Command::Demo(_) => Err(CommandError::bug(
             "The command is not built into this binary",
         )),
     }
+}
+
+/// Records something that was done in one step.
+async fn record(
+    hub: &Hub,
+    kind: &str,
+    platform: &PlatformName,
+    exit: Exit,
+    summary: &str,
+) -> Result<(), CommandError> {
+    let id = work::start(hub, kind, platform).await?;
+    work::end(hub, id, exit, summary).await
 }

@@ -5,8 +5,10 @@
 //! as the hub sees them; names and paths that are not UTF-8 are escaped as `\xHH`.
 
 mod event;
+mod plain;
 
 pub(crate) use event::EventLine;
+pub(crate) use plain::ResultLine;
 
 use super::error::CommandError;
 use crate::codes::{Code, Problem};

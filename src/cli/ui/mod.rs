@@ -157,6 +157,17 @@ impl Ui {
         self.hint(problem.hint());
     }
 
+    /// Says what went wrong, where the result says it too and the command goes on to its end.
+    pub(crate) fn failure(&self, problem: &Problem) {
+        self.say(Some(Label::Error), &problem.to_string());
+        self.hint(problem.hint());
+    }
+
+    /// True if somebody sits at a terminal and can be asked.
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.0.interactive && !self.0.json
+    }
+
     /// Warns of something that has no code.
     pub(crate) fn warn(&self, text: impl Display) {
         self.say(Some(Label::Warning), &text.to_string());

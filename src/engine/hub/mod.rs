@@ -1,6 +1,7 @@
 //! The hub's side of a push: scan, encode once, drive all members at once, decide.
 
 pub mod brakes;
+pub mod dial;
 pub mod encode;
 pub mod ownership;
 pub mod preflight;

@@ -1,0 +1,119 @@
+//! `fanout push platform`: the source of platforms to every member.
+
+use crate::cli::Context;
+use crate::cli::args::{PushArgs, PushNoun, PushPlatformArgs};
+use crate::cli::error::CommandError;
+use crate::cli::hub::{Hub, store_error};
+use crate::cli::human::time;
+use crate::cli::plan::{self, Wish};
+use crate::cli::show;
+use crate::cli::work::{self, Aim};
+use crate::codes::Exit;
+use crate::config::Platform;
+use crate::engine::event::TaskKind;
+use crate::engine::hub::source::Released;
+use crate::engine::hub::task::{Overrides, TaskReport};
+use std::time::Duration;
+
+pub(crate) async fn run(context: &Context, args: PushArgs) -> Result<Exit, CommandError> {
+    let PushNoun::Platform(args) = args.noun;
+    let hub = Hub::open(context).await?;
+    let platforms: Vec<&Platform> = match args.all {
+        true => hub.inventory.platforms.values().collect(),
+        false => hub.platforms(&args.names)?,
+    };
+    if args.brakes.delete_foreign && !args.dry_run && !args.yes && context.ui.is_interactive() {
+        let names: Vec<&str> = platforms.iter().map(|p| p.name.as_str()).collect();
+        let question =
+            format!("Delete what was in the roots of {} before fanout?", names.join(", "));
+        if !context.ui.confirm(&question, "`--yes`")? {
+            context.ui.status("Nothing was changed.");
+            return Ok(Exit::Done);
+        }
+    }
+    let mut exit: Option<Exit> = None;
+    for platform in &platforms {
+        // One platform's trouble doesn't keep the others from being pushed.
+        let one = match push(context, &hub, platform, &args).await {
+            Ok(one) => one,
+            Err(error) if platforms.len() > 1 => {
+                context.ui.error(&error);
+                error.exit()
+            }
+            Err(error) => return Err(error),
+        };
+        exit = Some(exit.map_or(one, |exit| exit.and(one)));
+    }
+    Ok(exit.unwrap_or(Exit::Done))
+}
+
+async fn push(
+    context: &Context,
+    hub: &Hub,
+    platform: &Platform,
+    args: &PushPlatformArgs,
+) -> Result<Exit, CommandError> {
+    let brakes = &args.brakes;
+    let wish = Wish {
+        members: args.members.clone(),
+        level: plan::level(args.level),
+        policy: args.policy,
+        task: args.task.clone(),
+        overrides: Overrides {
+            delete_entries: brakes.allow_delete,
+            kind_change: brakes.allow_kind_change,
+            skip_space: brakes.skip_space_check,
+            delete_foreign: brakes.delete_foreign,
+        },
+        dry_run: args.dry_run,
+        report_only: false,
+        label: args.label.clone(),
+    };
+    let released = Released {
+        empty: brakes.allow_empty_source,
+        half_built: brakes.allow_half_built,
+        unfinished_merge: brakes.allow_unfinished_merge,
+        require: brakes.skip_require,
+    };
+    let aim = Aim::Source(released);
+    let outcome = work::carry_out(context, hub, platform, TaskKind::Push, wish, aim).await?;
+    if args.dry_run {
+        show::planned(context, platform, &outcome, "a push");
+        show::closing(context, &outcome.report, false);
+        return Ok(outcome.exit);
+    }
+    if !outcome.report.refusals.is_empty() {
+        // What the brake is about, entry by entry, for those who want to look.
+        if context.ui.is_verbose() {
+            show::planned(context, platform, &outcome, "a push");
+        }
+    } else {
+        hub.store.suspend_follow(&platform.name, false).await.map_err(store_error)?;
+        say(context, platform, &outcome.report, outcome.before.map(|serial| serial.0));
+    }
+    show::closing(context, &outcome.report, true);
+    Ok(outcome.exit)
+}
+
+/// One sentence about what happened.
+pub(super) fn say(context: &Context, platform: &Platform, report: &TaskReport, before: Option<u64>) {
+    let name = &platform.name;
+    let good = report.members.iter().filter(|member| member.outcome.is_good()).count();
+    let window = report.commit_window_us.map(Duration::from_micros);
+    context.ui.status(match (report.generation, before) {
+        (Some(now), before) if before != Some(now) => {
+            let window = match window {
+                Some(window) if good > 1 => format!(", all within {}", time(window)),
+                _ => String::new(),
+            };
+            format!("{name} is at generation #{now} on {good} of {} members{window}.", report.members.len())
+        }
+        (Some(now), _) if good == report.members.len() => {
+            format!("{name} stays at generation #{now}, which all {good} members have.")
+        }
+        (Some(now), _) => {
+            format!("{name} stays at generation #{now}; {good} of {} members have it.", report.members.len())
+        }
+        (None, _) => format!("{name} was not published."),
+    });
+}

@@ -1,0 +1,253 @@
+//! `fanout init --recover`: what the members know, read back into a hub whose state is older.
+//!
+//! For each platform: the highest fence, the generations and the transactions of its members. A
+//! transaction that any member committed was decided so, and is recorded before a member in doubt
+//! can ask. What most members are live at becomes the desired generation.
+//!
+//! Refuses nothing and asks nobody to change anything. What it can't do: read back a tree's id or
+//! an agent's key, which only a backup of the state has.
+
+use crate::cli::Context;
+use crate::cli::error::CommandError;
+use crate::cli::hub::{Hub, store_error};
+use crate::cli::json::ResultLine;
+use crate::cli::members;
+use crate::codes::{Code, Exit, Problem};
+use crate::config::Platform;
+use crate::engine::event::MemberName;
+use crate::model::{PlatformName, Serial, ServerName};
+use crate::store::{Decision, NewGeneration, NewTransaction, PlatformState, Purpose, StoreError};
+use crate::clock::UnixMillis;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use sync_proto::wire::{Generation, Survey};
+
+pub(super) async fn run(context: &Context) -> Result<Exit, CommandError> {
+    let hub = Hub::open(context).await?;
+    let mut exit: Option<Exit> = None;
+    let mut shapes = Vec::new();
+    for platform in hub.inventory.platforms.values() {
+        let (one, shape) = recover(context, &hub, platform).await?;
+        exit = Some(exit.map_or(one, |exit| exit.and(one)));
+        shapes.push(shape);
+    }
+    if context.ui.is_json() {
+        context.ui.json(&ResultLine::new(json!({"recovered": shapes})));
+    }
+    if shapes.is_empty() {
+        context.ui.status("There is no platform in the inventory.");
+    } else {
+        context.ui.hint("`fanout status` shows where the members are; `fanout resync` brings them together");
+    }
+    Ok(exit.unwrap_or(Exit::Done))
+}
+
+async fn recover(
+    context: &Context,
+    hub: &Hub,
+    platform: &Platform,
+) -> Result<(Exit, Value), CommandError> {
+    let name = &platform.name;
+    let _lock = hub.lock(name, &format!("init --recover of {name}"), false).await?;
+    let state = hub.state(name).await?;
+    let tree = *state.tree.as_bytes();
+    let answers = members::ask(context, hub, platform, &state, |session| async move {
+        session.survey(tree).await
+    })
+    .await?;
+    let mut surveys = Vec::new();
+    let mut silent = Vec::new();
+    for (member, answer) in answers {
+        match answer {
+            Ok(survey) if survey.bound => surveys.push((member, survey)),
+            Ok(_) => context.ui.detail(format!("{member} has nothing of {name}.")),
+            Err(problem) => {
+                context.ui.warning(&Problem {
+                    message: format!("{member}: {}", problem.message),
+                    ..problem.clone()
+                });
+                silent.push(member);
+            }
+        }
+    }
+    let fence = surveys.iter().map(|(_, survey)| survey.fence).max().unwrap_or(0);
+    if fence > state.last_fence {
+        hub.store.next_fence(name, fence).await.map_err(store_error)?;
+    }
+    let known = restore_generations(context, hub, name, &state, &surveys).await?;
+    let settled = settle(hub, name, &surveys).await?;
+    let desired = most_live(&surveys);
+    if let Some(desired) = desired {
+        if hub.store.generation(name, desired).await.is_ok() {
+            hub.store.recover_desired(name, desired).await.map_err(store_error)?;
+        } else {
+            context.ui.warning(
+                &Problem::new(
+                    Code::GenerationUnknown,
+                    format!("{name}: most members are at {desired}, which this hub can't take up"),
+                )
+                .with_hint(format!("fanout push platform {name} publishes anew")),
+            );
+        }
+    }
+    let exit = match (surveys.is_empty(), silent.is_empty()) {
+        (_, true) => Exit::Done,
+        (true, false) => Exit::Failed,
+        (false, false) => Exit::Partial,
+    };
+    let text = format!(
+        "{name}: {known} generations and {settled} decisions read back from {} members; {}",
+        surveys.len(),
+        desired.map_or("none has anything live".into(), |serial| format!("{serial} is desired"))
+    );
+    super::record(hub, "recover", name, exit, &text).await?;
+    context.ui.status(format!("{text}."));
+    let silent: Vec<&str> = silent.iter().map(AsRef::as_ref).collect();
+    let shape = json!({
+        "platform": name.as_str(), "generations": known, "decisions": settled,
+        "generation": desired.map(|serial| serial.0), "fence": fence, "silent": silent,
+    });
+    Ok((exit, shape))
+}
+
+type Surveys = Vec<(MemberName, Survey)>;
+
+/// The generation that most members are live at; the newer of two.
+fn most_live(surveys: &Surveys) -> Option<Serial> {
+    let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
+    for serial in surveys.iter().filter_map(|(_, survey)| survey.live) {
+        *votes.entry(serial).or_default() += 1;
+    }
+    votes.into_iter().max_by_key(|&(serial, count)| (count, serial)).map(|(serial, _)| Serial(serial))
+}
+
+/// Takes up the generations that were published after the backup, in their order.
+async fn restore_generations(
+    context: &Context,
+    hub: &Hub,
+    name: &PlatformName,
+    state: &PlatformState,
+    surveys: &Surveys,
+) -> Result<usize, CommandError> {
+    let all: BTreeMap<u64, &Generation> = surveys
+        .iter()
+        .flat_map(|(_, survey)| &survey.generations)
+        .map(|generation| (generation.serial, generation))
+        .collect();
+    let mut count = 0;
+    for (serial, generation) in all {
+        match hub.store.generation(name, Serial(serial)).await {
+            Ok(_) => continue,
+            Err(StoreError::UnknownGeneration(..)) => {}
+            Err(error) => return Err(store_error(error)),
+        }
+        if serial <= state.last_serial {
+            // Given out and aborted, or collected: not ours to bring back.
+            context.ui.detail(format!("{name}: #{serial} was collected here."));
+            continue;
+        }
+        let created = UnixMillis(generation.created_ms);
+        let new = NewGeneration {
+            platform: name.clone(),
+            content_root: generation.roots.content,
+            meta_root: generation.roots.meta,
+            label: (!generation.label.is_empty()).then(|| generation.label.clone()),
+            author: "recovered".into(),
+            created,
+            source: None,
+            entries: 0,
+            content_bytes: 0,
+        };
+        let given = hub.store.begin_generation(&new, serial - 1).await.map_err(store_error)?;
+        let members = having(surveys, serial);
+        commit(hub, name, rand::random(), given, 0, members, created).await?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn having(surveys: &Surveys, serial: u64) -> Vec<ServerName> {
+    surveys
+        .iter()
+        .filter(|(_, survey)| survey.generations.iter().any(|known| known.serial == serial))
+        .filter_map(|(member, _)| member.parse().ok())
+        .collect()
+}
+
+/// What one member is in doubt about and another committed was decided: commit.
+async fn settle(
+    hub: &Hub,
+    name: &PlatformName,
+    surveys: &Surveys,
+) -> Result<usize, CommandError> {
+    let mut settled = 0;
+    for doubt in surveys.iter().filter_map(|(_, survey)| survey.doubt.as_ref()) {
+        let committed = surveys.iter().any(|(_, survey)| survey.last_committed == Some(doubt.txn));
+        if !committed {
+            continue;
+        }
+        let known = hub.store.transaction(&doubt.txn).await.map_err(store_error)?;
+        match known.as_ref().map(|known| known.decision) {
+            Some(Some((Decision::Commit, _))) => continue,
+            Some(Some((Decision::Abort, _))) => {
+                return Err(CommandError::new(
+                    Code::StateDamaged,
+                    format!(
+                        "{name}: a member committed #{}, and this hub decided to abort it",
+                        doubt.serial
+                    ),
+                ));
+            }
+            Some(None) => {
+                let now = hub.clock.now();
+                hub.store.decide(&doubt.txn, Decision::Commit, now).await.map_err(store_error)?;
+            }
+            None => {
+                let (serial, now) = (Serial(doubt.serial), hub.clock.now());
+                let members = having(surveys, doubt.serial);
+                commit(hub, name, doubt.txn, serial, doubt.fence, members, now).await?;
+            }
+        }
+        settled += 1;
+    }
+    Ok(settled)
+}
+
+async fn commit(
+    hub: &Hub,
+    name: &PlatformName,
+    txn: [u8; 16],
+    serial: Serial,
+    fence: u64,
+    members: Vec<ServerName>,
+    at: UnixMillis,
+) -> Result<(), CommandError> {
+    let new = NewTransaction {
+        txn,
+        platform: name.clone(),
+        serial,
+        fence,
+        purpose: Purpose::Publish,
+        members,
+        author: "recovered".into(),
+        begun: at,
+    };
+    hub.store.begin_transaction(&new).await.map_err(store_error)?;
+    hub.store.decide(&txn, Decision::Commit, at).await.map_err(store_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_most_members_are_live_at_is_desired_and_the_newer_of_two() {
+        let surveys = |live: &[Option<u64>]| -> Surveys {
+            let survey = |live: &Option<u64>| Survey { bound: true, live: *live, ..Survey::default() };
+            live.iter().map(|live| ("web".into(), survey(live))).collect()
+        };
+        assert_eq!(most_live(&surveys(&[Some(41), Some(42), Some(41)])), Some(Serial(41)));
+        assert_eq!(most_live(&surveys(&[Some(41), Some(42), None])), Some(Serial(42)));
+        assert_eq!(most_live(&surveys(&[None])), None);
+    }
+}

@@ -57,7 +57,10 @@ fn load(dir: &AgentDir) -> Result<AgentConfig, Problem> {
     if !dir.config().exists() {
         return Err(Problem::new(
             Code::AgentMissing,
-            format!("There is no agent here: {} is missing", dir.config().display()),
+            format!(
+                "There is no agent here: {} is missing",
+                dir.config().display()
+            ),
         ));
     }
     AgentConfig::load(dir.config()).map_err(|error| of_config(&error))

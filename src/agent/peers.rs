@@ -64,12 +64,12 @@ impl Peers {
 
     /// True if an agent runs that looks here.
     fn is_served(&self) -> bool {
-        let beat = Name::parse(b"beat").ok().and_then(|name| self.0.stat(&name).ok()?);
+        let beat = Name::parse(b"beat")
+            .ok()
+            .and_then(|name| self.0.stat(&name).ok()?);
         beat.is_some_and(|stat| {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-            now.is_ok_and(|now| {
-                i64::try_from(now.as_secs()).unwrap_or(0) - stat.mtime.seconds < 3
-            })
+            now.is_ok_and(|now| i64::try_from(now.as_secs()).unwrap_or(0) - stat.mtime.seconds < 3)
         })
     }
 
@@ -81,12 +81,16 @@ impl Peers {
             if closed > 0 {
                 tracing::info!(closed, "connections of revoked hubs were closed");
             }
-            for grant in found.grants.iter().filter(|grant| !last.grants.contains(grant)) {
+            for grant in found
+                .grants
+                .iter()
+                .filter(|grant| !last.grants.contains(grant))
+            {
                 trust.grant(*grant);
             }
             *last = found;
         }
-        let beat = Name::parse(b"beat").map_err(|_| self.0.bad_name(b"beat"))?;
+        let beat = Name::parse(b"beat").map_err(|_| FsError::bad_name(b"beat"))?;
         let file = match self.0.create_file(&beat, 0o600) {
             Err(error) if error.is_exists() => self.0.open_file_for_update(&beat)?,
             other => other?,
@@ -98,17 +102,22 @@ impl Peers {
     fn look(&self) -> Result<Found, FsError> {
         let mut found = Found::default();
         for listed in self.0.list()? {
-            let Some((key, kind)) = parse(&listed.name) else { continue };
+            let Some((key, kind)) = parse(&listed.name) else {
+                continue;
+            };
             match kind {
                 "hub" => found.hubs.push(key),
                 "token" | "grant" => {
-                    let Some(grant) = self.grant(key, &listed.name) else { continue };
+                    let Some(grant) = self.grant(key, &listed.name) else {
+                        continue;
+                    };
                     if grant.expires() < SystemTime::now() {
                         self.0.unlink(&listed.name)?;
                         continue;
                     }
                     if kind == "token" {
-                        self.0.rename_to(&listed.name, &self.0, &file(&key, "grant"))?;
+                        self.0
+                            .rename_to(&listed.name, &self.0, &file(&key, "grant"))?;
                     }
                     found.grants.push(grant);
                 }
@@ -123,7 +132,10 @@ impl Peers {
     fn grant(&self, key: NodeKey, name: &Name) -> Option<JoinGrant> {
         let (content, _) = read_small(&self.0, name, None, MAX_BYTES).ok()?;
         let expires_unix_s = std::str::from_utf8(&content).ok()?.trim().parse().ok()?;
-        Some(JoinGrant { key, expires_unix_s })
+        Some(JoinGrant {
+            key,
+            expires_unix_s,
+        })
     }
 
     /// Accepts `hub` in the place of a token's one-time key.

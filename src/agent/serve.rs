@@ -7,7 +7,7 @@ use crate::codes::{Code, Problem};
 use crate::config::{AgentConfig, AgentDir};
 use crate::engine::hub::session::software;
 use crate::engine::member::host::{Bound, Claim, Host, Proposal};
-use crate::engine::member::session;
+use crate::engine::member::session::{self, SessionEnd};
 use crate::fs::lock::{Lock, LockError};
 use crate::fs::{fault, owner, probe_openat2};
 use crate::net::{
@@ -36,14 +36,16 @@ pub struct Ready {
 pub async fn run(dir: &AgentDir, ready: impl FnOnce(&Ready)) -> Result<(), Problem> {
     let config = load(dir)?;
     probe_openat2().map_err(|error| Problem::from_error(Code::Openat2Missing, &error))?;
-    fault::check().map_err(|error| Problem::from_error(Code::Usage, &error))?;
+    fault::check().map_err(|error| Problem::new(Code::Usage, error))?;
     let identity = Identity::load(&dir.identity()).map_err(|error| of_key(&error))?;
     let _running = take_lock(dir)?;
 
     let trust = TrustStore::new();
     let peers = Arc::new(Peers::open(dir).map_err(|error| of_fs(&error))?);
     let mut found = Found::default();
-    peers.refresh(&trust, &mut found).map_err(|error| of_fs(&error))?;
+    peers
+        .refresh(&trust, &mut found)
+        .map_err(|error| of_fs(&error))?;
     let trees = Trees::open(dir, config.clone())?;
     // ORDER: what was interrupted is settled before anybody is served (I1).
     let trees = tokio::task::spawn_blocking(move || {
@@ -55,7 +57,12 @@ pub async fn run(dir: &AgentDir, ready: impl FnOnce(&Ready)) -> Result<(), Probl
 
     let key = identity.key();
     let listening = Listening::start(dir, &config, &identity, &trust).await?;
-    let agent = Arc::new(Agent { config, trust: trust.clone(), peers: peers.clone(), trees });
+    let agent = Arc::new(Agent {
+        config,
+        trust: trust.clone(),
+        peers: peers.clone(),
+        trees,
+    });
     let announced = Ready {
         name: agent.config.name.to_string(),
         address: listening.endpoint.address(),
@@ -70,24 +77,29 @@ pub async fn run(dir: &AgentDir, ready: impl FnOnce(&Ready)) -> Result<(), Probl
 /// Carries a session between this process's input and output and the running agent.
 pub async fn connect(dir: &AgentDir) -> Result<(), Problem> {
     load(dir)?;
-    bridge(tokio::io::stdin(), tokio::io::stdout(), dir.socket()).await.map_err(|error| {
-        let code = match error {
-            NetError::Unreachable { .. } => Code::AgentMissing,
-            _ => Code::SessionLost,
-        };
-        Problem::from_error(code, &error)
-    })
+    bridge(tokio::io::stdin(), tokio::io::stdout(), dir.socket())
+        .await
+        .map_err(|error| {
+            let code = match error {
+                NetError::Unreachable { .. } => Code::AgentMissing,
+                _ => Code::SessionLost,
+            };
+            Problem::from_error(code, &error)
+        })
 }
 
 fn take_lock(dir: &AgentDir) -> Result<Lock, Problem> {
     let state = open_dir(dir.state()).map_err(|error| of_fs(&error))?;
-    let name = Name::parse(b"agent.lock")
-        .map_err(|error| Problem::from_error(Code::Bug, &error))?;
+    let name =
+        Name::parse(b"agent.lock").map_err(|error| Problem::from_error(Code::Bug, &error))?;
     let holder = format!("the agent with process id {}", std::process::id());
     Lock::try_acquire(&state, &name, &holder).map_err(|error| match error {
         LockError::Held { holder } => Problem::new(
             Code::TaskLocked,
-            format!("An agent runs in {} already: {holder}", dir.state().display()),
+            format!(
+                "An agent runs in {} already: {holder}",
+                dir.state().display()
+            ),
         ),
         LockError::Fs(error) => of_fs(&error),
     })
@@ -110,11 +122,21 @@ impl Listening {
         let mut options = Options::default();
         let memory = u32::try_from(config.limits.memory_bytes).unwrap_or(u32::MAX);
         options.budget = Budget::new(memory);
-        let endpoint =
-            Endpoint::server(config.listen, identity.clone(), trust.clone(), options.clone())
-                .map_err(failed)?;
-        let pipes =
-            PipeListener::bind(dir.socket(), 0o600, identity.clone(), trust.clone(), options).await;
+        let endpoint = Endpoint::server(
+            config.listen,
+            identity.clone(),
+            trust.clone(),
+            options.clone(),
+        )
+        .map_err(failed)?;
+        let pipes = PipeListener::bind(
+            dir.socket(),
+            0o600,
+            identity.clone(),
+            trust.clone(),
+            options,
+        )
+        .await;
         let pipes = match pipes {
             Ok(pipes) => Some(pipes),
             Err(error) => {
@@ -124,7 +146,11 @@ impl Listening {
             }
         };
         let sessions = usize::try_from(config.limits.sessions).unwrap_or(usize::MAX);
-        Ok(Self { endpoint, pipes, sessions: Arc::new(Semaphore::new(sessions.clamp(1, 1 << 16))) })
+        Ok(Self {
+            endpoint,
+            pipes,
+            sessions: Arc::new(Semaphore::new(sessions.clamp(1, 1 << 16))),
+        })
     }
 
     async fn serve(
@@ -171,8 +197,11 @@ impl Listening {
         tokio::spawn(async move {
             let _permit = permit;
             tracing::debug!(%peer, remote, "a session begins");
-            if let Err(error) = session::serve(connection, role, host).await {
-                tracing::warn!(%peer, remote, %error, "a session ended early");
+            match session::serve(connection, role, host).await {
+                SessionEnd::Violation(problem) => {
+                    tracing::warn!(%peer, remote, %problem, "a peer broke the protocol");
+                }
+                end => tracing::debug!(%peer, remote, %end, "a session ended"),
             }
         });
     }
@@ -204,7 +233,12 @@ impl Host for Agent {
             software: software(),
             system: format!("linux {}", std::env::consts::ARCH),
             privileged: owner::is_privileged(),
-            allow: self.config.allow.iter().map(|path| path.as_str().into()).collect(),
+            allow: self
+                .config
+                .allow
+                .iter()
+                .map(|path| path.as_str().into())
+                .collect(),
         }
     }
 

@@ -79,8 +79,11 @@ impl Trees {
     /// Settles what an interrupted agent left: what was decided goes forward, what never came to
     /// a vote is taken back. A tree that can't be settled is not served, and said to be so.
     pub(super) fn recover(&self) {
-        let all: Vec<(TreeKey, Binding)> =
-            self.bound().iter().map(|(tree, binding)| (*tree, binding.clone())).collect();
+        let all: Vec<(TreeKey, Binding)> = self
+            .bound()
+            .iter()
+            .map(|(tree, binding)| (*tree, binding.clone()))
+            .collect();
         for (tree, binding) in all {
             match self.recover_one(tree, &binding) {
                 Ok(()) => {}
@@ -129,7 +132,10 @@ impl Trees {
             .ok()
             .and_then(|root| root.parse::<AbsPath>().ok())
             .ok_or_else(|| {
-                Problem::new(Code::PathNotAllowed, "The root that the hub proposes is not a path")
+                Problem::new(
+                    Code::PathNotAllowed,
+                    "The root that the hub proposes is not a path",
+                )
             })?;
         let mut bound = self.bound();
         if let Some(there) = bound.get(&proposal.tree)
@@ -178,21 +184,35 @@ impl Trees {
                 format!("Another session works on `{}`", binding.root),
             ));
         }
-        let guard = Guard { tree, claimed: self.claimed.clone() };
+        let guard = Guard {
+            tree,
+            claimed: self.claimed.clone(),
+        };
         let path = self.on_disk(&binding.root);
         let place = match Place::open(&path) {
             Err(PlaceError::Unbound(_)) => {
-                return Err(Problem::new(Code::TreeUnknown, "This tree is not bound here any more"));
+                return Err(Problem::new(
+                    Code::TreeUnknown,
+                    "This tree is not bound here any more",
+                ));
             }
             other => other.map_err(|error| of_place(&error))?,
         };
-        if TreeRecord::load(&place).map_err(|error| of_place(&error))?.tree != tree {
+        if TreeRecord::load(&place)
+            .map_err(|error| of_place(&error))?
+            .tree
+            != tree
+        {
             return Err(Problem::new(
                 Code::TreeBoundElsewhere,
                 format!("Another tree lies at `{}` now", binding.root),
             ));
         }
-        let preserve = self.config.preserve.get(&binding.root).map_or(&[][..], Vec::as_slice);
+        let preserve = self
+            .config
+            .preserve
+            .get(&binding.root)
+            .map_or(&[][..], Vec::as_slice);
         let preserve = Preserve::parse(preserve)
             .map_err(|error| Problem::from_error(Code::RuleInvalid, &error))?;
         let shown = if self.config.prefix.is_some() {
@@ -201,7 +221,8 @@ impl Trees {
             binding.root.to_string()
         };
         Ok(Claim {
-            place,
+            place: Arc::new(place),
+            overwritten: self.overwritten_of(tree),
             preserve,
             shown,
             root: binding.root.as_str().as_bytes().to_vec(),
@@ -256,14 +277,22 @@ impl Trees {
             make_path(&base).map_err(not_allowed)?;
         }
         let mut dir = Dir::open_absolute(&base).map_err(not_allowed)?;
-        let below: Vec<&str> = root.components().skip(allowed.components().count()).collect();
+        let below: Vec<&str> = root
+            .components()
+            .skip(allowed.components().count())
+            .collect();
         let Some((_, above)) = below.split_last() else {
-            return Err(Problem::new(Code::PathNotAllowed, format!("`{root}` has no name")));
+            return Err(Problem::new(
+                Code::PathNotAllowed,
+                format!("`{root}` has no name"),
+            ));
         };
         for component in above {
             let name = Name::parse(component.as_bytes())
                 .map_err(|error| Problem::from_error(Code::PathNotAllowed, &error))?;
-            dir = dir.create_dir_if_absent(&name, 0o755).map_err(not_allowed)?;
+            dir = dir
+                .create_dir_if_absent(&name, 0o755)
+                .map_err(not_allowed)?;
         }
         Ok(self.on_disk(root))
     }
@@ -278,7 +307,11 @@ impl Trees {
         let overlap = |how: &str| {
             Err(Problem::new(
                 Code::RootsOverlap,
-                format!("`{root}` {how} `{}`, the root of tree {}", other.root, TreeId::from_bytes(tree)),
+                format!(
+                    "`{root}` {how} `{}`, the root of tree {}",
+                    other.root,
+                    TreeId::from_bytes(tree)
+                ),
             ))
         };
         let there = self.on_disk(&other.root);
@@ -322,7 +355,10 @@ struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.claimed.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.tree);
+        self.claimed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.tree);
     }
 }
 
@@ -337,7 +373,11 @@ struct Line {
 }
 
 fn ancestors(path: &Path) -> Option<Line> {
-    let stat = |path: &Path| Dir::open_absolute(path).ok().and_then(|dir| dir.stat_self().ok());
+    let stat = |path: &Path| {
+        Dir::open_absolute(path)
+            .ok()
+            .and_then(|dir| dir.stat_self().ok())
+    };
     let name = path.file_name()?.to_str()?;
     Some(Line {
         above: path.ancestors().skip(1).filter_map(stat).collect(),
@@ -354,8 +394,8 @@ fn make_path(path: &Path) -> Result<(), FsError> {
         at.push(component);
         dir = match Dir::open_absolute(&at) {
             Err(error) if error.is_not_found() => {
-                let name = Name::parse(component.as_os_str().as_encoded_bytes())
-                    .map_err(|_| error)?;
+                let name =
+                    Name::parse(component.as_os_str().as_encoded_bytes()).map_err(|_| error)?;
                 dir.create_dir_if_absent(&name, 0o755)?
             }
             other => other?,
@@ -372,4 +412,3 @@ fn name_of(tree: TreeKey) -> Name {
 fn text(name: &Name) -> Option<&str> {
     std::str::from_utf8(name.as_bytes()).ok()
 }
-

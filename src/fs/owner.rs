@@ -128,7 +128,7 @@ fn id(
 
 /// True if this process may give files to anybody.
 pub fn is_privileged() -> bool {
-    nix::unistd::Uid::effective().is_root()
+    Uid::effective().is_root()
 }
 
 #[cfg(test)]

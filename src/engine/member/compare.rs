@@ -78,7 +78,9 @@ impl Comparison {
     pub fn finish(self, own: &Manifest, listings: Vec<Directory>) -> Result<Manifest, Problem> {
         let broken = |what: &str| Problem::new(Code::ProtocolViolation, what.to_owned());
         if listings.len() != self.wanted.len() {
-            return Err(broken("The hub listed other directories than those asked for"));
+            return Err(broken(
+                "The hub listed other directories than those asked for",
+            ));
         }
         let mut listings = listings.into_iter();
         let mut wanted = self.wanted.iter().copied().peekable();
@@ -89,14 +91,18 @@ impl Comparison {
             } else {
                 own.directory(&row.path).cloned()
             };
-            directories.push(directory.ok_or_else(|| {
-                broken("The hub listed other directories than those asked for")
-            })?);
+            directories.push(
+                directory.ok_or_else(|| {
+                    broken("The hub listed other directories than those asked for")
+                })?,
+            );
         }
         let manifest = Manifest::new(self.root_meta, directories)
             .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))?;
         if manifest.roots() != self.roots {
-            return Err(broken("The tree that the hub described is not the one it announced"));
+            return Err(broken(
+                "The tree that the hub described is not the one it announced",
+            ));
         }
         Ok(manifest)
     }
@@ -135,7 +141,9 @@ impl Seen {
             }
         }
         for missing in self.missing_owners(&desired) {
-            summary.conflicts.push(notice(Code::OwnerMissing, b"", missing));
+            summary
+                .conflicts
+                .push(notice(Code::OwnerMissing, b"", missing));
         }
         if observed.entry_count() == 0 && self.live_generation().is_none() {
             summary
@@ -189,8 +197,8 @@ impl Seen {
                 let mut path = top.clone();
                 let below = directory.path.components().chain([entry.name.as_bytes()]);
                 for component in below {
-                    let joined = sync_proto::path::Name::parse(component)
-                        .and_then(|name| path.join(&name));
+                    let joined =
+                        sync_proto::path::Name::parse(component).and_then(|name| path.join(&name));
                     let Ok(joined) = joined else { break };
                     path = joined;
                 }

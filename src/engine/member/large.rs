@@ -71,12 +71,7 @@ impl Large {
     }
 
     /// A file of which `bytes` are there, and hashed.
-    pub fn resume(
-        content: Content,
-        file: File,
-        hasher: blake3::Hasher,
-        bytes: u64,
-    ) -> Self {
+    pub fn resume(content: Content, file: File, hasher: blake3::Hasher, bytes: u64) -> Self {
         Self {
             written: bytes,
             resumed_from: bytes,
@@ -113,11 +108,7 @@ impl Large {
     ///
     /// # Errors
     /// The disk said no, or the hub sends what it wasn't asked for.
-    pub fn take(
-        &mut self,
-        offset: u64,
-        block: Block,
-    ) -> Result<bool, Problem> {
+    pub fn take(&mut self, offset: u64, block: Block) -> Result<bool, Problem> {
         if offset < self.resumed_from {
             // The hub has another beginning: it sends the whole.
             self.restart()?;
@@ -229,7 +220,9 @@ impl Large {
     fn copy(&mut self, from: u64, length: u64) -> Result<(), Problem> {
         let mut at = 0;
         while at < length {
-            let step = usize::try_from(length - at).unwrap_or(COPY_BYTES).min(COPY_BYTES);
+            let step = usize::try_from(length - at)
+                .unwrap_or(COPY_BYTES)
+                .min(COPY_BYTES);
             let Some(assembly) = &self.assembly else {
                 return Ok(());
             };

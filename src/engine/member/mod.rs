@@ -25,8 +25,8 @@ pub mod refusal;
 pub mod removal;
 pub mod requests;
 pub mod session;
-pub mod staged;
 pub mod stage;
+pub mod staged;
 pub mod step;
 pub mod switched;
 #[cfg(test)]

@@ -54,7 +54,9 @@ pub fn survey(claim: &Claim, tree: TreeKey) -> Result<Survey, Problem> {
             .map(|kept| kept.generation.clone())
             .collect(),
         last_committed: record.last_committed,
-        doubt: vote.filter(|vote| !vote.is_forward).map(|vote| vote.doubt(tree)),
+        doubt: vote
+            .filter(|vote| !vote.is_forward)
+            .map(|vote| vote.doubt(tree)),
         preserve: preserve.to_lines(),
         kept_bytes,
     })
@@ -128,8 +130,16 @@ pub fn release(claim: &Claim, rule: &str, dry_run: bool) -> Result<(u64, u64), P
     let invalid = |error| Problem::from_error(Code::RuleInvalid, &error);
     let released = Preserve::parse(&[rule]).map_err(invalid)?;
     let lines = released.to_lines();
-    if !record.preserve.to_lines().iter().any(|line| lines.contains(line)) {
-        let message = format!("`{}` is not among the rules of this tree", escape(rule.as_bytes()));
+    if !record
+        .preserve
+        .to_lines()
+        .iter()
+        .any(|line| lines.contains(line))
+    {
+        let message = format!(
+            "`{}` is not among the rules of this tree",
+            escape(rule.as_bytes())
+        );
         return Err(Problem::new(Code::RuleInvalid, message));
     }
     let (mut entries, mut bytes) = (0, 0);
@@ -141,14 +151,21 @@ pub fn release(claim: &Claim, rule: &str, dry_run: bool) -> Result<(u64, u64), P
                 let is_covered = |path: &RelPath| released.covers(path).is_some();
                 if path.is_ok_and(|path| is_covered(&path)) {
                     entries += 1;
-                    bytes += if entry.stat.is_file() { entry.stat.size } else { 0 };
+                    bytes += if entry.stat.is_file() {
+                        entry.stat.size
+                    } else {
+                        0
+                    };
                 }
             }
         }
     }
     if !dry_run {
         let left = record.preserve.to_lines();
-        let left: Vec<String> = left.into_iter().filter(|line| !lines.contains(line)).collect();
+        let left: Vec<String> = left
+            .into_iter()
+            .filter(|line| !lines.contains(line))
+            .collect();
         record.preserve = Preserve::parse(&left).map_err(invalid)?;
         record.save(place).map_err(|error| of_place(&error))?;
     }

@@ -75,7 +75,11 @@ pub async fn serve(connection: Connection, role: Role, host: Arc<dyn Host>) -> S
         workers.clone(),
     ));
     let mut session = Session {
-        phase: if role == Role::Hub { Phase::Greeting } else { Phase::Joining },
+        phase: if role == Role::Hub {
+            Phase::Greeting
+        } else {
+            Phase::Joining
+        },
         connection,
         host,
         tree: None,
@@ -90,7 +94,10 @@ pub async fn serve(connection: Connection, role: Role, host: Arc<dyn Host>) -> S
     session.stop_staging().await;
     objects.abort();
     if let SessionEnd::Violation(problem) = &end {
-        session.connection.finish(VIOLATION, &problem.code.id()).await;
+        session
+            .connection
+            .finish(VIOLATION, &problem.code.id())
+            .await;
     } else {
         session.connection.finish(0, "").await;
     }
@@ -102,7 +109,12 @@ type Current = Arc<Mutex<Option<Arc<Receiver>>>>;
 
 /// Takes objects as they come, and drops what nobody waits for.
 async fn receive_objects(connection: Connection, current: Current, workers: Arc<Semaphore>) {
-    let now = || current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let now = || {
+        current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    };
     loop {
         let Ok(permit) = workers.clone().acquire_owned().await else {
             return;
@@ -287,7 +299,11 @@ impl Session {
             Err(problem) => {
                 let is_join = self.phase == Phase::Joining;
                 self.refuse(&problem).await?;
-                if is_join { Err(SessionEnd::Violation(problem)) } else { Ok(()) }
+                if is_join {
+                    Err(SessionEnd::Violation(problem))
+                } else {
+                    Ok(())
+                }
             }
         }
     }
@@ -310,7 +326,15 @@ impl Session {
             } => {
                 let (host, peer) = (self.host.clone(), self.connection.peer());
                 let bound = blocking(move || {
-                    host.bind(peer, &Proposal { tree, root: &root, layout, adopt })
+                    host.bind(
+                        peer,
+                        &Proposal {
+                            tree,
+                            root: &root,
+                            layout,
+                            adopt,
+                        },
+                    )
                 });
                 let bound = bound.await?;
                 Reply::Bound {
@@ -326,7 +350,12 @@ impl Session {
             } => {
                 let claim = self.claim(tree).await?;
                 let done = blocking(move || requests::settle(&claim, txn, decision)).await?;
-                done.map_or(Reply::Ok { notices: Vec::new() }, done_reply)
+                done.map_or(
+                    Reply::Ok {
+                        notices: Vec::new(),
+                    },
+                    done_reply,
+                )
             }
             Request::Survey { tree } => self.survey(tree).await?,
             Request::Open(open) => self.open(open).await?,
@@ -338,7 +367,11 @@ impl Session {
             }
             Request::Table { part, last } => {
                 self.collect(&part)?;
-                return if last { self.compare().await } else { Ok(Outcome::Quiet) };
+                return if last {
+                    self.compare().await
+                } else {
+                    Ok(Outcome::Quiet)
+                };
             }
             Request::Listings { part, last } => {
                 self.collect(&part)?;
@@ -371,7 +404,9 @@ impl Session {
             Request::Decide { txn, decision } => self.decide(txn, decision).await?,
             Request::Leave => {
                 self.leave().await;
-                Reply::Ok { notices: Vec::new() }
+                Reply::Ok {
+                    notices: Vec::new(),
+                }
             }
             Request::Keep { tree, serials } => {
                 let claim = self.claim(tree).await?;
@@ -381,7 +416,11 @@ impl Session {
                     notices: told(notices),
                 }
             }
-            Request::Release { tree, rule, dry_run } => {
+            Request::Release {
+                tree,
+                rule,
+                dry_run,
+            } => {
                 let claim = self.claim(tree).await?;
                 let released = blocking(move || requests::release(&claim, &rule, dry_run));
                 let (entries, bytes) = released.await?;
@@ -416,7 +455,8 @@ impl Session {
     }
 
     fn hello(&mut self, versions: (u16, u16)) -> Result<Reply, Problem> {
-        wire::agree(versions).map_err(|error| Problem::from_error(Code::VersionMismatch, &error))?;
+        wire::agree(versions)
+            .map_err(|error| Problem::from_error(Code::VersionMismatch, &error))?;
         self.phase = Phase::Idle;
         Ok(Reply::Hello {
             versions: wire::VERSIONS,
@@ -479,7 +519,10 @@ impl Session {
     async fn compare(&mut self) -> Result<Outcome, Problem> {
         let list = std::mem::take(&mut self.list);
         let Some((roots, root_meta)) = self.announced.take() else {
-            return Err(Problem::new(Code::ProtocolViolation, "A table without a comparison"));
+            return Err(Problem::new(
+                Code::ProtocolViolation,
+                "A table without a comparison",
+            ));
         };
         let wanted = self
             .with_tree(move |tree| {
@@ -495,7 +538,11 @@ impl Session {
             wanted.chunks(PART_BYTES / 10).map(<[_]>::to_vec).collect();
         let last = parts.pop().unwrap_or_default();
         for ranges in parts {
-            self.send_quietly(&Reply::Wanted { ranges, last: false }).await?;
+            self.send_quietly(&Reply::Wanted {
+                ranges,
+                last: false,
+            })
+            .await?;
         }
         Ok(Outcome::Reply(Reply::Wanted {
             ranges: last,
@@ -508,9 +555,10 @@ impl Session {
         let plan = self
             .with_tree(move |tree| {
                 let listings = list.listings();
-                let listings =
-                    listings.map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))?;
-                tree.plan(listings).map(|target| target.plan.summary.clone())
+                let listings = listings
+                    .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))?;
+                tree.plan(listings)
+                    .map(|target| target.plan.summary.clone())
             })
             .await?;
         self.phase = Phase::Planned;
@@ -527,7 +575,11 @@ impl Session {
                 if bytes > PART_BYTES {
                     bytes = 0;
                     let part = std::mem::take(&mut items);
-                    self.send_quietly(&Reply::Items { items: part, last: false }).await?;
+                    self.send_quietly(&Reply::Items {
+                        items: part,
+                        last: false,
+                    })
+                    .await?;
                 }
                 items.push(item);
             }
@@ -549,11 +601,9 @@ impl Session {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(receiver.clone());
         let needs = std::mem::take(&mut sources.needs);
         let staging = receiver.staging().clone();
-        let filler = tokio::task::spawn_blocking(move || {
-            match sources.fill(&staging, &library) {
-                Ok(()) => staging.tell(StageEvent::Filled),
-                Err(problem) => staging.fail(problem),
-            }
+        let filler = tokio::task::spawn_blocking(move || match sources.fill(&staging, &library) {
+            Ok(()) => staging.tell(StageEvent::Filled),
+            Err(problem) => staging.fail(problem),
         });
         self.running = Some(Running {
             receiver,
@@ -574,14 +624,18 @@ impl Session {
         if !is_voted {
             // Only an abort is heard before a vote; nothing but the staging area was written.
             self.leave().await;
-            return Ok(Reply::Ok { notices: Vec::new() });
+            return Ok(Reply::Ok {
+                notices: Vec::new(),
+            });
         }
         let decided = self.with_tree(move |tree| tree.decide(txn, decision)).await;
         match decided {
             Ok(Some(done)) => Ok(done_reply(done)),
             Ok(None) => {
                 self.leave().await;
-                Ok(Reply::Ok { notices: Vec::new() })
+                Ok(Reply::Ok {
+                    notices: Vec::new(),
+                })
             }
             Err(problem) => {
                 if problem.code != Code::TransactionOpen {
@@ -729,7 +783,9 @@ fn parts_of(needs: Needs) -> Vec<(Needs, bool)> {
     parts.extend(resumed);
     let count = parts.len();
     let numbered = parts.into_iter().enumerate();
-    numbered.map(|(nth, part)| (part, nth + 1 == count)).collect()
+    numbered
+        .map(|(nth, part)| (part, nth + 1 == count))
+        .collect()
 }
 
 async fn blocking<T: Send + 'static>(
@@ -741,5 +797,7 @@ async fn blocking<T: Send + 'static>(
 
 fn now_us() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    since.map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    })
 }

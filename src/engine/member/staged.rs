@@ -207,7 +207,11 @@ impl Tree {
     }
 
     /// Carries out a decision about the transaction that was voted for. `None` if it was aborted.
-    pub fn decide(&mut self, txn: TxnKey, decision: Decision) -> Result<Option<Committed>, Problem> {
+    pub fn decide(
+        &mut self,
+        txn: TxnKey,
+        decision: Decision,
+    ) -> Result<Option<Committed>, Problem> {
         carry_out(&self.seen.claim, &mut self.participant, txn, decision)
     }
 

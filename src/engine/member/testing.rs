@@ -188,7 +188,11 @@ fn meta_of(dir: &Dir, last: &Name, stat: &Stat) -> Meta {
     let xattrs = read_xattrs_at(dir, last, XattrPolicy::Ordinary, &principals()).unwrap();
     Meta {
         xattrs: xattrs.map(Arc::new),
-        mode: if stat.is_symlink() { 0o777 } else { stat.permissions() },
+        mode: if stat.is_symlink() {
+            0o777
+        } else {
+            stat.permissions()
+        },
         ..stat_meta(stat)
     }
 }
@@ -424,8 +428,11 @@ impl Staging<'_> {
             } else {
                 tree.try_clone().unwrap()
             };
-            let is_held =
-                self.world.keeper.allow_write(&at, entry.kind.is_directory()).is_err();
+            let is_held = self
+                .world
+                .keeper
+                .allow_write(&at, entry.kind.is_directory())
+                .is_err();
             if staged.contains(&at) || switched && !is_held && entry.kind.is_directory() {
                 self.create(&top, &at, entry);
                 if entry.kind.is_directory() {

@@ -429,13 +429,11 @@ fn top_of(keeper: &Keeper, path: &RelPath, why: &Untouchable) -> Option<RelPath>
 fn leads_through(line: &str, path: &RelPath) -> bool {
     let mut names = line.split('/').filter(|name| !name.is_empty());
     let is_literal = |name: &str| !name.contains(['*', '?', '[', '\\']);
-    path.components()
-        .all(|component| {
-            names
-                .next()
-                .is_some_and(|name| is_literal(name) && name.as_bytes() == component)
-        })
-        && names.next().is_some()
+    path.components().all(|component| {
+        names
+            .next()
+            .is_some_and(|name| is_literal(name) && name.as_bytes() == component)
+    }) && names.next().is_some()
 }
 
 pub(super) fn notice(path: &RelPath, message: &str) -> Notice {

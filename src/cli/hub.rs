@@ -127,7 +127,9 @@ impl Hub {
         match locked {
             Ok(Ok(lock)) => Ok(lock),
             Ok(Err(error)) => Err(lock_error(&error, &format!("The platform {name}"))),
-            Err(error) => Err(CommandError::bug(format!("Waiting for a lock stopped: {error}"))),
+            Err(error) => Err(CommandError::bug(format!(
+                "Waiting for a lock stopped: {error}"
+            ))),
         }
     }
 
@@ -143,7 +145,11 @@ impl Hub {
 
     /// The hub as the engine takes it.
     pub(crate) fn engine(&self, events: EventSink) -> preflight::Hub {
-        preflight::Hub { store: self.store.clone(), events, clock: self.clock.clone() }
+        preflight::Hub {
+            store: self.store.clone(),
+            events,
+            clock: self.clock.clone(),
+        }
     }
 
     /// The hub's store of manifests and contents.
@@ -180,14 +186,20 @@ pub(crate) fn who() -> Who {
 /// The environment can say anything; the owner of our own process can't.
 fn process_user() -> Option<String> {
     let name = Name::parse(std::process::id().to_string().as_bytes()).ok()?;
-    let uid = Dir::open_absolute(Path::new("/proc")).ok()?.stat(&name).ok()??.uid;
+    let uid = Dir::open_absolute(Path::new("/proc"))
+        .ok()?
+        .stat(&name)
+        .ok()??
+        .uid;
     Some(Principals::by_name().user(uid).to_string())
 }
 
 /// An error of the configuration, with its code and its hint.
 pub(crate) fn config_error(error: ConfigError) -> CommandError {
     let code = match &error {
-        ConfigError::Missing { what: "inventory", .. } => Code::InventoryMissing,
+        ConfigError::Missing {
+            what: "inventory", ..
+        } => Code::InventoryMissing,
         ConfigError::Missing { .. } => Code::AgentMissing,
         ConfigError::FileExists { .. } => Code::AlreadyInitialised,
         ConfigError::Write { .. } => Code::OutputFailed,
@@ -240,12 +252,22 @@ pub(crate) fn invalid(code: Code, error: &dyn std::error::Error) -> CommandError
 /// The refusal of a platform that a person locked.
 pub(crate) fn locked(state: &PlatformState) -> Option<Problem> {
     let lock = state.locked.as_ref()?;
-    let reason = if lock.reason.is_empty() { String::new() } else { format!(": {}", lock.reason) };
+    let reason = if lock.reason.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", lock.reason)
+    };
     Some(
         Problem::new(
             Code::PlatformLocked,
-            format!("{} is locked by {} since {}{reason}", state.name, lock.by, lock.since),
+            format!(
+                "{} is locked by {} since {}{reason}",
+                state.name, lock.by, lock.since
+            ),
         )
-        .with_hint(format!("ask {}; `fanout unlock platform {}` ends it", lock.by, state.name)),
+        .with_hint(format!(
+            "ask {}; `fanout unlock platform {}` ends it",
+            lock.by, state.name
+        )),
     )
 }

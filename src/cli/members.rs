@@ -61,7 +61,10 @@ where
             Ok(session) => {
                 let asked = question(session);
                 Ok(tokio::spawn(async move {
-                    within(limit, async { asked.await.map_err(|error| error.problem()) }).await
+                    within(limit, async {
+                        asked.await.map_err(|error| error.problem())
+                    })
+                    .await
                 }))
             }
             Err(problem) => Err(problem),
@@ -83,7 +86,9 @@ async fn within<T>(
     limit: Option<Duration>,
     work: impl Future<Output = Result<T, Problem>>,
 ) -> Result<T, Problem> {
-    let Some(limit) = limit else { return work.await };
+    let Some(limit) = limit else {
+        return work.await;
+    };
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
         Err(Problem::new(
             Code::Unreachable,

@@ -63,14 +63,19 @@ pub(crate) struct PlatformRules {
 /// The platform's rules, with those that the hub sent before.
 pub(crate) async fn rules(hub: &Hub, platform: &Platform) -> Result<PlatformRules, CommandError> {
     let sent = hub.store.rules(&platform.name).await.map_err(store_error)?;
-    let here = rules::scope(&platform.exclude, &platform.preserve)?.preserve.to_lines();
+    let here = rules::scope(&platform.exclude, &platform.preserve)?
+        .preserve
+        .to_lines();
     let narrowed: Vec<String> = sent
         .into_iter()
         .filter(|rule| rule.released.is_none() && !here.contains(&rule.rule))
         .map(|rule| rule.rule)
         .collect();
     let preserve = [&here[..], &narrowed[..]].concat();
-    Ok(PlatformRules { scope: rules::scope(&platform.exclude, &preserve)?, narrowed })
+    Ok(PlatformRules {
+        scope: rules::scope(&platform.exclude, &preserve)?,
+        narrowed,
+    })
 }
 
 /// The task as the engine takes it.
@@ -97,7 +102,9 @@ pub(crate) async fn task(
         },
         targets,
         left_out,
-        policy: wish.policy.map_or_else(|| of_inventory(policy), of_command_line),
+        policy: wish
+            .policy
+            .map_or_else(|| of_inventory(policy), of_command_line),
         min_healthy,
         level: wish.level,
         exclude: rules.scope.exclude.to_lines(),
@@ -133,7 +140,11 @@ pub(crate) async fn source(
     Ok(SourceSpec {
         path: platform.path.as_path().to_owned(),
         scope: rules.scope,
-        require: platform.require.iter().map(|path| escape(path.as_bytes())).collect(),
+        require: platform
+            .require
+            .iter()
+            .map(|path| escape(path.as_bytes()))
+            .collect(),
         ownership: Ownership {
             owner,
             numeric_ids: platform.numeric_ids,
@@ -165,8 +176,13 @@ pub(crate) async fn targets(
             format!("{} has no members: {} is empty", platform.name, platform.on),
         ));
     }
-    let selection = Selection { limit: selectors(&args.limit)?, skip: selectors(&args.skip)? };
-    let chosen = selection.choose(&members).map_err(|error| invalid(Code::UnknownServer, &error))?;
+    let selection = Selection {
+        limit: selectors(&args.limit)?,
+        skip: selectors(&args.skip)?,
+    };
+    let chosen = selection
+        .choose(&members)
+        .map_err(|error| invalid(Code::UnknownServer, &error))?;
     let identity = hub.identity()?;
     let (mut targets, mut left_out) = (Vec::new(), Vec::new());
     for server in servers {
@@ -193,11 +209,14 @@ pub(crate) async fn target(
     let dial = match key {
         Some(key) => dial(route(server, key), identity.clone(), events.clone()),
         None => nowhere(
-            Problem::new(Code::NotTrusted, format!("{name}: this hub has no key of its agent"))
-                .with_hint(format!(
-                    "join it: fanout remove server {name}, then fanout add server {name} with a \
+            Problem::new(
+                Code::NotTrusted,
+                format!("{name}: this hub has no key of its agent"),
+            )
+            .with_hint(format!(
+                "join it: fanout remove server {name}, then fanout add server {name} with a \
                      token of `fanout agent invite`"
-                )),
+            )),
         ),
     };
     Ok(Target { name, dial })

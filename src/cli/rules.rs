@@ -38,7 +38,10 @@ mod tests {
             scope(&exclude, &[]).unwrap().exclude.to_lines()
         };
         assert_eq!(lines(&[]), [".git", ".svn", ".hg", ".bzr"]);
-        assert_eq!(lines(&[".git", ".svn", ".hg", ".bzr"]), [".git", ".svn", ".hg", ".bzr"]);
+        assert_eq!(
+            lines(&[".git", ".svn", ".hg", ".bzr"]),
+            [".git", ".svn", ".hg", ".bzr"]
+        );
         assert_eq!(lines(&["*.orig"])[0], "*.orig");
         assert_eq!(lines(&["*.orig"]).len(), 5);
     }

@@ -26,7 +26,10 @@ impl Ignored {
     /// Those of a platform that are not over yet.
     pub(crate) fn of(platform: &Platform, clock: &Clock) -> Self {
         let today = clock.today();
-        let current = platform.drift_ignore.iter().filter(|ignore| ignore.until >= today);
+        let current = platform
+            .drift_ignore
+            .iter()
+            .filter(|ignore| ignore.until >= today);
         Self(
             current
                 .filter_map(|ignore| {
@@ -41,11 +44,17 @@ impl Ignored {
     /// The items that are worth a word on this member.
     pub(crate) fn rest(&self, member: &str, items: &[Item]) -> Vec<Item> {
         let covered = |item: &Item| {
-            let Ok(path) = RelPath::parse(&item.path) else { return false };
+            let Ok(path) = RelPath::parse(&item.path) else {
+                return false;
+            };
             let mut rules = self.0.iter().filter(|(name, _)| name.as_str() == member);
             rules.any(|(_, rule)| rule.covers(&path).is_some())
         };
-        items.iter().filter(|item| !covered(item)).cloned().collect()
+        items
+            .iter()
+            .filter(|item| !covered(item))
+            .cloned()
+            .collect()
     }
 
     /// The same for what is planned, members with the same rest together.
@@ -81,21 +90,30 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
         }
         return;
     }
-    let live = outcome.before.map_or("nothing was pushed yet".into(), |s| format!("now at {s}"));
+    let live = outcome
+        .before
+        .map_or("nothing was pushed yet".into(), |s| format!("now at {s}"));
     context.ui.status(format!(
         "What {what} of {} to {} would change ({}, {live}):",
         platform.name, platform.on, platform.layout
     ));
-    context.ui.status(format!("  excluded: {}", outcome.task.exclude.join("  ")));
+    context
+        .ui
+        .status(format!("  excluded: {}", outcome.task.exclude.join("  ")));
     if !outcome.task.preserve.is_empty() {
-        context.ui.status(format!("  preserved: {}", outcome.task.preserve.join("  ")));
+        context
+            .ui
+            .status(format!("  preserved: {}", outcome.task.preserve.join("  ")));
     }
     for change in &report.planned {
         context.ui.out(format!("{}:", names(&change.members)));
         items(context, &change.items);
         context.ui.out(format!("  {}", numbers(&change.plan)));
         for kept in &change.plan.kept {
-            context.ui.out(format!("  kept, for it holds what may not go: {}", escape(kept)));
+            context.ui.out(format!(
+                "  kept, for it holds what may not go: {}",
+                escape(kept)
+            ));
         }
     }
     let unchanged: Vec<MemberName> = report
@@ -123,7 +141,11 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
 /// In place, visitors may see old and new files together while the commit runs.
 fn mixture(platform: &Platform, report: &TaskReport) -> Option<String> {
     use crate::model::Layout;
-    let most = report.planned.iter().map(|change| change.items.len()).max()?;
+    let most = report
+        .planned
+        .iter()
+        .map(|change| change.items.len())
+        .max()?;
     // Measured: 17 to 20 ms for 1,000 replaced entries.
     let millis = (most as u64 / 50).max(1);
     (platform.layout == Layout::InPlace && most > 1).then(|| {
@@ -168,17 +190,27 @@ pub(crate) fn numbers(plan: &Plan) -> String {
         format!("{} deleted", count(plan.deleted)),
     ];
     if plan.drifted > 0 {
-        parts.push(format!("{} changed on the member and kept aside", count(plan.drifted)));
+        parts.push(format!(
+            "{} changed on the member and kept aside",
+            count(plan.drifted)
+        ));
     }
     if plan.foreign > 0 {
-        parts.push(format!("{} stay, being foreign", counted(plan.foreign, "entry", "entries")));
+        parts.push(format!(
+            "{} stay, being foreign",
+            counted(plan.foreign, "entry", "entries")
+        ));
     }
     format!("{}; {} to write", parts.join(", "), bytes(plan.write_bytes))
 }
 
 /// Names with commas.
 pub(crate) fn names(members: &[MemberName]) -> String {
-    members.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ")
+    members
+        .iter()
+        .map(AsRef::as_ref)
+        .collect::<Vec<&str>>()
+        .join(", ")
 }
 
 fn plan_line(platform: &Platform, change: &PlannedChange) -> ResultLine<Value> {
@@ -220,7 +252,11 @@ fn item_shape(item: &Item) -> Value {
 
 /// The JSON result of a task.
 pub(crate) fn task_line(report: &TaskReport) -> TaskLine {
-    let mut line = TaskLine::new(report.task, report.platform.as_str(), level_word(report.level));
+    let mut line = TaskLine::new(
+        report.task,
+        report.platform.as_str(),
+        level_word(report.level),
+    );
     line.generation = report.generation;
     line.members = report.members.iter().map(MemberLine::from).collect();
     line.commit_window_us = report.commit_window_us;
@@ -239,7 +275,11 @@ pub(crate) fn closing(context: &Context, report: &TaskReport, with_table: bool) 
         context.ui.out(table::members(&report.members));
         // A hint for each kind of trouble, once.
         let mut told = Vec::new();
-        for problem in report.members.iter().filter_map(|member| member.problem.as_ref()) {
+        for problem in report
+            .members
+            .iter()
+            .filter_map(|member| member.problem.as_ref())
+        {
             if !told.contains(&problem.hint()) {
                 told.push(problem.hint());
                 context.ui.hint(problem.hint());
@@ -256,7 +296,12 @@ mod tests {
     use super::*;
 
     fn item(path: &str, kind: ItemKind, sort: u8, attributes: &str) -> Item {
-        Item { path: path.into(), kind, sort, attributes: attributes.into() }
+        Item {
+            path: path.into(),
+            kind,
+            sort,
+            attributes: attributes.into(),
+        }
     }
 
     #[test]
@@ -270,7 +315,10 @@ mod tests {
         .iter()
         .map(item_line)
         .collect();
-        assert_eq!(lines, ["+ web/", "~ web/index.php  (st)", "m a\\x0Ab  (p)", "- old"]);
+        assert_eq!(
+            lines,
+            ["+ web/", "~ web/index.php  (st)", "m a\\x0Ab  (p)", "- old"]
+        );
     }
 
     #[test]

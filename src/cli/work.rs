@@ -67,7 +67,11 @@ pub(crate) async fn carry_out(
         false => None,
     };
     // Read again: it may have changed while the lock was waited for.
-    let state = if changes { hub.state(name).await? } else { state };
+    let state = if changes {
+        hub.state(name).await?
+    } else {
+        state
+    };
     if changes && let Some(refusal) = hub::locked(&state) {
         return Err(refusal.into());
     }
@@ -92,7 +96,11 @@ pub(crate) async fn carry_out(
     engine.events.emit(Event::TaskStarted {
         task: task.id,
         kind,
-        members: task.targets.iter().map(|target| target.name.clone()).collect(),
+        members: task
+            .targets
+            .iter()
+            .map(|target| target.name.clone())
+            .collect(),
     });
     let depot = hub.depot()?;
     let mut report = push::run(&engine, depot.clone(), &task, goal).await;
@@ -101,11 +109,18 @@ pub(crate) async fn carry_out(
             report.warnings.push(problem);
         }
     }
-    engine.events.emit(Event::TaskFinished { elapsed: began.elapsed() });
+    engine.events.emit(Event::TaskFinished {
+        elapsed: began.elapsed(),
+    });
     progress.finish();
     let exit = exit_of(&report, &task);
     end(hub, id, exit, &summary(&report)).await?;
-    Ok(Outcome { report, exit, before: state.desired, task })
+    Ok(Outcome {
+        report,
+        exit,
+        before: state.desired,
+        task,
+    })
 }
 
 async fn prepare(
@@ -122,13 +137,16 @@ async fn prepare(
     if !task.dry_run && !task.report_only {
         // ORDER: on the record before any member hears of a rule.
         let now = hub.clock.now();
-        let sent = hub.store.send_rules(&platform.name, &task.preserve, now).await;
+        let sent = hub
+            .store
+            .send_rules(&platform.name, &task.preserve, now)
+            .await;
         sent.map_err(store_error)?;
     }
     let goal = match aim {
-        Aim::Source(released) => {
-            Goal::Source(Box::new(plan::source(hub, platform, state, released).await?))
-        }
+        Aim::Source(released) => Goal::Source(Box::new(
+            plan::source(hub, platform, state, released).await?,
+        )),
         Aim::Kept { roots, label } => Goal::Kept { roots, label },
         Aim::Desired => Goal::Desired,
     };
@@ -139,13 +157,19 @@ async fn prepare(
 /// deletes.
 async fn refuse_narrowed(hub: &Hub, platform: &Platform) -> Result<(), CommandError> {
     let rules = plan::rules(hub, platform).await?;
-    let Some(rule) = rules.narrowed.first() else { return Ok(()) };
+    let Some(rule) = rules.narrowed.first() else {
+        return Ok(());
+    };
     Err(CommandError::new(
         Code::PreserveNarrowed,
         format!(
             "`{}` {} preserved on the members of {} and not in {}",
             rules.narrowed.join("`, `"),
-            if rules.narrowed.len() == 1 { "is" } else { "are" },
+            if rules.narrowed.len() == 1 {
+                "is"
+            } else {
+                "are"
+            },
             platform.name,
             hub.dir.inventory().display()
         ),
@@ -190,14 +214,19 @@ async fn tidy(
     let mut others = Vec::new();
     for state in store.platforms().await.map_err(preflight::state_problem)? {
         if state.name != platform.name {
-            match hub.lock(&state.name, "collecting old generations", false).await {
+            match hub
+                .lock(&state.name, "collecting old generations", false)
+                .await
+            {
                 Ok(lock) => others.push(lock),
                 Err(_) => return Ok(()),
             }
         }
     }
     for generation in gone {
-        let forgotten = store.forget_generation(&platform.name, generation.serial).await;
+        let forgotten = store
+            .forget_generation(&platform.name, generation.serial)
+            .await;
         forgotten.map_err(preflight::state_problem)?;
     }
     // Each platform has its own `keep`; what goes of this one was just forgotten.
@@ -212,7 +241,11 @@ fn exit_of(report: &TaskReport, task: &Task) -> Exit {
         return report.exit();
     }
     // Nothing was to be changed: a member that would change has done well.
-    let failed = report.members.iter().filter(|member| member.problem.is_some()).count();
+    let failed = report
+        .members
+        .iter()
+        .filter(|member| member.problem.is_some())
+        .count();
     match failed {
         0 if task.report_only && report.planned.iter().any(|group| !group.items.is_empty()) => {
             Exit::Differences
@@ -259,13 +292,17 @@ pub(crate) async fn end(
     exit: Exit,
     summary: &str,
 ) -> Result<(), CommandError> {
-    let ended = hub.store.end_task(id, hub.clock.now(), exit.number().into(), summary).await;
+    let ended = hub
+        .store
+        .end_task(id, hub.clock.now(), exit.number().into(), summary)
+        .await;
     ended.map_err(store_error)
 }
 
 /// What was typed. No option takes a secret, so none is in here.
 fn command_line() -> String {
-    let words: Vec<String> =
-        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let words: Vec<String> = std::env::args_os()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
 }

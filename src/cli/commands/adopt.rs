@@ -41,13 +41,18 @@ pub(crate) async fn run(context: &Context, args: AdoptArgs) -> Result<Exit, Comm
         return look(context, &hub, &platform, &state, &args).await;
     }
     if !args.yes && context.ui.is_interactive() {
-        let question = format!("Record {} on {} as the root of {name}?", platform.root, platform.on);
+        let question = format!(
+            "Record {} on {} as the root of {name}?",
+            platform.root, platform.on
+        );
         if !context.ui.confirm(&question, "`--yes`")? {
             context.ui.status("Nothing was changed.");
             return Ok(Exit::Done);
         }
     }
-    let _lock = hub.lock(&name, &format!("adopt platform {name}"), false).await?;
+    let _lock = hub
+        .lock(&name, &format!("adopt platform {name}"), false)
+        .await?;
     if platform.layout == Layout::Switched {
         in_place(context, &mut hub, &platform)?;
     }
@@ -79,8 +84,13 @@ pub(crate) async fn run(context: &Context, args: AdoptArgs) -> Result<Exit, Comm
 /// A root that is a directory stays one; `switched` would replace it by a symlink.
 fn in_place(context: &Context, hub: &mut Hub, platform: &Platform) -> Result<(), CommandError> {
     let mut edit = hub.edit("adopt platform")?;
-    edit.set(Kind::Platform, platform.name.as_str(), "layout", Layout::InPlace.as_str())
-        .map_err(config_error)?;
+    edit.set(
+        Kind::Platform,
+        platform.name.as_str(),
+        "layout",
+        Layout::InPlace.as_str(),
+    )
+    .map_err(config_error)?;
     hub.inventory = edit.save().map_err(config_error)?;
     context.ui.status(format!(
         "Wrote layout = \"in-place\" for {} to {}: an adopted root stays a directory.",
@@ -99,7 +109,10 @@ async fn bind(
 ) -> Result<Found, CommandError> {
     let progress = Progress::new(&context.ui, platform.name.as_str());
     let engine = hub.engine(progress.sink());
-    let wish = Wish { members: args.members.clone(), ..Wish::default() };
+    let wish = Wish {
+        members: args.members.clone(),
+        ..Wish::default()
+    };
     let task = plan::task(hub, platform, state, 0, &wish, &engine.events).await?;
     let (tree, root) = (task.tree, task.root.clone());
     let found = members::of_task(&engine, &task, None, |session| {
@@ -141,7 +154,11 @@ async fn preview(
     args: &AdoptPlatformArgs,
     found: &Found,
 ) -> Result<(), CommandError> {
-    let wish = Wish { members: args.members.clone(), dry_run: true, ..Wish::default() };
+    let wish = Wish {
+        members: args.members.clone(),
+        dry_run: true,
+        ..Wish::default()
+    };
     let aim = Aim::Source(Released::default());
     let outcome = work::carry_out(context, hub, platform, TaskKind::Push, wish, aim).await;
     let outcome = match outcome {
@@ -163,11 +180,19 @@ async fn preview(
         return Ok(());
     }
     for change in &outcome.report.planned {
-        context.ui.status(format!("What a push would do on {}:", show::names(&change.members)));
+        context.ui.status(format!(
+            "What a push would do on {}:",
+            show::names(&change.members)
+        ));
         context.ui.out(tops(change));
         context.ui.out(show::numbers(&change.plan));
     }
-    if outcome.report.planned.iter().any(|change| change.plan.foreign > 0) {
+    if outcome
+        .report
+        .planned
+        .iter()
+        .any(|change| change.plan.foreign > 0)
+    {
         context.ui.hint(
             "foreign entries stay; a rule protects them for good (fanout edit platform --preserve), \
              and `push --delete-foreign` deletes them",
@@ -184,7 +209,11 @@ async fn preview(
 fn by_top(change: &PlannedChange) -> BTreeMap<&[u8], [u64; 4]> {
     let mut tops: BTreeMap<&[u8], [u64; 4]> = BTreeMap::new();
     for item in &change.items {
-        let top = item.path.split(|&byte| byte == b'/').next().unwrap_or_default();
+        let top = item
+            .path
+            .split(|&byte| byte == b'/')
+            .next()
+            .unwrap_or_default();
         let column = match item.kind {
             ItemKind::Added => 0,
             ItemKind::Content => 1,
@@ -205,7 +234,11 @@ fn tops(change: &PlannedChange) -> Table {
         ("deleted", Align::Right),
     ]);
     for (top, counts) in by_top(change) {
-        let name = if top.is_empty() { ".".to_owned() } else { escape(top) };
+        let name = if top.is_empty() {
+            ".".to_owned()
+        } else {
+            escape(top)
+        };
         table.row(std::iter::once(name).chain(counts.into_iter().map(count)));
     }
     table
@@ -216,7 +249,9 @@ fn result(platform: &Platform, found: &Found, outcome: Option<&Outcome>) -> Resu
     let members: Vec<Value> = found
         .iter()
         .map(|(member, answer)| {
-            let change = planned.iter().find(|change| change.members.contains(member));
+            let change = planned
+                .iter()
+                .find(|change| change.members.contains(member));
             let tops: Option<Value> = change.map(|change| {
                 let shape = |(top, [new, replaced, touched, deleted]): (&[u8], [u64; 4])| {
                     json!({"in": escape(top), "added": new, "replaced": replaced,
@@ -252,21 +287,29 @@ async fn look(
 ) -> Result<Exit, CommandError> {
     let progress = Progress::new(&context.ui, platform.name.as_str());
     let engine = hub.engine(progress.sink());
-    let wish = Wish { members: args.members.clone(), ..Wish::default() };
+    let wish = Wish {
+        members: args.members.clone(),
+        ..Wish::default()
+    };
     let task = plan::task(hub, platform, state, 0, &wish, &engine.events).await?;
     let tree = task.tree;
-    let answers =
-        members::of_task(&engine, &task, None, |session| async move { session.survey(tree).await })
-            .await;
+    let answers = members::of_task(&engine, &task, None, |session| async move {
+        session.survey(tree).await
+    })
+    .await;
     progress.finish();
     let mut shapes = Vec::new();
     let mut exit = Exit::Done;
     for (member, answer) in &answers {
         let (text, bound) = match answer {
-            Ok(survey) if survey.bound => {
-                (format!("{} is this platform's already", escape(&survey.root)), Some(true))
-            }
-            Ok(_) => (format!("{} would be recorded as its root", platform.root), Some(false)),
+            Ok(survey) if survey.bound => (
+                format!("{} is this platform's already", escape(&survey.root)),
+                Some(true),
+            ),
+            Ok(_) => (
+                format!("{} would be recorded as its root", platform.root),
+                Some(false),
+            ),
             Err(problem) => {
                 exit = Exit::Partial;
                 (problem.to_string(), None)

@@ -30,7 +30,9 @@ pub(crate) async fn run(context: &Context, args: DeleteArgs) -> Result<Exit, Com
     }
     confirm(context, &platform, &args)?;
     let name = &platform.name;
-    let _lock = hub.lock(name, &format!("delete platform {name}"), false).await?;
+    let _lock = hub
+        .lock(name, &format!("delete platform {name}"), false)
+        .await?;
     let id = work::start(&hub, TaskKind::Delete.word(), name).await?;
     let tree = *state.tree.as_bytes();
     let root = platform.root.as_str().as_bytes().to_vec();
@@ -56,13 +58,23 @@ pub(crate) async fn run(context: &Context, args: DeleteArgs) -> Result<Exit, Com
         tell(context, &platform, member, answer);
         shapes.push(shape(member, answer));
     }
-    work::end(&hub, id, exit, &format!("deleted on {gone} of {} members", answers.len())).await?;
+    work::end(
+        &hub,
+        id,
+        exit,
+        &format!("deleted on {gone} of {} members", answers.len()),
+    )
+    .await?;
     if exit == Exit::Done {
         let mut edit = hub.edit("delete platform")?;
-        edit.remove(Kind::Platform, name.as_str()).map_err(config_error)?;
+        edit.remove(Kind::Platform, name.as_str())
+            .map_err(config_error)?;
         edit.save().map_err(config_error)?;
         hub.store.forget_platform(name).await.map_err(store_error)?;
-        context.ui.status(format!("{name} is deleted. The source {} stays.", platform.path));
+        context.ui.status(format!(
+            "{name} is deleted. The source {} stays.",
+            platform.path
+        ));
     } else {
         context.ui.hint(format!(
             "{name} stays in the inventory; when the members answer: \
@@ -70,7 +82,9 @@ pub(crate) async fn run(context: &Context, args: DeleteArgs) -> Result<Exit, Com
         ));
     }
     if context.ui.is_json() {
-        context.ui.json(&ResultLine::new(json!({"platform": name.as_str(), "members": shapes})));
+        context.ui.json(&ResultLine::new(
+            json!({"platform": name.as_str(), "members": shapes}),
+        ));
     }
     Ok(exit)
 }
@@ -101,7 +115,10 @@ fn confirm(
     if context.ui.confirm_by_typing(name, &how)? {
         return Ok(());
     }
-    Err(CommandError::new(Code::NotConfirmed, "The name was not typed; nothing was changed"))
+    Err(CommandError::new(
+        Code::NotConfirmed,
+        "The name was not typed; nothing was changed",
+    ))
 }
 
 fn tell(
@@ -112,12 +129,19 @@ fn tell(
 ) {
     match answer {
         Ok(left) if left.is_empty() => {
-            context.ui.status(format!("{member}: {} is deleted.", platform.root));
+            context
+                .ui
+                .status(format!("{member}: {} is deleted.", platform.root));
         }
         Ok(left) => {
-            context.ui.status(format!("{member}: {} is deleted. What stays:", platform.root));
+            context.ui.status(format!(
+                "{member}: {} is deleted. What stays:",
+                platform.root
+            ));
             for notice in left {
-                context.ui.status(format!("  {}  {}", escape(&notice.path), notice.message));
+                context
+                    .ui
+                    .status(format!("  {}  {}", escape(&notice.path), notice.message));
             }
         }
         Err(problem) => context.ui.failure(&Problem {

@@ -36,7 +36,9 @@ pub(crate) async fn run(context: &Context, args: EditArgs) -> Result<Exit, Comma
         }
     }
     if changed.is_empty() && args.release_preserved.is_empty() {
-        return Err(CommandError::usage("There is nothing to change on the command line"));
+        return Err(CommandError::usage(
+            "There is nothing to change on the command line",
+        ));
     }
     edit.save().map_err(config_error)?;
     let file = hub.dir.inventory().display().to_string();
@@ -51,7 +53,10 @@ pub(crate) async fn run(context: &Context, args: EditArgs) -> Result<Exit, Comma
             changed.join(", "),
             args.name
         ));
-        context.ui.hint(format!("next: fanout push platform {} --dry-run", args.name));
+        context.ui.hint(format!(
+            "next: fanout push platform {} --dry-run",
+            args.name
+        ));
     }
     Ok(Exit::Done)
 }
@@ -65,11 +70,13 @@ fn settings(
     let mut changed = Vec::new();
     if let Some(path) = &args.path {
         let path = super::add::source_path(path)?;
-        edit.set(KIND, name, "path", path.as_str()).map_err(config_error)?;
+        edit.set(KIND, name, "path", path.as_str())
+            .map_err(config_error)?;
         changed.push("path");
     }
     if let Some(on) = &args.on {
-        edit.set(KIND, name, "on", on.as_str()).map_err(config_error)?;
+        edit.set(KIND, name, "on", on.as_str())
+            .map_err(config_error)?;
         changed.push("on");
     }
     Ok(changed)
@@ -138,7 +145,9 @@ async fn release(
         )
         .hint(format!("it has: {}", known.join("  "))));
     }
-    let _lock = hub.lock(&platform.name, "releasing a preserve rule", false).await?;
+    let _lock = hub
+        .lock(&platform.name, "releasing a preserve rule", false)
+        .await?;
     let tree = *state.tree.as_bytes();
     let count = |rule: String, dry_run: bool| {
         members::ask(context, hub, platform, &state, move |session| {
@@ -189,7 +198,9 @@ async fn release(
                     .map_err(config_error)?;
             }
         }
-        context.ui.status(format!("`{rule}` is given up on every member."));
+        context
+            .ui
+            .status(format!("`{rule}` is given up on every member."));
     }
     let what = format!("released {}", given.join("  "));
     super::record(hub, "edit", &platform.name, Exit::Done, &what).await?;
@@ -201,7 +212,10 @@ fn unreachable(member: &MemberName, rule: &str, problem: Problem) -> CommandErro
     let hint = problem.hint().to_owned();
     CommandError::new(
         problem.code,
-        format!("`{rule}` can't be given up, for {member} doesn't answer: {}", problem.message),
+        format!(
+            "`{rule}` can't be given up, for {member} doesn't answer: {}",
+            problem.message
+        ),
     )
     .hint(hint)
 }

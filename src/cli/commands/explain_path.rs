@@ -34,7 +34,9 @@ pub(super) async fn run(
         explained.push(explain(context, &hub, platform, &relative, path).await?);
     }
     if context.ui.is_json() {
-        context.ui.json(&ResultLine::new(json!({ "explained": explained })));
+        context
+            .ui
+            .json(&ResultLine::new(json!({ "explained": explained })));
     }
     Ok(())
 }
@@ -50,9 +52,9 @@ fn search<'a>(hub: &'a Hub, path: &Path) -> Result<Vec<(&'a Platform, RelPath)>,
     }
     if found.is_empty() && path.is_relative() {
         // As it would be typed inside a tree: those whose source has it, or the only one.
-        let holding = all.iter().filter(|p| {
-            p.path.as_path().join(path).symlink_metadata().is_ok()
-        });
+        let holding = all
+            .iter()
+            .filter(|p| p.path.as_path().join(path).symlink_metadata().is_ok());
         for platform in holding {
             found.push((*platform, relative(path)?));
         }
@@ -66,7 +68,10 @@ fn search<'a>(hub: &'a Hub, path: &Path) -> Result<Vec<(&'a Platform, RelPath)>,
             "{} lies in the source or below the root of no platform",
             path.display()
         ))
-        .hint(format!("--platform NAME says which is meant: {}", names.join(", "))));
+        .hint(format!(
+            "--platform NAME says which is meant: {}",
+            names.join(", ")
+        )));
     }
     Ok(found)
 }
@@ -96,7 +101,10 @@ async fn explain(
     typed: &Path,
 ) -> Result<serde_json::Value, CommandError> {
     let rules = plan::rules(hub, platform).await?;
-    let there = platform.path.as_path().join(std::ffi::OsStr::from_bytes(path.as_bytes()));
+    let there = platform
+        .path
+        .as_path()
+        .join(std::ffi::OsStr::from_bytes(path.as_bytes()));
     let is_directory = match there.symlink_metadata() {
         Ok(found) => found.is_dir(),
         Err(_) => typed.as_os_str().as_bytes().ends_with(b"/"),
@@ -107,7 +115,9 @@ async fn explain(
         Standing::Preserved(_) => "preserved",
     };
     let line = rules.scope.explain(Side::Sender, path, is_directory);
-    context.ui.status(format!("{} on {}:", platform.name, platform.on));
+    context
+        .ui
+        .status(format!("{} on {}:", platform.name, platform.on));
     if !context.ui.is_json() {
         context.ui.out(&line);
         if side(Side::Sender) != side(Side::Receiver) {
@@ -115,7 +125,11 @@ async fn explain(
             context.ui.out(format!("on the members: {there}"));
         }
     }
-    if rules.narrowed.iter().any(|rule| line.contains(&format!("`{rule}`"))) {
+    if rules
+        .narrowed
+        .iter()
+        .any(|rule| line.contains(&format!("`{rule}`")))
+    {
         context.ui.hint(
             "that rule is not in the inventory any more; members keep to it until it is released",
         );

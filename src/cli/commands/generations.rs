@@ -19,8 +19,16 @@ pub(crate) async fn list(context: &Context, args: GenerationsArgs) -> Result<Exi
     let hub = Hub::open(context).await?;
     let platform = hub.platform(&args.name)?;
     let state = hub.state(&platform.name).await?;
-    let generations = hub.store.generations(&platform.name).await.map_err(store_error)?;
-    let members = hub.store.members(&platform.name).await.map_err(store_error)?;
+    let generations = hub
+        .store
+        .generations(&platform.name)
+        .await
+        .map_err(store_error)?;
+    let members = hub
+        .store
+        .members(&platform.name)
+        .await
+        .map_err(store_error)?;
     if context.ui.is_json() {
         let shapes: Vec<Value> = generations
             .iter()
@@ -34,7 +42,9 @@ pub(crate) async fn list(context: &Context, args: GenerationsArgs) -> Result<Exi
         return Ok(Exit::Done);
     }
     if generations.is_empty() {
-        context.ui.status(format!("{} was never pushed.", args.name));
+        context
+            .ui
+            .status(format!("{} was never pushed.", args.name));
         return Ok(Exit::Done);
     }
     let mut table = Table::new(&[
@@ -75,7 +85,9 @@ fn marks(generation: &Generation, desired: Option<Serial>) -> Vec<&'static str> 
 }
 
 fn at(serial: Serial, members: &[MemberState]) -> Vec<&str> {
-    let there = members.iter().filter(|member| member.serial == Some(serial));
+    let there = members
+        .iter()
+        .filter(|member| member.serial == Some(serial));
     there.map(|member| member.server.as_str()).collect()
 }
 
@@ -105,7 +117,10 @@ pub(crate) async fn pin(
     let hub = Hub::open(context).await?;
     let platform = hub.platform(&name)?;
     let serial = Serial(serial);
-    hub.store.pin_generation(&platform.name, serial, pinned).await.map_err(store_error)?;
+    hub.store
+        .pin_generation(&platform.name, serial, pinned)
+        .await
+        .map_err(store_error)?;
     if context.ui.is_json() {
         context.ui.json(&ResultLine::new(
             json!({"platform": name, "generation": serial.0, "pinned": pinned}),
@@ -125,7 +140,10 @@ pub(crate) async fn mark_bad(context: &Context, args: MarkBadArgs) -> Result<Exi
     let hub = Hub::open(context).await?;
     let platform = hub.platform(&name)?;
     let serial = Serial(serial);
-    hub.store.mark_generation(&platform.name, serial, true).await.map_err(store_error)?;
+    hub.store
+        .mark_generation(&platform.name, serial, true)
+        .await
+        .map_err(store_error)?;
     let what = match &args.reason {
         Some(reason) => format!("marked {serial} bad: {reason}"),
         None => format!("marked {serial} bad"),
@@ -136,7 +154,9 @@ pub(crate) async fn mark_bad(context: &Context, args: MarkBadArgs) -> Result<Exi
             json!({"platform": name, "generation": serial.0, "bad": true, "reason": args.reason}),
         ));
     }
-    context.ui.status(format!("{name} {serial} is bad: a rollback passes over it."));
+    context.ui.status(format!(
+        "{name} {serial} is bad: a rollback passes over it."
+    ));
     let state = hub.state(&platform.name).await?;
     if state.desired == Some(serial) {
         context.ui.warning(

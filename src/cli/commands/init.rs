@@ -43,7 +43,10 @@ pub(crate) async fn run(context: &Context, args: InitArgs) -> Result<Exit, Comma
             "key": identity.key().to_string(),
         })));
     }
-    context.ui.status(format!("Wrote {shown}, and the hub's key and state to {}.", dir.state().display()));
+    context.ui.status(format!(
+        "Wrote {shown}, and the hub's key and state to {}.",
+        dir.state().display()
+    ));
     let option = context.dir_option();
     context.ui.hint(format!(
         "next, for each server: fanout add server NAME --address HOST --ssh USER@HOST{option}"
@@ -59,5 +62,9 @@ pub(crate) async fn run(context: &Context, args: InitArgs) -> Result<Exit, Comma
 pub(super) fn machine_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let short = name.trim().split('.').next().unwrap_or_default();
-    if short.is_empty() { "fanout".into() } else { short.into() }
+    if short.is_empty() {
+        "fanout".into()
+    } else {
+        short.into()
+    }
 }

@@ -19,12 +19,23 @@ pub(crate) async fn lock(context: &Context, args: LockArgs) -> Result<Exit, Comm
         reason: reason.unwrap_or_default(),
         since: hub.clock.now(),
     };
-    let there = hub.store.lock_platform(&platform.name, &new).await.map_err(store_error)?;
+    let there = hub
+        .store
+        .lock_platform(&platform.name, &new)
+        .await
+        .map_err(store_error)?;
     if let Some(there) = there {
-        let reason = if there.reason.is_empty() { String::new() } else { format!(": {}", there.reason) };
+        let reason = if there.reason.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", there.reason)
+        };
         return Err(CommandError::new(
             Code::PlatformLocked,
-            format!("{name} was locked by {} already, since {}{reason}", there.by, there.since),
+            format!(
+                "{name} was locked by {} already, since {}{reason}",
+                there.by, there.since
+            ),
         ));
     }
     if context.ui.is_json() {
@@ -33,8 +44,12 @@ pub(crate) async fn lock(context: &Context, args: LockArgs) -> Result<Exit, Comm
             "since": new.since.utc(),
         })));
     }
-    context.ui.status(format!("{name} is locked: pushes and rollbacks are refused, resync only reports."));
-    context.ui.hint(format!("`fanout unlock platform {name}` ends it"));
+    context.ui.status(format!(
+        "{name} is locked: pushes and rollbacks are refused, resync only reports."
+    ));
+    context
+        .ui
+        .hint(format!("`fanout unlock platform {name}` ends it"));
     Ok(Exit::Done)
 }
 
@@ -42,9 +57,15 @@ pub(crate) async fn unlock(context: &Context, args: LockArgs) -> Result<Exit, Co
     let LockNoun::Platform(LockPlatformArgs { name, .. }) = args.noun;
     let hub = Hub::open(context).await?;
     let platform = hub.platform(&name)?;
-    let was = hub.store.unlock_platform(&platform.name).await.map_err(store_error)?;
+    let was = hub
+        .store
+        .unlock_platform(&platform.name)
+        .await
+        .map_err(store_error)?;
     if context.ui.is_json() {
-        context.ui.json(&ResultLine::new(json!({"platform": name, "locked": false, "was_locked": was})));
+        context.ui.json(&ResultLine::new(
+            json!({"platform": name, "locked": false, "was_locked": was}),
+        ));
     }
     context.ui.status(if was {
         format!("{name} is unlocked.")

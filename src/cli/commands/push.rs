@@ -24,8 +24,10 @@ pub(crate) async fn run(context: &Context, args: PushArgs) -> Result<Exit, Comma
     };
     if args.brakes.delete_foreign && !args.dry_run && !args.yes && context.ui.is_interactive() {
         let names: Vec<&str> = platforms.iter().map(|p| p.name.as_str()).collect();
-        let question =
-            format!("Delete what was in the roots of {} before fanout?", names.join(", "));
+        let question = format!(
+            "Delete what was in the roots of {} before fanout?",
+            names.join(", ")
+        );
         if !context.ui.confirm(&question, "`--yes`")? {
             context.ui.status("Nothing was changed.");
             return Ok(Exit::Done);
@@ -88,17 +90,34 @@ async fn push(
             show::planned(context, platform, &outcome, "a push");
         }
     } else {
-        hub.store.suspend_follow(&platform.name, false).await.map_err(store_error)?;
-        say(context, platform, &outcome.report, outcome.before.map(|serial| serial.0));
+        hub.store
+            .suspend_follow(&platform.name, false)
+            .await
+            .map_err(store_error)?;
+        say(
+            context,
+            platform,
+            &outcome.report,
+            outcome.before.map(|serial| serial.0),
+        );
     }
     show::closing(context, &outcome.report, true);
     Ok(outcome.exit)
 }
 
 /// One sentence about what happened.
-pub(super) fn say(context: &Context, platform: &Platform, report: &TaskReport, before: Option<u64>) {
+pub(super) fn say(
+    context: &Context,
+    platform: &Platform,
+    report: &TaskReport,
+    before: Option<u64>,
+) {
     let name = &platform.name;
-    let good = report.members.iter().filter(|member| member.outcome.is_good()).count();
+    let good = report
+        .members
+        .iter()
+        .filter(|member| member.outcome.is_good())
+        .count();
     let window = report.commit_window_us.map(Duration::from_micros);
     context.ui.status(match (report.generation, before) {
         (Some(now), before) if before != Some(now) => {
@@ -106,13 +125,19 @@ pub(super) fn say(context: &Context, platform: &Platform, report: &TaskReport, b
                 Some(window) if good > 1 => format!(", all within {}", time(window)),
                 _ => String::new(),
             };
-            format!("{name} is at generation #{now} on {good} of {} members{window}.", report.members.len())
+            format!(
+                "{name} is at generation #{now} on {good} of {} members{window}.",
+                report.members.len()
+            )
         }
         (Some(now), _) if good == report.members.len() => {
             format!("{name} stays at generation #{now}, which all {good} members have.")
         }
         (Some(now), _) => {
-            format!("{name} stays at generation #{now}; {good} of {} members have it.", report.members.len())
+            format!(
+                "{name} stays at generation #{now}; {good} of {} members have it.",
+                report.members.len()
+            )
         }
         (None, _) => format!("{name} was not published."),
     });

@@ -12,12 +12,12 @@ use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, store_error};
 use crate::cli::json::ResultLine;
 use crate::cli::members;
+use crate::clock::UnixMillis;
 use crate::codes::{Code, Exit, Problem};
 use crate::config::Platform;
 use crate::engine::event::MemberName;
 use crate::model::{PlatformName, Serial, ServerName};
 use crate::store::{Decision, NewGeneration, NewTransaction, PlatformState, Purpose, StoreError};
-use crate::clock::UnixMillis;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use sync_proto::wire::{Generation, Survey};
@@ -32,12 +32,16 @@ pub(super) async fn run(context: &Context) -> Result<Exit, CommandError> {
         shapes.push(shape);
     }
     if context.ui.is_json() {
-        context.ui.json(&ResultLine::new(json!({"recovered": shapes})));
+        context
+            .ui
+            .json(&ResultLine::new(json!({"recovered": shapes})));
     }
     if shapes.is_empty() {
         context.ui.status("There is no platform in the inventory.");
     } else {
-        context.ui.hint("`fanout status` shows where the members are; `fanout resync` brings them together");
+        context.ui.hint(
+            "`fanout status` shows where the members are; `fanout resync` brings them together",
+        );
     }
     Ok(exit.unwrap_or(Exit::Done))
 }
@@ -48,7 +52,9 @@ async fn recover(
     platform: &Platform,
 ) -> Result<(Exit, Value), CommandError> {
     let name = &platform.name;
-    let _lock = hub.lock(name, &format!("init --recover of {name}"), false).await?;
+    let _lock = hub
+        .lock(name, &format!("init --recover of {name}"), false)
+        .await?;
     let state = hub.state(name).await?;
     let tree = *state.tree.as_bytes();
     let answers = members::ask(context, hub, platform, &state, |session| async move {
@@ -60,7 +66,9 @@ async fn recover(
     for (member, answer) in answers {
         match answer {
             Ok(survey) if survey.bound => surveys.push((member, survey)),
-            Ok(_) => context.ui.detail(format!("{member} has nothing of {name}.")),
+            Ok(_) => context
+                .ui
+                .detail(format!("{member} has nothing of {name}.")),
             Err(problem) => {
                 context.ui.warning(&Problem {
                     message: format!("{member}: {}", problem.message),
@@ -70,16 +78,26 @@ async fn recover(
             }
         }
     }
-    let fence = surveys.iter().map(|(_, survey)| survey.fence).max().unwrap_or(0);
+    let fence = surveys
+        .iter()
+        .map(|(_, survey)| survey.fence)
+        .max()
+        .unwrap_or(0);
     if fence > state.last_fence {
-        hub.store.next_fence(name, fence).await.map_err(store_error)?;
+        hub.store
+            .next_fence(name, fence)
+            .await
+            .map_err(store_error)?;
     }
     let known = restore_generations(context, hub, name, &state, &surveys).await?;
     let settled = settle(hub, name, &surveys).await?;
     let desired = most_live(&surveys);
     if let Some(desired) = desired {
         if hub.store.generation(name, desired).await.is_ok() {
-            hub.store.recover_desired(name, desired).await.map_err(store_error)?;
+            hub.store
+                .recover_desired(name, desired)
+                .await
+                .map_err(store_error)?;
         } else {
             context.ui.warning(
                 &Problem::new(
@@ -98,7 +116,9 @@ async fn recover(
     let text = format!(
         "{name}: {known} generations and {settled} decisions read back from {} members; {}",
         surveys.len(),
-        desired.map_or("none has anything live".into(), |serial| format!("{serial} is desired"))
+        desired.map_or("none has anything live".into(), |serial| format!(
+            "{serial} is desired"
+        ))
     );
     super::record(hub, "recover", name, exit, &text).await?;
     context.ui.status(format!("{text}."));
@@ -118,7 +138,10 @@ fn most_live(surveys: &Surveys) -> Option<Serial> {
     for serial in surveys.iter().filter_map(|(_, survey)| survey.live) {
         *votes.entry(serial).or_default() += 1;
     }
-    votes.into_iter().max_by_key(|&(serial, count)| (count, serial)).map(|(serial, _)| Serial(serial))
+    votes
+        .into_iter()
+        .max_by_key(|&(serial, count)| (count, serial))
+        .map(|(serial, _)| Serial(serial))
 }
 
 /// Takes up the generations that were published after the backup, in their order.
@@ -143,7 +166,9 @@ async fn restore_generations(
         }
         if serial <= state.last_serial {
             // Given out and aborted, or collected: not ours to bring back.
-            context.ui.detail(format!("{name}: #{serial} was collected here."));
+            context
+                .ui
+                .detail(format!("{name}: #{serial} was collected here."));
             continue;
         }
         let created = UnixMillis(generation.created_ms);
@@ -158,7 +183,11 @@ async fn restore_generations(
             entries: 0,
             content_bytes: 0,
         };
-        let given = hub.store.begin_generation(&new, serial - 1).await.map_err(store_error)?;
+        let given = hub
+            .store
+            .begin_generation(&new, serial - 1)
+            .await
+            .map_err(store_error)?;
         let members = having(surveys, serial);
         commit(hub, name, rand::random(), given, 0, members, created).await?;
         count += 1;
@@ -169,24 +198,34 @@ async fn restore_generations(
 fn having(surveys: &Surveys, serial: u64) -> Vec<ServerName> {
     surveys
         .iter()
-        .filter(|(_, survey)| survey.generations.iter().any(|known| known.serial == serial))
+        .filter(|(_, survey)| {
+            survey
+                .generations
+                .iter()
+                .any(|known| known.serial == serial)
+        })
         .filter_map(|(member, _)| member.parse().ok())
         .collect()
 }
 
 /// What one member is in doubt about and another committed was decided: commit.
-async fn settle(
-    hub: &Hub,
-    name: &PlatformName,
-    surveys: &Surveys,
-) -> Result<usize, CommandError> {
+async fn settle(hub: &Hub, name: &PlatformName, surveys: &Surveys) -> Result<usize, CommandError> {
     let mut settled = 0;
-    for doubt in surveys.iter().filter_map(|(_, survey)| survey.doubt.as_ref()) {
-        let committed = surveys.iter().any(|(_, survey)| survey.last_committed == Some(doubt.txn));
+    for doubt in surveys
+        .iter()
+        .filter_map(|(_, survey)| survey.doubt.as_ref())
+    {
+        let committed = surveys
+            .iter()
+            .any(|(_, survey)| survey.last_committed == Some(doubt.txn));
         if !committed {
             continue;
         }
-        let known = hub.store.transaction(&doubt.txn).await.map_err(store_error)?;
+        let known = hub
+            .store
+            .transaction(&doubt.txn)
+            .await
+            .map_err(store_error)?;
         match known.as_ref().map(|known| known.decision) {
             Some(Some((Decision::Commit, _))) => continue,
             Some(Some((Decision::Abort, _))) => {
@@ -200,7 +239,10 @@ async fn settle(
             }
             Some(None) => {
                 let now = hub.clock.now();
-                hub.store.decide(&doubt.txn, Decision::Commit, now).await.map_err(store_error)?;
+                hub.store
+                    .decide(&doubt.txn, Decision::Commit, now)
+                    .await
+                    .map_err(store_error)?;
             }
             None => {
                 let (serial, now) = (Serial(doubt.serial), hub.clock.now());
@@ -232,8 +274,14 @@ async fn commit(
         author: "recovered".into(),
         begun: at,
     };
-    hub.store.begin_transaction(&new).await.map_err(store_error)?;
-    hub.store.decide(&txn, Decision::Commit, at).await.map_err(store_error)
+    hub.store
+        .begin_transaction(&new)
+        .await
+        .map_err(store_error)?;
+    hub.store
+        .decide(&txn, Decision::Commit, at)
+        .await
+        .map_err(store_error)
 }
 
 #[cfg(test)]
@@ -243,11 +291,23 @@ mod tests {
     #[test]
     fn what_most_members_are_live_at_is_desired_and_the_newer_of_two() {
         let surveys = |live: &[Option<u64>]| -> Surveys {
-            let survey = |live: &Option<u64>| Survey { bound: true, live: *live, ..Survey::default() };
-            live.iter().map(|live| ("web".into(), survey(live))).collect()
+            let survey = |live: &Option<u64>| Survey {
+                bound: true,
+                live: *live,
+                ..Survey::default()
+            };
+            live.iter()
+                .map(|live| ("web".into(), survey(live)))
+                .collect()
         };
-        assert_eq!(most_live(&surveys(&[Some(41), Some(42), Some(41)])), Some(Serial(41)));
-        assert_eq!(most_live(&surveys(&[Some(41), Some(42), None])), Some(Serial(42)));
+        assert_eq!(
+            most_live(&surveys(&[Some(41), Some(42), Some(41)])),
+            Some(Serial(41))
+        );
+        assert_eq!(
+            most_live(&surveys(&[Some(41), Some(42), None])),
+            Some(Serial(42))
+        );
         assert_eq!(most_live(&surveys(&[None])), None);
     }
 }

@@ -24,8 +24,17 @@ pub(crate) async fn run(context: &Context, args: RemoveArgs) -> Result<Exit, Com
 
 async fn server(context: &Context, name: &str) -> Result<Exit, CommandError> {
     let hub = Hub::open(context).await?;
-    let server = hub.inventory.server(name).map_err(config_error)?.name.clone();
-    let clusters = hub.inventory.clusters.values().filter(|c| c.members.contains(&server));
+    let server = hub
+        .inventory
+        .server(name)
+        .map_err(config_error)?
+        .name
+        .clone();
+    let clusters = hub
+        .inventory
+        .clusters
+        .values()
+        .filter(|c| c.members.contains(&server));
     let alone = |on: &On| *on == On::Server(server.clone());
     let platforms = hub.inventory.platforms.values().filter(|p| alone(&p.on));
     let users: Vec<String> = clusters
@@ -39,7 +48,10 @@ async fn server(context: &Context, name: &str) -> Result<Exit, CommandError> {
     edit.remove(Kind::Server, name).map_err(config_error)?;
     edit.save().map_err(config_error)?;
     // ORDER: the inventory first. A key without a server harms nobody and goes with the next try.
-    hub.store.forget_server(&server).await.map_err(store_error)?;
+    hub.store
+        .forget_server(&server)
+        .await
+        .map_err(store_error)?;
     let left = vec![
         "its agent goes on running, with its trees and their generations".to_owned(),
         "its agent still accepts this hub's key; `fanout agent invite` and a new hub don't change that".to_owned(),
@@ -50,7 +62,12 @@ async fn server(context: &Context, name: &str) -> Result<Exit, CommandError> {
 
 async fn cluster(context: &Context, name: &str) -> Result<Exit, CommandError> {
     let hub = Hub::open(context).await?;
-    let cluster = hub.inventory.cluster(name).map_err(config_error)?.name.clone();
+    let cluster = hub
+        .inventory
+        .cluster(name)
+        .map_err(config_error)?
+        .name
+        .clone();
     let on_it = |on: &On| *on == On::Cluster(cluster.clone());
     let users: Vec<String> = hub
         .inventory
@@ -65,7 +82,12 @@ async fn cluster(context: &Context, name: &str) -> Result<Exit, CommandError> {
     let mut edit = hub.edit("remove cluster")?;
     edit.remove(Kind::Cluster, name).map_err(config_error)?;
     edit.save().map_err(config_error)?;
-    forgotten(context, "cluster", name, &["its servers stay in the inventory".to_owned()]);
+    forgotten(
+        context,
+        "cluster",
+        name,
+        &["its servers stay in the inventory".to_owned()],
+    );
     Ok(Exit::Done)
 }
 
@@ -76,7 +98,9 @@ async fn platform(context: &Context, name: &str) -> Result<Exit, CommandError> {
     if let Some(refusal) = crate::cli::hub::locked(&state) {
         return Err(refusal.into());
     }
-    let _lock = hub.lock(&platform.name, &format!("remove platform {name}"), false).await?;
+    let _lock = hub
+        .lock(&platform.name, &format!("remove platform {name}"), false)
+        .await?;
     let mut left = vec![format!("the source {} on this machine", platform.path)];
     let tree = *state.tree.as_bytes();
     let answers = members::ask(context, &hub, &platform, &state, |session| async move {
@@ -105,7 +129,10 @@ async fn platform(context: &Context, name: &str) -> Result<Exit, CommandError> {
     let mut edit = hub.edit("remove platform")?;
     edit.remove(Kind::Platform, name).map_err(config_error)?;
     edit.save().map_err(config_error)?;
-    hub.store.forget_platform(&platform.name).await.map_err(store_error)?;
+    hub.store
+        .forget_platform(&platform.name)
+        .await
+        .map_err(store_error)?;
     super::record(&hub, "remove", &platform.name, Exit::Done, "forgotten").await?;
     forgotten(context, "platform", name, &left);
     Ok(Exit::Done)
@@ -124,7 +151,9 @@ fn forgotten(context: &Context, kind: &str, name: &str, left: &[String]) {
             "removed": {"kind": kind, "name": name}, "left": left,
         })));
     }
-    context.ui.status(format!("Forgot the {kind} {name}. No file on any server has changed. What stays:"));
+    context.ui.status(format!(
+        "Forgot the {kind} {name}. No file on any server has changed. What stays:"
+    ));
     for line in left {
         context.ui.status(format!("  {line}"));
     }

@@ -47,12 +47,17 @@ async fn resync(
     let state = hub.state(&platform.name).await?;
     if state.desired.is_none() {
         if args.names.is_empty() {
-            context.ui.detail(format!("{} was never pushed.", platform.name));
+            context
+                .ui
+                .detail(format!("{} was never pushed.", platform.name));
             return Ok(Exit::Done);
         }
         return Err(CommandError::new(
             Code::NothingPushed,
-            format!("{} was never pushed, so there is nothing to restore", platform.name),
+            format!(
+                "{} was never pushed, so there is nothing to restore",
+                platform.name
+            ),
         ));
     }
     let locked = hub::locked(&state);
@@ -78,13 +83,21 @@ async fn resync(
     }
     if why.is_some() {
         Ignored::of(platform, &hub.clock).filter(&mut outcome.report.planned);
-        let drifts = outcome.report.planned.iter().any(|change| !change.items.is_empty());
+        let drifts = outcome
+            .report
+            .planned
+            .iter()
+            .any(|change| !change.items.is_empty());
         if !drifts && outcome.exit == Exit::Differences {
             outcome.exit = Exit::Done;
         }
         for change in &mut outcome.report.members {
             let name = &change.name;
-            let is_listed = outcome.report.planned.iter().any(|p| p.members.contains(name));
+            let is_listed = outcome
+                .report
+                .planned
+                .iter()
+                .any(|p| p.members.contains(name));
             if !is_listed && change.problem.is_none() {
                 change.outcome = Fate::UpToDate;
             }
@@ -102,7 +115,9 @@ fn lines(context: &Context, platform: &Platform, outcome: &Outcome, why: Option<
         return;
     }
     let name = &platform.name;
-    let serial = report.generation.map_or(String::new(), |serial| format!(" #{serial}"));
+    let serial = report
+        .generation
+        .map_or(String::new(), |serial| format!(" #{serial}"));
     let mut silent = true;
     for member in &report.members {
         let drift = report

@@ -10,7 +10,7 @@ use crate::cli::show;
 use crate::cli::work::{self, Aim};
 use crate::codes::{Code, Exit};
 use crate::engine::event::TaskKind;
-use crate::engine::hub::push::{roots_of, rollback_target};
+use crate::engine::hub::push::{rollback_target, roots_of};
 use crate::model::Serial;
 
 pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<Exit, CommandError> {
@@ -20,7 +20,10 @@ pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<Exit, C
     let name = &platform.name;
     let state = hub.state(name).await?;
     let Some(desired) = state.desired else {
-        return Err(CommandError::new(Code::NothingPushed, format!("{name} was never pushed")));
+        return Err(CommandError::new(
+            Code::NothingPushed,
+            format!("{name} was never pushed"),
+        ));
     };
     let generations = hub.store.generations(name).await.map_err(store_error)?;
     let target = match args.to {
@@ -66,8 +69,13 @@ pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<Exit, C
         Some(label) => format!("rollback to {}: {label}", target.serial),
         None => format!("rollback to {}", target.serial),
     };
-    let aim = Aim::Kept { roots: roots_of(target), label };
-    context.ui.status(format!("Rolling {name} back from {desired} to {shown}."));
+    let aim = Aim::Kept {
+        roots: roots_of(target),
+        label,
+    };
+    context
+        .ui
+        .status(format!("Rolling {name} back from {desired} to {shown}."));
     let outcome = work::carry_out(context, &hub, platform, TaskKind::Rollback, wish, aim).await?;
     if args.dry_run {
         show::planned(context, platform, &outcome, "a rollback");
@@ -78,7 +86,10 @@ pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<Exit, C
     if outcome.report.refusals.is_empty() {
         if outcome.report.generation != before {
             // Or the clock would publish again what was just taken back.
-            hub.store.suspend_follow(name, true).await.map_err(store_error)?;
+            hub.store
+                .suspend_follow(name, true)
+                .await
+                .map_err(store_error)?;
         }
         say(context, platform, &outcome.report, before);
     }
@@ -91,5 +102,7 @@ fn unknown(platform: &str, serial: u64) -> CommandError {
         Code::GenerationUnknown,
         format!("{platform} has no generation #{serial}"),
     )
-    .hint(format!("`fanout generations platform {platform}` lists them"))
+    .hint(format!(
+        "`fanout generations platform {platform}` lists them"
+    ))
 }

@@ -108,7 +108,11 @@ async fn look(hub: &Hub, platform: &Platform) -> Result<Seen, CommandError> {
     let state = hub.state(&platform.name).await?;
     let engine = hub.engine(EventSink::none());
     let task = plan::task(hub, platform, &state, 0, &Wish::default(), &engine.events).await;
-    let known = hub.store.members(&platform.name).await.map_err(store_error)?;
+    let known = hub
+        .store
+        .members(&platform.name)
+        .await
+        .map_err(store_error)?;
     let tree = *state.tree.as_bytes();
     let answers = match &task {
         Ok(task) => {
@@ -123,11 +127,19 @@ async fn look(hub: &Hub, platform: &Platform) -> Result<Seen, CommandError> {
     let members = answers
         .into_iter()
         .map(|(name, answer)| {
-            let last = known.iter().find(|known| known.server.as_str() == &*name).cloned();
+            let last = known
+                .iter()
+                .find(|known| known.server.as_str() == &*name)
+                .cloned();
             member(name, answer, state.desired, last)
         })
         .collect();
-    Ok(Seen { on: platform.on.to_string(), root: platform.root.to_string(), state, members })
+    Ok(Seen {
+        on: platform.on.to_string(),
+        root: platform.root.to_string(),
+        state,
+        members,
+    })
 }
 
 fn member(
@@ -152,7 +164,13 @@ fn member(
             (Standing::Unreachable, live, Some(problem))
         }
     };
-    Member { name, standing, live, last, problem }
+    Member {
+        name,
+        standing,
+        live,
+        last,
+        problem,
+    }
 }
 
 fn exit_of(seen: &[Seen]) -> Exit {
@@ -170,12 +188,18 @@ fn check_line(seen: &[Seen], exit: Exit) -> String {
     let bad: Vec<String> = seen
         .iter()
         .flat_map(|platform| {
-            let bad = platform.members.iter().filter(|member| !member.standing.is_good());
+            let bad = platform
+                .members
+                .iter()
+                .filter(|member| !member.standing.is_good());
             bad.map(|member| {
                 let (name, word) = (&platform.state.name, member.standing.word());
                 match (member.standing, member.live, platform.state.desired) {
                     (Standing::Stale, Some(live), Some(desired)) => {
-                        format!("{name} on {} {word} ({live}, wanted {desired})", member.name)
+                        format!(
+                            "{name} on {} {word} ({live}, wanted {desired})",
+                            member.name
+                        )
                     }
                     _ => format!("{name} on {} {word}", member.name),
                 }
@@ -275,9 +299,11 @@ fn shape(platform: &Seen) -> Value {
             })
         })
         .collect();
-    let locked = platform.state.locked.as_ref().map(|lock| {
-        json!({"by": lock.by, "reason": lock.reason, "since": lock.since.utc()})
-    });
+    let locked = platform
+        .state
+        .locked
+        .as_ref()
+        .map(|lock| json!({"by": lock.by, "reason": lock.reason, "since": lock.since.utc()}));
     json!({
         "name": platform.state.name.as_str(),
         "on": platform.on,
@@ -304,11 +330,20 @@ mod tests {
             follow_suspended: false,
             locked: None,
         };
-        Seen { state, on: "front".into(), root: "/srv/x".into(), members }
+        Seen {
+            state,
+            on: "front".into(),
+            root: "/srv/x".into(),
+            members,
+        }
     }
 
     fn at(serial: u64) -> Member {
-        let survey = Survey { bound: true, live: Some(serial), ..Survey::default() };
+        let survey = Survey {
+            bound: true,
+            live: Some(serial),
+            ..Survey::default()
+        };
         member("web1".into(), Ok(survey), Some(Serial(42)), None)
     }
 

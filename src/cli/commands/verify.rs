@@ -59,12 +59,18 @@ async fn one(
         engine.events.emit(Event::TaskStarted {
             task: number,
             kind: TaskKind::Verify,
-            members: task.targets.iter().map(|target| target.name.clone()).collect(),
+            members: task
+                .targets
+                .iter()
+                .map(|target| target.name.clone())
+                .collect(),
         });
         Ok::<_, CommandError>(verify(&engine, hub.depot()?, &task).await?)
     };
     let verified = verified.await;
-    engine.events.emit(Event::TaskFinished { elapsed: began.elapsed() });
+    engine.events.emit(Event::TaskFinished {
+        elapsed: began.elapsed(),
+    });
     progress.finish();
     let mut report = match verified {
         Ok(report) => report,
@@ -99,7 +105,11 @@ fn overlook(report: &mut VerifyReport, ignored: &Ignored) {
 
 fn exit_of(report: &VerifyReport) -> Exit {
     let count = |is: fn(&Verified) -> bool| {
-        report.members.iter().filter(|member| is(&member.state)).count()
+        report
+            .members
+            .iter()
+            .filter(|member| is(&member.state))
+            .count()
     };
     let drifted = count(|state| matches!(state, Verified::Drift(_)));
     let unreachable = count(|state| matches!(state, Verified::Unreachable(_)));
@@ -122,8 +132,11 @@ const fn kind(item: &Item) -> DriftKind {
 }
 
 fn line(platform: &Platform, report: &VerifyReport) -> VerifyLine {
-    let mut line =
-        VerifyLine::new(platform.name.as_str(), Some(report.generation), level_word(report.level));
+    let mut line = VerifyLine::new(
+        platform.name.as_str(),
+        Some(report.generation),
+        level_word(report.level),
+    );
     line.members = report.members.iter().map(member_line).collect();
     line
 }
@@ -132,7 +145,9 @@ fn member_line(member: &VerifiedMember) -> VerifiedLine {
     let (state, drift, error) = match &member.state {
         Verified::Clean => (VerifiedState::Clean, Vec::new(), None),
         Verified::Drift(items) => {
-            let lines = items.iter().map(|item| DriftLine::new(&item.path, kind(item)));
+            let lines = items
+                .iter()
+                .map(|item| DriftLine::new(&item.path, kind(item)));
             (VerifiedState::Drift, lines.collect(), None)
         }
         Verified::Unreachable(problem) => {
@@ -176,7 +191,9 @@ fn text(context: &Context, platform: &Platform, report: &VerifyReport) {
                 }
             }
             Verified::Unreachable(problem) => {
-                context.ui.out(format!("{}: unreachable: {problem}", member.name));
+                context
+                    .ui
+                    .out(format!("{}: unreachable: {problem}", member.name));
                 context.ui.hint(problem.hint());
             }
         }
@@ -210,20 +227,35 @@ mod tests {
             state,
             generation: Some(7),
         });
-        VerifyReport { generation: 7, level: Level::Stat, members: members.collect() }
+        VerifyReport {
+            generation: 7,
+            level: Level::Stat,
+            members: members.collect(),
+        }
     }
 
     #[test]
     fn drift_anywhere_exits_with_2() {
         let drift = || {
             let (path, kind) = (b"a".to_vec(), ItemKind::Removed);
-            Verified::Drift(vec![Item { path, kind, sort: b'f', attributes: String::new() }])
+            Verified::Drift(vec![Item {
+                path,
+                kind,
+                sort: b'f',
+                attributes: String::new(),
+            }])
         };
         let lost = || Verified::Unreachable(Problem::new(Code::Unreachable, "No answer"));
         assert_eq!(exit_of(&report(vec![Verified::Clean])), Exit::Done);
-        assert_eq!(exit_of(&report(vec![Verified::Clean, drift()])), Exit::Differences);
+        assert_eq!(
+            exit_of(&report(vec![Verified::Clean, drift()])),
+            Exit::Differences
+        );
         assert_eq!(exit_of(&report(vec![lost(), drift()])), Exit::Differences);
-        assert_eq!(exit_of(&report(vec![lost(), Verified::Clean])), Exit::Partial);
+        assert_eq!(
+            exit_of(&report(vec![lost(), Verified::Clean])),
+            Exit::Partial
+        );
         assert_eq!(exit_of(&report(vec![lost()])), Exit::Failed);
     }
 }

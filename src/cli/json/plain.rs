@@ -15,11 +15,19 @@ pub(crate) struct ResultLine<T: Serialize> {
 impl<T: Serialize> ResultLine<T> {
     /// The line of one result.
     pub(crate) fn new(body: T) -> Self {
-        Self { version: VERSION, r#type: "result", body }
+        Self {
+            version: VERSION,
+            r#type: "result",
+            body,
+        }
     }
 
     /// A line that comes before the result, of a type of its own.
     pub(crate) fn of_type(r#type: &'static str, body: T) -> Self {
-        Self { version: VERSION, r#type, body }
+        Self {
+            version: VERSION,
+            r#type,
+            body,
+        }
     }
 }

@@ -107,13 +107,19 @@ pub async fn reach(
         Some(ssh) if is_blocked(&error) => {
             let connection = over_ssh(route, ssh, identity).await.map_err(|other| {
                 // Both ways fail: what UDP says is the more telling, unless ssh got further.
-                Problem::new(problem.code, format!("{}; {}", problem.message, other.message))
-                    .with_hint(other.hint().to_owned())
+                Problem::new(
+                    problem.code,
+                    format!("{}; {}", problem.message, other.message),
+                )
+                .with_hint(other.hint().to_owned())
             })?;
             events.warn(
                 Problem::new(
                     Code::UdpBlocked,
-                    format!("{}: UDP doesn't get through, so it goes over ssh, which is slower", route.name),
+                    format!(
+                        "{}: UDP doesn't get through, so it goes over ssh, which is slower",
+                        route.name
+                    ),
                 )
                 .with_hint(firewall_rule(&route.name, route.address.port())),
             );
@@ -156,7 +162,10 @@ async fn over_ssh(
         .map_err(|error| about(&route.name, Problem::from_error(Code::SshFailed, &error)))?
         .split();
     let life = Arc::new(life);
-    let pipe = SshPipe { io, _life: life.clone() };
+    let pipe = SshPipe {
+        io,
+        _life: life.clone(),
+    };
     let mut options = Options::default();
     options.handshake = LOGIN;
     let remote = format!("ssh {}", ssh.destination);
@@ -195,8 +204,19 @@ fn ssh_program(ssh: &SshRoute) -> Result<Program, String> {
     let (name, rest) = words.split_first().ok_or("there is no ssh to run")?;
     Ok(Program::new(name)
         .args(rest)
-        .args(["-T", "-o", "ClearAllForwardings=yes", "-o", "ConnectTimeout=15"])
-        .args(["-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"])
+        .args([
+            "-T",
+            "-o",
+            "ClearAllForwardings=yes",
+            "-o",
+            "ConnectTimeout=15",
+        ])
+        .args([
+            "-o",
+            "ServerAliveInterval=10",
+            "-o",
+            "ServerAliveCountMax=3",
+        ])
         .arg(ssh.destination.as_str())
         .arg(ssh.command()?)
         // A passphrase is asked for on the terminal, if there is one; in cron ssh fails by itself.
@@ -204,7 +224,10 @@ fn ssh_program(ssh: &SshRoute) -> Result<Program, String> {
 }
 
 fn about(name: &str, problem: Problem) -> Problem {
-    Problem { message: format!("{name}: {}", problem.message), ..problem }
+    Problem {
+        message: format!("{name}: {}", problem.message),
+        ..problem
+    }
 }
 
 /// ssh's pipes, with the program itself, which ends when they do.

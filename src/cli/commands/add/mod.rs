@@ -28,31 +28,42 @@ pub(crate) async fn run(context: &Context, args: AddArgs) -> Result<Exit, Comman
 
 async fn cluster(context: &Context, args: AddClusterArgs) -> Result<Exit, CommandError> {
     let hub = Hub::open(context).await?;
-    let name: ClusterName = args.name.parse().map_err(|error| invalid(Code::NameInvalid, &error))?;
+    let name: ClusterName = args
+        .name
+        .parse()
+        .map_err(|error| invalid(Code::NameInvalid, &error))?;
     if hub.inventory.servers.contains_key(name.as_str()) {
         return Err(taken(&name, "server"));
     }
     let mut edit = hub.edit("add cluster")?;
-    let new = NewCluster { members: args.members, commit: None, min_healthy: None };
+    let new = NewCluster {
+        members: args.members,
+        commit: None,
+        min_healthy: None,
+    };
     edit.add_cluster(&name, &new).map_err(config_error)?;
     edit.save().map_err(config_error)?;
     let option = context.dir_option();
-    let next = format!(
-        "fanout add platform NAME --path SOURCE --root ROOT --on {name}{option}"
-    );
+    let next = format!("fanout add platform NAME --path SOURCE --root ROOT --on {name}{option}");
     written(context, &hub, "cluster", name.as_str(), &next);
     Ok(Exit::Done)
 }
 
 async fn platform(context: &Context, args: AddPlatformArgs) -> Result<Exit, CommandError> {
     let hub = Hub::open(context).await?;
-    let name: PlatformName =
-        args.name.parse().map_err(|error| invalid(Code::NameInvalid, &error))?;
+    let name: PlatformName = args
+        .name
+        .parse()
+        .map_err(|error| invalid(Code::NameInvalid, &error))?;
     let path = source_path(&args.path)?;
     let root = absolute(&args.root)?;
     rules::check(&args.rules.exclude, &args.rules.preserve)?;
     let owner = match &args.rules.owner {
-        Some(owner) => Some(owner.parse().map_err(|error| invalid(Code::Usage, &error))?),
+        Some(owner) => Some(
+            owner
+                .parse()
+                .map_err(|error| invalid(Code::Usage, &error))?,
+        ),
         None => None,
     };
     let new = NewPlatform {
@@ -74,7 +85,10 @@ async fn platform(context: &Context, args: AddPlatformArgs) -> Result<Exit, Comm
     let inventory = edit.check().map_err(config_error)?;
     // A name that was removed and is added again is another platform: a new tree, a new history.
     // ORDER: the id first, so that a platform in the inventory always has one.
-    hub.store.forget_platform(&name).await.map_err(store_error)?;
+    hub.store
+        .forget_platform(&name)
+        .await
+        .map_err(store_error)?;
     hub.state(&name).await?;
     edit.save().map_err(config_error)?;
     let option = context.dir_option();
@@ -89,7 +103,9 @@ async fn platform(context: &Context, args: AddPlatformArgs) -> Result<Exit, Comm
 fn advise(context: &Context, platform: &Platform) {
     let is_directory = platform.path.as_path().is_dir();
     if !is_directory {
-        context.ui.warn(format!("The source {} is not there yet", platform.path));
+        context
+            .ui
+            .warn(format!("The source {} is not there yet", platform.path));
     }
     if platform.preserve.is_empty() {
         context.ui.hint(format!(
@@ -109,7 +125,8 @@ pub(super) fn require(
     platform: &PlatformName,
     path: &str,
 ) -> Result<bool, CommandError> {
-    edit.append(Kind::Platform, platform.as_str(), "require", path).map_err(config_error)
+    edit.append(Kind::Platform, platform.as_str(), "require", path)
+        .map_err(config_error)
 }
 
 /// The source may be given relative to the current directory; the inventory has it absolute.
@@ -121,9 +138,9 @@ pub(super) fn source_path(path: &Path) -> Result<AbsPath, CommandError> {
 }
 
 fn absolute(path: &Path) -> Result<AbsPath, CommandError> {
-    let text = path.to_str().ok_or_else(|| {
-        CommandError::usage(format!("The path {} is not UTF-8", path.display()))
-    })?;
+    let text = path
+        .to_str()
+        .ok_or_else(|| CommandError::usage(format!("The path {} is not UTF-8", path.display())))?;
     text.parse().map_err(|error| invalid(Code::Usage, &error))
 }
 
@@ -142,7 +159,10 @@ pub(super) fn resync(arg: ResyncArg) -> ResyncMode {
 }
 
 fn taken(name: &impl std::fmt::Display, kind: &str) -> CommandError {
-    CommandError::new(Code::NameTaken, format!("There is a {kind} `{name}` in the inventory already"))
+    CommandError::new(
+        Code::NameTaken,
+        format!("There is a {kind} `{name}` in the inventory already"),
+    )
 }
 
 /// What was written, that nothing has changed yet, and what comes next.
@@ -153,6 +173,8 @@ fn written(context: &Context, hub: &Hub, kind: &str, name: &str, next: &str) {
             "added": {"kind": kind, "name": name}, "inventory": file, "next": next,
         })));
     }
-    context.ui.status(format!("Wrote the {kind} {name} to {file}. Nothing on the servers has changed yet."));
+    context.ui.status(format!(
+        "Wrote the {kind} {name} to {file}. Nothing on the servers has changed yet."
+    ));
     context.ui.hint(format!("next: {next}"));
 }

@@ -25,7 +25,10 @@ const MAX_TOKEN_BYTES: u64 = 4096;
 
 pub(super) async fn run(context: &Context, args: AddServerArgs) -> Result<Exit, CommandError> {
     let hub = Hub::open(context).await?;
-    let name: ServerName = args.name.parse().map_err(|error| invalid(Code::NameInvalid, &error))?;
+    let name: ServerName = args
+        .name
+        .parse()
+        .map_err(|error| invalid(Code::NameInvalid, &error))?;
     if hub.inventory.clusters.contains_key(name.as_str()) {
         return Err(taken(&name, "cluster"));
     }
@@ -40,7 +43,10 @@ pub(super) async fn run(context: &Context, args: AddServerArgs) -> Result<Exit, 
     };
     introduce(context, &name, &facts);
     let next = match hub.inventory.clusters.is_empty() {
-        true => format!("fanout add cluster NAME --members {name}{}", context.dir_option()),
+        true => format!(
+            "fanout add cluster NAME --members {name}{}",
+            context.dir_option()
+        ),
         false => format!(
             "add it to a cluster's members in {}, or: fanout add platform NAME --on {name} ...",
             hub.dir.inventory().display()
@@ -57,7 +63,10 @@ fn new_server(args: &AddServerArgs) -> Result<NewServer, CommandError> {
         None => None,
     };
     Ok(NewServer {
-        address: args.address.parse().map_err(|error| invalid(Code::Usage, &error))?,
+        address: args
+            .address
+            .parse()
+            .map_err(|error| invalid(Code::Usage, &error))?,
         addresses: Vec::new(),
         labels: labels.map_err(|error| invalid(Code::NameInvalid, &error))?,
         transport: match args.transport {
@@ -97,20 +106,35 @@ async fn by_token(
 
 fn read_token(file: &Path) -> Result<String, CommandError> {
     let is_stdin = file == Path::new("-");
-    let shown = if is_stdin { "standard input".to_owned() } else { file.display().to_string() };
+    let shown = if is_stdin {
+        "standard input".to_owned()
+    } else {
+        file.display().to_string()
+    };
     let unreadable = |error: std::io::Error| {
-        CommandError::new(Code::TokenInvalid, format!("Can't read a token from {shown}: {error}"))
+        CommandError::new(
+            Code::TokenInvalid,
+            format!("Can't read a token from {shown}: {error}"),
+        )
     };
     let mut text = String::new();
     if is_stdin {
-        std::io::stdin().take(MAX_TOKEN_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+        std::io::stdin()
+            .take(MAX_TOKEN_BYTES)
+            .read_to_string(&mut text)
+            .map_err(unreadable)?;
     } else {
         let opened = std::fs::File::open(file).map_err(unreadable)?;
-        opened.take(MAX_TOKEN_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+        opened
+            .take(MAX_TOKEN_BYTES)
+            .read_to_string(&mut text)
+            .map_err(unreadable)?;
     }
     if text.trim().is_empty() {
-        return Err(CommandError::new(Code::TokenInvalid, format!("There is no token in {shown}"))
-            .hint("`fanout agent invite` on the server prints one"));
+        return Err(
+            CommandError::new(Code::TokenInvalid, format!("There is no token in {shown}"))
+                .hint("`fanout agent invite` on the server prints one"),
+        );
     }
     Ok(text)
 }
@@ -123,7 +147,10 @@ pub(super) async fn check_key(
 ) -> Result<(), CommandError> {
     let key = key.to_string();
     let known = hub.store.servers().await.map_err(store_error)?;
-    match known.iter().find(|server| server.node_key == key && server.name != *name) {
+    match known
+        .iter()
+        .find(|server| server.node_key == key && server.name != *name)
+    {
         // What was removed from the inventory by hand is not there any more.
         Some(other) if hub.inventory.servers.contains_key(other.name.as_str()) => {
             Err(CommandError::new(
@@ -132,7 +159,10 @@ pub(super) async fn check_key(
             ))
         }
         Some(other) => {
-            hub.store.forget_server(&other.name).await.map_err(store_error)?;
+            hub.store
+                .forget_server(&other.name)
+                .await
+                .map_err(store_error)?;
             Ok(())
         }
         None => Ok(()),
@@ -166,7 +196,9 @@ pub(super) fn introduce(context: &Context, name: &ServerName, facts: &Facts) {
         allow.join(", ")
     ));
     if !facts.name.is_empty() && facts.name != name.as_str() {
-        context.ui.hint(format!("it calls itself {}", escape(facts.name.as_bytes())));
+        context
+            .ui
+            .hint(format!("it calls itself {}", escape(facts.name.as_bytes())));
     }
     if !facts.privileged {
         context.ui.warn(format!(
@@ -174,4 +206,3 @@ pub(super) fn introduce(context: &Context, name: &ServerName, facts: &Facts) {
         ));
     }
 }
-

@@ -17,7 +17,10 @@ pub(super) async fn run(
     new: &NewServer,
     edit: Edit,
 ) -> Result<Facts, CommandError> {
-    let destination = new.ssh.clone().ok_or_else(|| CommandError::bug("no ssh destination"))?;
+    let destination = new
+        .ssh
+        .clone()
+        .ok_or_else(|| CommandError::bug("no ssh destination"))?;
     let target = SshTarget {
         destination,
         sudo: new.sudo,
@@ -41,16 +44,23 @@ pub(super) async fn run(
         ));
     }
     edit.save().map_err(config_error)?;
-    context.ui.detail(format!("{name}: the program is {}.", installed.binary));
+    context
+        .ui
+        .detail(format!("{name}: the program is {}.", installed.binary));
     Ok(installed.joined.facts)
 }
 
 fn words(name: &ServerName, step: &Step) -> String {
     match step {
         Step::Probing => format!("{name}: looking at the server ..."),
-        Step::ProgramKept => format!("{name}: this fanout is there already; starting its agent ..."),
+        Step::ProgramKept => {
+            format!("{name}: this fanout is there already; starting its agent ...")
+        }
         Step::Copying { bytes: size } => {
-            format!("{name}: sending fanout ({}) and starting its agent ...", bytes(*size))
+            format!(
+                "{name}: sending fanout ({}) and starting its agent ...",
+                bytes(*size)
+            )
         }
         Step::Starting => format!("{name}: starting the agent ..."),
         Step::Joining => format!("{name}: exchanging keys ..."),

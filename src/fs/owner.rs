@@ -126,6 +126,11 @@ fn id(
     })
 }
 
+/// True if this process may give files to anybody.
+pub fn is_privileged() -> bool {
+    Uid::effective().is_root()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use sync_proto::entry::{Kind, Meta, Principal};
 use sync_proto::manifest::{Directory, Manifest, ManifestError, Roots, meta_from_bytes};
 use sync_proto::path::RelPath;
-use sync_proto::wire::table::{self, Row};
+use sync_proto::wire::table::Row;
 
 /// A comparison under way: the hub's table, and which of its directories we lack.
 pub struct Comparison {
@@ -64,6 +64,11 @@ impl Comparison {
         })
     }
 
+    /// The roots that were announced.
+    pub fn roots(&self) -> Roots {
+        self.roots
+    }
+
     /// The directories that the hub is asked for.
     pub fn wanted(&self) -> Vec<(u32, u32)> {
         sync_proto::wire::ranges_of(self.wanted.iter().copied())
@@ -73,7 +78,9 @@ impl Comparison {
     pub fn finish(self, own: &Manifest, listings: Vec<Directory>) -> Result<Manifest, Problem> {
         let broken = |what: &str| Problem::new(Code::ProtocolViolation, what.to_owned());
         if listings.len() != self.wanted.len() {
-            return Err(broken("The hub listed other directories than those asked for"));
+            return Err(broken(
+                "The hub listed other directories than those asked for",
+            ));
         }
         let mut listings = listings.into_iter();
         let mut wanted = self.wanted.iter().copied().peekable();
@@ -84,14 +91,18 @@ impl Comparison {
             } else {
                 own.directory(&row.path).cloned()
             };
-            directories.push(directory.ok_or_else(|| {
-                broken("The hub listed other directories than those asked for")
-            })?);
+            directories.push(
+                directory.ok_or_else(|| {
+                    broken("The hub listed other directories than those asked for")
+                })?,
+            );
         }
         let manifest = Manifest::new(self.root_meta, directories)
             .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))?;
         if manifest.roots() != self.roots {
-            return Err(broken("The tree that the hub described is not the one it announced"));
+            return Err(broken(
+                "The tree that the hub described is not the one it announced",
+            ));
         }
         Ok(manifest)
     }
@@ -130,7 +141,9 @@ impl Seen {
             }
         }
         for missing in self.missing_owners(&desired) {
-            summary.conflicts.push(notice(Code::OwnerMissing, b"", missing));
+            summary
+                .conflicts
+                .push(notice(Code::OwnerMissing, b"", missing));
         }
         if observed.entry_count() == 0 && self.live_generation().is_none() {
             summary
@@ -184,8 +197,8 @@ impl Seen {
                 let mut path = top.clone();
                 let below = directory.path.components().chain([entry.name.as_bytes()]);
                 for component in below {
-                    let joined = sync_proto::path::Name::parse(component)
-                        .and_then(|name| path.join(&name));
+                    let joined =
+                        sync_proto::path::Name::parse(component).and_then(|name| path.join(&name));
                     let Ok(joined) = joined else { break };
                     path = joined;
                 }
@@ -219,11 +232,4 @@ impl Seen {
         }
         missing
     }
-}
-
-/// The rows of a table that came in parts.
-pub fn rows(collector: table::Collector) -> Result<Vec<Row>, Problem> {
-    collector
-        .rows()
-        .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))
 }

@@ -177,7 +177,10 @@ fn is_complete(staging: &Staging, cursor: &mut Cursor<'_>, at: At) -> bool {
     let Kind::File { size, .. } = entry.kind else {
         return false;
     };
-    let stat = cursor.of(at).ok().and_then(|dir| dir.stat(&entry.name).ok().flatten());
+    let stat = cursor
+        .of(at)
+        .ok()
+        .and_then(|dir| dir.stat(&entry.name).ok().flatten());
     stat.is_some_and(|stat| {
         stat.is_file()
             && stat.size == size
@@ -200,7 +203,11 @@ fn find_kept(
         .collect();
     let mut left = Vec::new();
     for (index, files) in rest {
-        let digest = staging.work.contents.get(index as usize).map(|it| it.digest);
+        let digest = staging
+            .work
+            .contents
+            .get(index as usize)
+            .map(|it| it.digest);
         match digest.and_then(|digest| kept.remove(&digest)) {
             Some(source) => sources.copies.push(Copy {
                 content: index,
@@ -258,7 +265,10 @@ fn older(
         let path = staging.work.path(*at);
         let (entry, _) = seen.observed.entry(&path)?;
         match entry.kind {
-            Kind::File { size: PATCH_FROM_BYTES.., content } => Some((content, path)),
+            Kind::File {
+                size: PATCH_FROM_BYTES..,
+                content,
+            } => Some((content, path)),
             _ => None,
         }
     })
@@ -307,7 +317,9 @@ fn partial(
 fn hash_range(file: &File, bytes: u64, hasher: &mut blake3::Hasher) -> Result<u64, FsError> {
     let mut at = 0;
     while at < bytes {
-        let step = usize::try_from(bytes - at).unwrap_or(READ_BYTES).min(READ_BYTES);
+        let step = usize::try_from(bytes - at)
+            .unwrap_or(READ_BYTES)
+            .min(READ_BYTES);
         let piece = read_range(file, at, step)?;
         if piece.is_empty() {
             break;
@@ -366,14 +378,12 @@ impl Sources {
         self.links
             .par_chunks(256)
             .try_for_each(|links| link_all(staging, library, links, &reflinks))?;
-        self.copies
-            .par_chunks(16)
-            .try_for_each(|copies| {
-                copies.iter().try_for_each(|copy| {
-                    let content = copy.content;
-                    copy_one(staging, library, content, &copy.files, &copy.from)
-                })
+        self.copies.par_chunks(16).try_for_each(|copies| {
+            copies.iter().try_for_each(|copy| {
+                let content = copy.content;
+                copy_one(staging, library, content, &copy.files, &copy.from)
             })
+        })
     }
 }
 
@@ -424,7 +434,10 @@ fn link_one(
 ) -> Result<bool, Problem> {
     if reflinks.load(Ordering::Relaxed) != IMPOSSIBLE {
         let is_shared = reflink_one(staging, cursor, at, from, stamp)?;
-        reflinks.store(if is_shared { POSSIBLE } else { IMPOSSIBLE }, Ordering::Relaxed);
+        reflinks.store(
+            if is_shared { POSSIBLE } else { IMPOSSIBLE },
+            Ordering::Relaxed,
+        );
         if is_shared {
             return Ok(true);
         }
@@ -432,9 +445,9 @@ fn link_one(
     let dir = cursor.of(at)?;
     let name = &from.name;
     let linked = match dir.hard_link(from.dir, name, name) {
-        Err(error) if error.is_exists() => {
-            dir.remove_tree(name).and_then(|()| dir.hard_link(from.dir, name, name))
-        }
+        Err(error) if error.is_exists() => dir
+            .remove_tree(name)
+            .and_then(|()| dir.hard_link(from.dir, name, name)),
         other => other,
     };
     if linked.is_err() {
@@ -481,7 +494,12 @@ fn content_of(staging: &Staging, index: u32) -> Content {
         digest: Digest::from_bytes([0; 32]),
         size: 0,
     };
-    staging.work.contents.get(index as usize).copied().unwrap_or(nothing)
+    staging
+        .work
+        .contents
+        .get(index as usize)
+        .copied()
+        .unwrap_or(nothing)
 }
 
 /// Copies a content into these files, or asks the hub for it.
@@ -540,8 +558,8 @@ fn copy_verified(
         let dir = cursor.of(*at)?;
         let file = staging.create(dir, &entry.name, wanted.mode)?;
         let path = || staging.work.path(*at);
-        let copied = copy_content(source, &file, content.size)
-            .map_err(|error| located(&error, &path()))?;
+        let copied =
+            copy_content(source, &file, content.size).map_err(|error| located(&error, &path()))?;
         let mut hasher = blake3::Hasher::new();
         let read = hash_range(&file, content.size, &mut hasher)
             .map_err(|error| located(&error, &path()))?;

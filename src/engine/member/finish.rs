@@ -67,8 +67,10 @@ impl Staging {
             return Ok(());
         };
         let dir = cursor.of(at)?;
-        afresh(dir, &entry.name, || dir.hard_link(&from, &leader, &entry.name))
-            .map_err(|error| located(&error, &path()))
+        afresh(dir, &entry.name, || {
+            dir.hard_link(&from, &leader, &entry.name)
+        })
+        .map_err(|error| located(&error, &path()))
     }
 
     fn node(&self, cursor: &mut Cursor<'_>, at: At) -> Result<(), Problem> {
@@ -134,7 +136,10 @@ impl Staging {
             .with_min_len(16)
             .map(|at| self.stamps(seen, at))
             .collect::<Result<_, Problem>>()?;
-        let root = self.root(false).stat_self().map_err(|error| of_fs(&error))?;
+        let root = self
+            .root(false)
+            .stat_self()
+            .map_err(|error| of_fs(&error))?;
         let stamps = stamps.into_iter().flatten().collect();
         let index = Index::new(desired.clone(), Stamp::from(&root), stamps);
         index.ok_or_else(|| {
@@ -166,7 +171,10 @@ impl Staging {
             let is_scaffold = || {
                 let own = self.work.index_of(&directory.path_of(&entry.name));
                 own.is_some_and(|own| {
-                    let own = StagedDirectory { is_seed: false, directory: own };
+                    let own = StagedDirectory {
+                        is_seed: false,
+                        directory: own,
+                    };
                     self.work.directories.get(&own) == Some(&false)
                 })
             };
@@ -175,7 +183,10 @@ impl Staging {
                 Some(stat) => Stamp::from(&stat),
                 None => known
                     .and_then(|(now, stamps)| {
-                        let nth = now.entries.binary_search_by(|it| it.name.cmp(&entry.name)).ok()?;
+                        let nth = now
+                            .entries
+                            .binary_search_by(|it| it.name.cmp(&entry.name))
+                            .ok()?;
                         stamps.get(nth).copied()
                     })
                     .unwrap_or_default(),
@@ -187,11 +198,7 @@ impl Staging {
 }
 
 /// Makes an entry; what an earlier attempt left under its name goes first.
-fn afresh(
-    dir: &Dir,
-    name: &Name,
-    make: impl Fn() -> Result<(), FsError>,
-) -> Result<(), FsError> {
+fn afresh(dir: &Dir, name: &Name, make: impl Fn() -> Result<(), FsError>) -> Result<(), FsError> {
     match make() {
         Err(error) if error.is_exists() => dir.remove_tree(name).and_then(|()| make()),
         other => other,

@@ -2,8 +2,10 @@
 
 use super::place::Place;
 use crate::codes::Problem;
+use crate::fs::Dir;
 use crate::net::NodeKey;
 use std::any::Any;
+use std::sync::Arc;
 use sync_proto::filter::Preserve;
 use sync_proto::wire::{Doubt, Facts, Layout, Notice, TreeKey};
 
@@ -67,13 +69,15 @@ pub struct Bound {
 /// A tree in the hands of one session.
 pub struct Claim {
     /// Where it lies.
-    pub place: Place,
+    pub place: Arc<Place>,
     /// What the administrator preserves, whatever a hub says.
     pub preserve: Preserve,
     /// The root as messages show it.
     pub shown: String,
     /// The root as the hub knows it.
     pub root: Vec<u8>,
+    /// Where what a commit moves aside is kept, if that is possible.
+    pub overwritten: Option<Dir>,
     /// Ends the claim when it is dropped.
     pub guard: Box<dyn Any + Send + Sync>,
 }

@@ -11,7 +11,7 @@ use super::stage::set_length;
 use crate::codes::{Code, Problem};
 use crate::fs::clone::write_sparse;
 use crate::fs::read::read_range;
-use crate::net::Room;
+use crate::net::limits::Room;
 use std::collections::BTreeMap;
 use std::fs::File;
 use sync_proto::delta::recipe::{Recipe, RecipeEntry};
@@ -27,7 +27,8 @@ const COPY_BYTES: usize = 1024 * 1024;
 pub struct Block {
     /// Its bytes.
     pub bytes: Vec<u8>,
-    /// Its part of the memory budget, for as long as it waits.
+    /// Its part of the memory budget, held as long as it waits.
+    #[expect(dead_code, reason = "held for its drop")]
     pub room: Room,
 }
 
@@ -70,12 +71,7 @@ impl Large {
     }
 
     /// A file of which `bytes` are there, and hashed.
-    pub fn resume(
-        content: Content,
-        file: File,
-        hasher: blake3::Hasher,
-        bytes: u64,
-    ) -> Self {
+    pub fn resume(content: Content, file: File, hasher: blake3::Hasher, bytes: u64) -> Self {
         Self {
             written: bytes,
             resumed_from: bytes,
@@ -112,11 +108,7 @@ impl Large {
     ///
     /// # Errors
     /// The disk said no, or the hub sends what it wasn't asked for.
-    pub fn take(
-        &mut self,
-        offset: u64,
-        block: Block,
-    ) -> Result<bool, Problem> {
+    pub fn take(&mut self, offset: u64, block: Block) -> Result<bool, Problem> {
         if offset < self.resumed_from {
             // The hub has another beginning: it sends the whole.
             self.restart()?;
@@ -228,7 +220,9 @@ impl Large {
     fn copy(&mut self, from: u64, length: u64) -> Result<(), Problem> {
         let mut at = 0;
         while at < length {
-            let step = usize::try_from(length - at).unwrap_or(COPY_BYTES).min(COPY_BYTES);
+            let step = usize::try_from(length - at)
+                .unwrap_or(COPY_BYTES)
+                .min(COPY_BYTES);
             let Some(assembly) = &self.assembly else {
                 return Ok(());
             };

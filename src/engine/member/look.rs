@@ -73,7 +73,9 @@ impl Seen {
             },
             foreign: ForeignPaths::load(place).map_err(|error| of_place(&error))?,
         };
-        let known = load_index(place).map_err(|error| of_place(&error))?.map(Arc::new);
+        let known = load_index(place)
+            .map_err(|error| of_place(&error))?
+            .map(Arc::new);
         let mut seen = Self {
             record,
             fence: open.fence,
@@ -98,7 +100,9 @@ impl Seen {
         let live = self.live_generation().map(|generation| generation.roots);
         let known_roots = known.as_ref().map(|known| known.manifest().roots());
         // Only what is known to be the last commit tells drift.
-        self.committed = known.clone().filter(|_| known_roots.is_some() && known_roots == live);
+        self.committed = known
+            .clone()
+            .filter(|_| known_roots.is_some() && known_roots == live);
         if let (Level::Index, Some(known), Some(roots)) = (level, &self.committed, live) {
             self.observed = known.clone();
             self.roots = roots;
@@ -144,7 +148,11 @@ impl Seen {
             rehash: level == Level::Content,
             scope: &self.keeper.scope,
             side: Side::Receiver,
-            pass_over: if foreign.is_empty() { None } else { Some(&pass_over) },
+            pass_over: if foreign.is_empty() {
+                None
+            } else {
+                Some(&pass_over)
+            },
             principals: &self.principals,
             xattrs: self.xattrs(),
             left_out_time: LeftOutTime::AsWanted,
@@ -156,7 +164,11 @@ impl Seen {
                 break;
             }
             let known = observed.index;
-            let how = Look { known: Some(&known), rehash: false, ..how };
+            let how = Look {
+                known: Some(&known),
+                rehash: false,
+                ..how
+            };
             observed = observe(&live, &clock, &how).map_err(|error| of_observe(&error))?;
         }
         self.consider(&observed.problems)?;
@@ -170,9 +182,13 @@ impl Seen {
             return Err(unseen(problem));
         }
         let told = problems.iter().take(EXAMPLES);
-        self.notices.extend(told.map(|it| information(it.path(), it.to_string())));
+        self.notices
+            .extend(told.map(|it| information(it.path(), it.to_string())));
         if problems.len() > EXAMPLES {
-            let more = format!("{} more entries could not be seen", problems.len() - EXAMPLES);
+            let more = format!(
+                "{} more entries could not be seen",
+                problems.len() - EXAMPLES
+            );
             self.notices.push(information(b"", more));
         }
         Ok(())
@@ -185,7 +201,8 @@ impl Seen {
 
     /// What is there isn't what was committed.
     pub fn is_drift(&self) -> bool {
-        self.live_generation().is_some_and(|live| live.roots != self.roots)
+        self.live_generation()
+            .is_some_and(|live| live.roots != self.roots)
     }
 
     /// Which attributes count.

@@ -1,19 +1,32 @@
 //! The member's side of a push: what is there, what is staged, and the switch.
 
 pub mod apply;
+pub mod compare;
 pub mod fault;
+pub mod fill;
+pub mod finish;
 pub mod foreign;
 pub mod generations;
 pub mod held;
+pub mod host;
 pub mod in_place;
 pub mod journal;
 pub mod keeper;
+pub mod large;
 pub mod live;
 pub mod live_index;
+pub mod look;
 pub mod overwritten;
+pub mod phase;
 pub mod place;
+pub mod receive;
 pub mod record;
+pub mod refusal;
 pub mod removal;
+pub mod requests;
+pub mod session;
+pub mod stage;
+pub mod staged;
 pub mod step;
 pub mod switched;
 #[cfg(test)]
@@ -22,3 +35,4 @@ mod testing;
 mod tests;
 pub mod transaction;
 pub mod tree_plan;
+pub mod work;

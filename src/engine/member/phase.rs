@@ -37,7 +37,13 @@ impl Phase {
     /// [`WireError::Unexpected`], with what was due.
     pub fn admit(self, request: &Request) -> Result<(), WireError> {
         use Request as R;
-        let is_abort = matches!(request, R::Decide { decision: Decision::Abort, .. });
+        let is_abort = matches!(
+            request,
+            R::Decide {
+                decision: Decision::Abort,
+                ..
+            }
+        );
         let due = match self {
             Self::Joining => matches!(request, R::Join { .. }),
             Self::Greeting => matches!(request, R::Hello { .. }),
@@ -114,7 +120,9 @@ mod tests {
         };
         assert!(refused(Phase::Joining, &hello));
         assert!(refused(Phase::Joining, &Request::Ping));
-        let join = Request::Join { certificate: Vec::new() };
+        let join = Request::Join {
+            certificate: Vec::new(),
+        };
         assert!(!refused(Phase::Joining, &join));
         assert!(refused(Phase::Idle, &join));
     }
@@ -126,14 +134,23 @@ mod tests {
             decision: Decision::Commit,
         };
         let prepare = Request::Prepare { txn: [0; 16] };
-        for phase in [Phase::Greeting, Phase::Idle, Phase::Opened, Phase::Planned, Phase::Staging] {
+        for phase in [
+            Phase::Greeting,
+            Phase::Idle,
+            Phase::Opened,
+            Phase::Planned,
+            Phase::Staging,
+        ] {
             assert!(refused(phase, &commit), "{phase:?}");
             assert!(refused(phase, &prepare), "{phase:?}");
         }
         assert!(refused(Phase::Staged, &commit));
         assert!(!refused(Phase::Staged, &prepare));
         assert!(!refused(Phase::Voted, &commit));
-        assert!(refused(Phase::Voted, &Request::Leave), "a vote can't be left");
+        assert!(
+            refused(Phase::Voted, &Request::Leave),
+            "a vote can't be left"
+        );
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::stage::{Cursor, StageEvent, Staging};
 use crate::codes::{Code, Problem};
 use crate::fs::clone::copy_content;
 use crate::fs::read::read_range;
-use crate::net::{Object, Room};
+use crate::net::Object;
+use crate::net::limits::Room;
 use bytes::Bytes;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,9 +22,9 @@ use sync_proto::delta::batch::parse_batch;
 use sync_proto::delta::recipe::{MAX_RECIPE_BYTES, Recipe};
 use sync_proto::delta::{Delta, MAX_DELTA_BYTES, apply_delta};
 use sync_proto::digest::Digest;
-use sync_proto::path::RelPath;
 use sync_proto::pack::segment::{Stream, decode_segment};
 use sync_proto::pack::{PackDecoder, unpack};
+use sync_proto::path::RelPath;
 use sync_proto::wire::{self, Needs, ObjectHeader};
 
 /// LIMIT: blocks that wait for their recipe, over all recipes.
@@ -122,7 +123,8 @@ impl Receiver {
         for at in &files {
             self.staging.put(cursor, *at, bytes)?;
         }
-        self.staging.note_files(index, files.len() as u32, bytes.len() as u64);
+        self.staging
+            .note_files(index, files.len() as u32, bytes.len() as u64);
         Ok(())
     }
 
@@ -155,12 +157,24 @@ impl Receiver {
         let Some(path) = self.bases.get(&delta.base()) else {
             return Ok(None);
         };
-        let Some(file) = self.library.open_live(path).map_err(|error| of_fs(&error))? else {
+        let Some(file) = self
+            .library
+            .open_live(path)
+            .map_err(|error| of_fs(&error))?
+        else {
             return Ok(None);
         };
-        let size = self.staging.work.contents.get(index as usize).map_or(0, |it| it.size);
+        let size = self
+            .staging
+            .work
+            .contents
+            .get(index as usize)
+            .map_or(0, |it| it.size);
         let length = file.metadata().map_or(u64::MAX, |it| it.len());
-        let Some(length) = usize::try_from(length).ok().filter(|it| *it <= MAX_DELTA_BYTES) else {
+        let Some(length) = usize::try_from(length)
+            .ok()
+            .filter(|it| *it <= MAX_DELTA_BYTES)
+        else {
             return Ok(None);
         };
         let base = read_range(&file, 0, length).map_err(|error| of_fs(&error))?;
@@ -171,7 +185,10 @@ impl Receiver {
     fn give_up(&self, index: u32) -> Result<(), Problem> {
         let mut given_up = self.given_up.lock().unwrap_or_else(PoisonError::into_inner);
         if !given_up.insert(index) {
-            let path = self.staging.waiting(index).map(|at| self.staging.work.path(at));
+            let path = self
+                .staging
+                .waiting(index)
+                .map(|at| self.staging.work.path(at));
             return Err(Problem::new(
                 Code::ContentMismatch,
                 "The content that arrived is not the one that was announced",
@@ -231,7 +248,9 @@ impl Receiver {
             return Ok(());
         }
         if held.as_ref().is_none_or(Large::is_assembled) {
-            *held = self.create(index)?.map(|(content, file)| Large::whole(content, file));
+            *held = self
+                .create(index)?
+                .map(|(content, file)| Large::whole(content, file));
         }
         self.advance(index, &mut held, offset, block)
     }
@@ -289,7 +308,12 @@ impl Receiver {
         let Some(files) = self.staging.take_waiting(index) else {
             return Ok(());
         };
-        let size = self.staging.work.contents.get(index as usize).map_or(0, |it| it.size);
+        let size = self
+            .staging
+            .work
+            .contents
+            .get(index as usize)
+            .map_or(0, |it| it.size);
         let mut cursor = Cursor::new(&self.staging);
         for (nth, at) in files.iter().enumerate() {
             let Some((_, entry)) = self.staging.work.at(*at) else {
@@ -351,7 +375,10 @@ impl Receiver {
         recipe: Recipe,
     ) -> Result<(), Problem> {
         let file = match self.bases.get(&base).filter(|_| recipe.base == base) {
-            Some(path) => self.library.open_live(path).map_err(|error| of_fs(&error))?,
+            Some(path) => self
+                .library
+                .open_live(path)
+                .map_err(|error| of_fs(&error))?,
             None => None,
         };
         let slot = self.slot(index);
@@ -385,7 +412,9 @@ impl Recipes {
     fn park(&mut self, id: Digest, offset: u64, block: Block) -> Result<(), Problem> {
         self.stray_count += 1;
         if self.stray_count > MAX_STRAYS {
-            return Err(broken_by("The hub sends literal bytes without their recipe"));
+            return Err(broken_by(
+                "The hub sends literal bytes without their recipe",
+            ));
         }
         self.strays.entry(id).or_default().push((offset, block));
         Ok(())

@@ -2,6 +2,7 @@
 //! to do next.
 
 use super::place::PlaceError;
+use super::transaction::CommitError;
 use crate::codes::{Code, Problem, error_chain};
 use crate::engine::observe::ObserveError;
 use crate::fs::FsError;
@@ -55,6 +56,25 @@ pub fn of_place(error: &PlaceError) -> Problem {
         PlaceError::NoStateBeside { .. } | PlaceError::OtherLayout(_) => Code::LayoutUnsupported,
         PlaceError::BoundToOther(_) => Code::TreeBoundElsewhere,
         PlaceError::Unbound(_) => Code::TreeUnknown,
+    };
+    Problem::from_error(code, error)
+}
+
+/// Why a transaction doesn't go on.
+pub fn of_commit(error: &CommitError) -> Problem {
+    let code = match error {
+        CommitError::Place(error) => return of_place(error),
+        CommitError::Fs(error) => return of_fs(error),
+        CommitError::Meta(error) => return of_meta(error),
+        CommitError::Missing(_) => Code::OwnerMissing,
+        CommitError::Path(_) => Code::NameUnsupported,
+        CommitError::Conflicts(_) | CommitError::Kept(_) => Code::PreservedConflict,
+        CommitError::RootChanged(_) | CommitError::RootGone => Code::RootKindChanged,
+        CommitError::NotStaged(_) | CommitError::StagingLost => Code::CommitFailed,
+        CommitError::Changed(_) => Code::PathChanged,
+        CommitError::NoTransaction | CommitError::OtherTransaction | CommitError::Decided => {
+            Code::TransactionOpen
+        }
     };
     Problem::from_error(code, error)
 }

@@ -146,9 +146,9 @@ impl Staging {
             })?;
             let made = match dir.create_dir(&name, 0o700) {
                 Err(error) if error.is_exists() => match dir.open_dir(&name) {
-                    Err(error) if error.is_wrong_kind() => {
-                        dir.remove_tree(&name).and_then(|()| dir.create_dir(&name, 0o700))
-                    }
+                    Err(error) if error.is_wrong_kind() => dir
+                        .remove_tree(&name)
+                        .and_then(|()| dir.create_dir(&name, 0o700)),
                     other => other,
                 },
                 other => other,
@@ -161,9 +161,9 @@ impl Staging {
     /// Creates the file at its final name; what an attempt left there goes.
     pub fn create(&self, dir: &Dir, name: &Name, mode: u32) -> Result<File, Problem> {
         let made = match dir.create_file(name, mode) {
-            Err(error) if error.is_exists() => {
-                dir.remove_tree(name).and_then(|()| dir.create_file(name, mode))
-            }
+            Err(error) if error.is_exists() => dir
+                .remove_tree(name)
+                .and_then(|()| dir.create_file(name, mode)),
             other => other,
         };
         made.map_err(|error| of_fs(&error))
@@ -243,7 +243,8 @@ impl Staging {
 
     /// Files with this content are in place.
     pub fn note_files(&self, content: u32, files: u32, size: u64) {
-        self.staged_entries.fetch_add(files.into(), Ordering::Relaxed);
+        self.staged_entries
+            .fetch_add(files.into(), Ordering::Relaxed);
         let bytes = size.saturating_mul(files.into());
         self.staged_bytes.fetch_add(bytes, Ordering::Relaxed);
         let Some(left) = self.left.get(content as usize) else {
@@ -347,7 +348,9 @@ impl<'a> Cursor<'a> {
         }
         if self.last.as_ref().is_none_or(|(last, _)| *last != staged) {
             let path = self.staging.work.directory_at(staged.directory);
-            let path = path.map(|directory| directory.path.clone()).unwrap_or_default();
+            let path = path
+                .map(|directory| directory.path.clone())
+                .unwrap_or_default();
             let dir = root.open_dir_at(&path).map_err(|error| of_fs(&error))?;
             self.last = Some((staged, dir));
         }
@@ -375,7 +378,12 @@ fn area_name(seen: &Seen, work: &Work) -> Result<Name, FsError> {
         Layout::InPlace => b"in-place",
     });
     let scope = &seen.keeper.scope;
-    for line in scope.exclude.to_lines().iter().chain(&scope.preserve.to_lines()) {
+    for line in scope
+        .exclude
+        .to_lines()
+        .iter()
+        .chain(&scope.preserve.to_lines())
+    {
         hasher.update(line.as_bytes()).update(b"\n");
     }
     hasher.update(&boot_id()?);

@@ -433,10 +433,7 @@ impl Staging<'_> {
                 .keeper
                 .allow_write(&at, entry.kind.is_directory())
                 .is_err();
-            let is_changed = self.plan.changes.iter().any(|change| change.path == at);
-            if staged.contains(&at)
-                || switched && !is_held && (is_changed || entry.kind.is_directory())
-            {
+            if staged.contains(&at) || switched && !is_held && entry.kind.is_directory() {
                 self.create(&top, &at, entry);
                 if entry.kind.is_directory() {
                     whole.push((top, at, entry));

@@ -78,6 +78,7 @@ pub struct TreePlan {
     pub changes: Vec<Change>,
     /// Preserved paths that will be delivered because they are absent, the topmost ones.
     pub seeds: Vec<RelPath>,
+    is_switched: bool,
 }
 
 impl TreePlan {
@@ -86,11 +87,12 @@ impl TreePlan {
         self.changes.is_empty()
     }
 
-    /// The entries that must be staged.
+    /// The entries that must be staged anew. In the layout `switched` an unchanged entry is linked
+    /// to the live generation's, whose metadata can't be touched, so touched ones are among them.
     pub fn staged(&self) -> impl Iterator<Item = &RelPath> {
         self.changes
             .iter()
-            .filter(|change| matches!(change.action, Action::Add | Action::Replace))
+            .filter(|change| is_made(change, self.is_switched))
             .map(|change| &change.path)
     }
 
@@ -143,6 +145,7 @@ pub fn plan(input: &PlanInput<'_>) -> Result<TreePlan, FsError> {
         summary: planner.summary,
         changes: planner.changes.into_values().collect(),
         seeds: planner.seeds.into_iter().collect(),
+        is_switched: input.layout == Layout::Switched,
     })
 }
 
@@ -211,7 +214,7 @@ impl Planner<'_> {
 
     fn note(&mut self, path: RelPath, action: Action, entry: &Entry, attributes: String) {
         let change = Change {
-            is_drift: action != Action::Add && self.is_drift(&path),
+            is_drift: matches!(action, Action::Replace | Action::Remove) && self.is_drift(&path),
             sort: sort_letter(&entry.kind),
             path: path.clone(),
             action,
@@ -269,6 +272,8 @@ impl Planner<'_> {
             if !names.iter().any(|name| self.is_staged(name)) {
                 continue;
             }
+            let changes = names.iter().filter_map(|name| self.changes.get(name));
+            let is_touched_whole = changes.into_iter().all(|it| it.action == Action::Touch);
             for name in names {
                 if self.is_staged(&name) || self.input.keeper.allow_write(&name, false).is_err() {
                     continue;
@@ -278,10 +283,10 @@ impl Planner<'_> {
                     desired.entry(&name),
                 );
                 if let Some(new) = new {
-                    let action = if old.is_some() {
-                        Action::Replace
-                    } else {
-                        Action::Add
+                    let action = match old {
+                        None => Action::Add,
+                        Some(_) if is_touched_whole => Action::Touch,
+                        Some(_) => Action::Replace,
                     };
                     self.note(name, action, new, attributes(old, new));
                 }
@@ -290,8 +295,9 @@ impl Planner<'_> {
     }
 
     fn is_staged(&self, path: &RelPath) -> bool {
+        let is_switched = self.input.layout == Layout::Switched;
         let change = self.changes.get(path);
-        change.is_some_and(|it| matches!(it.action, Action::Add | Action::Replace))
+        change.is_some_and(|it| is_made(it, is_switched))
     }
 
     /// Uploads must not end up behind a symlink that a manifest brings.
@@ -394,6 +400,15 @@ impl Planner<'_> {
                 "left the source, but stays: it holds names that may not be touched",
             ));
         }
+    }
+}
+
+/// True if a change is staged as an entry of its own.
+fn is_made(change: &Change, is_switched: bool) -> bool {
+    match change.action {
+        Action::Add | Action::Replace => true,
+        Action::Touch => is_switched && change.sort != b'd',
+        Action::Remove => false,
     }
 }
 

@@ -156,7 +156,9 @@ impl Work {
             let Ok(nth) = entries.binary_search_by(|entry| entry.name.cmp(&name)) else {
                 continue;
             };
-            let Some(entry) = entries.get(nth) else { continue };
+            let Some(entry) = entries.get(nth) else {
+                continue;
+            };
             self.scaffold(target, at, false);
             if entry.kind.is_directory() {
                 if let Some(own) = self.index_of(&change.path) {
@@ -192,7 +194,8 @@ impl Work {
     }
 
     fn directory(&mut self, directory: u32, is_seed: bool, is_final: bool) {
-        self.directories.insert(StagedDirectory { is_seed, directory }, is_final);
+        self.directories
+            .insert(StagedDirectory { is_seed, directory }, is_final);
     }
 
     fn entry(&mut self, at: At, entry: &Entry) {

@@ -1,0 +1,803 @@
+//! The member's end of a session: one request after the other, each in its phase.
+//!
+//! The control loop never waits for the disk itself; objects are received beside it by a few
+//! workers. Whatever a hub sends is refused by name if it isn't due, and the connection closed;
+//! what can't be done is refused with a code, and the session goes on.
+//!
+//! LIMIT: one tree per session, one session per tree, so many objects at once, so long a silence.
+
+use super::fill::{Library, Sources};
+use super::host::{Claim, Host, Proposal};
+use super::phase::Phase;
+use super::receive::Receiver;
+use super::refusal::refusal;
+use super::requests;
+use super::stage::StageEvent;
+use super::staged::Tree;
+use super::transaction::Committed;
+use crate::codes::{Code, Problem};
+use crate::net::{Connection, NetError, Role};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use sync_proto::delta::batch::MAX_BATCH_BYTES;
+use sync_proto::filter::Scope;
+use sync_proto::manifest::Roots;
+use sync_proto::path::escape;
+use sync_proto::wire::table::Collector;
+use sync_proto::wire::{
+    self, Decision, Generation, Item, Needs, Notice, Open, PART_BYTES, Plan, Reply, Request,
+    Survey, TreeKey, TxnKey, WireError,
+};
+use thiserror::Error;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// How often progress is told while something moves.
+const PROGRESS: Duration = Duration::from_millis(250);
+/// LIMIT: a hub that is silent for so long is gone, whatever its transport says.
+const SILENCE: Duration = Duration::from_secs(3600);
+/// How long a tree that another session has is waited for: the hub may just have left it.
+const CLAIM: Duration = Duration::from_secs(3);
+/// LIMIT: objects that are worked on at once.
+const WORKERS: usize = 4;
+/// LIMIT: how many notices or names of one sort are told.
+const MAX_TOLD: usize = 200;
+/// The close code after a violation of the protocol.
+const VIOLATION: u32 = 3;
+
+/// Why a session ended.
+#[derive(Debug, Error)]
+pub enum SessionEnd {
+    /// The network, or the hub's goodbye.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// The hub sent what it shouldn't.
+    #[error("{0}")]
+    Violation(Problem),
+    /// The hub said nothing for too long.
+    #[error("The hub was silent for {} s", SILENCE.as_secs())]
+    Silent,
+    /// A peer that may only join has joined.
+    #[error("The peer has joined")]
+    Joined,
+}
+
+/// Serves one connection until it ends.
+pub async fn serve(connection: Connection, role: Role, host: Arc<dyn Host>) -> SessionEnd {
+    let current = Current::default();
+    let workers = Arc::new(Semaphore::new(WORKERS));
+    let objects = tokio::spawn(receive_objects(
+        connection.clone(),
+        current.clone(),
+        workers.clone(),
+    ));
+    let mut session = Session {
+        phase: if role == Role::Hub {
+            Phase::Greeting
+        } else {
+            Phase::Joining
+        },
+        connection,
+        host,
+        tree: None,
+        list: Collector::default(),
+        announced: None,
+        running: None,
+        scopes: HashMap::new(),
+        current,
+        workers,
+    };
+    let end = session.run().await;
+    session.stop_staging().await;
+    objects.abort();
+    if let SessionEnd::Violation(problem) = &end {
+        session
+            .connection
+            .finish(VIOLATION, &problem.code.id())
+            .await;
+    } else {
+        session.connection.finish(0, "").await;
+    }
+    end
+}
+
+/// The receiver of the transaction that is being staged, if one is.
+type Current = Arc<Mutex<Option<Arc<Receiver>>>>;
+
+/// Takes objects as they come, and drops what nobody waits for.
+async fn receive_objects(connection: Connection, current: Current, workers: Arc<Semaphore>) {
+    let now = || {
+        current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    };
+    loop {
+        let Ok(permit) = workers.clone().acquire_owned().await else {
+            return;
+        };
+        match connection.recv_object(MAX_BATCH_BYTES).await {
+            Ok(object) => {
+                if let Some(receiver) = now() {
+                    tokio::task::spawn_blocking(move || {
+                        let _permit: OwnedSemaphorePermit = permit;
+                        receiver.receive(object);
+                    });
+                }
+            }
+            Err(error) if connection.is_open() => {
+                if let Some(receiver) = now() {
+                    let problem = Problem::from_error(Code::ProtocolViolation, &error);
+                    receiver.staging().fail(problem);
+                }
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+struct Session {
+    connection: Connection,
+    host: Arc<dyn Host>,
+    phase: Phase,
+    tree: Option<Tree>,
+    list: Collector,
+    announced: Option<(Roots, Vec<u8>)>,
+    running: Option<Running>,
+    /// The rules under which trees were opened in this session.
+    scopes: HashMap<TreeKey, Scope>,
+    current: Current,
+    workers: Arc<Semaphore>,
+}
+
+/// Staging under way.
+struct Running {
+    receiver: Arc<Receiver>,
+    events: UnboundedReceiver<StageEvent>,
+    filler: JoinHandle<()>,
+    is_filled: bool,
+    told: (u64, u64),
+}
+
+/// What a request came to, if it isn't a reply.
+enum Outcome {
+    Reply(Reply),
+    Quiet,
+}
+
+impl Session {
+    async fn run(&mut self) -> SessionEnd {
+        loop {
+            let step = match self.running.is_some() {
+                true => self.step_staging().await,
+                false => self.step().await,
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), SessionEnd> {
+        let bytes = match tokio::time::timeout(SILENCE, self.connection.recv()).await {
+            Ok(bytes) => bytes?,
+            Err(_) => return Err(SessionEnd::Silent),
+        };
+        self.take(&bytes).await
+    }
+
+    /// Waits for the hub, for the staging area, and for the next moment to tell progress.
+    async fn step_staging(&mut self) -> Result<(), SessionEnd> {
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        tokio::select! {
+            bytes = self.connection.recv() => {
+                let bytes = bytes?;
+                self.take(&bytes).await
+            }
+            event = running.events.recv() => match event {
+                Some(event) => self.on_stage(event).await,
+                None => Ok(()),
+            },
+            () = tokio::time::sleep(PROGRESS) => self.tell_progress().await,
+        }
+    }
+
+    async fn tell_progress(&mut self) -> Result<(), SessionEnd> {
+        let Some(running) = &mut self.running else {
+            return Ok(());
+        };
+        let now = running.receiver.staging().progress();
+        if std::mem::replace(&mut running.told, now) == now {
+            return Ok(());
+        }
+        let (staged_entries, staged_bytes) = now;
+        let progress = Reply::Progress {
+            staged_entries,
+            staged_bytes,
+        };
+        self.send(&progress).await
+    }
+
+    async fn on_stage(&mut self, event: StageEvent) -> Result<(), SessionEnd> {
+        match event {
+            StageEvent::Need(needs) => self.send_needs(needs).await,
+            StageEvent::Failed(problem) => {
+                self.stop_staging().await;
+                self.phase = Phase::Planned;
+                self.refuse(&problem).await
+            }
+            StageEvent::Filled | StageEvent::Complete => {
+                let Some(running) = &mut self.running else {
+                    return Ok(());
+                };
+                running.is_filled |= matches!(event, StageEvent::Filled);
+                if !running.is_filled || !running.receiver.staging().has_all() {
+                    return Ok(());
+                }
+                self.stop_staging().await;
+                let finished = self.with_tree(Tree::finish).await;
+                match finished {
+                    Ok(notices) => {
+                        self.phase = Phase::Staged;
+                        let notices = told(notices);
+                        self.send(&Reply::Staged { notices }).await
+                    }
+                    Err(problem) => {
+                        self.phase = Phase::Planned;
+                        self.refuse(&problem).await
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends all work on the staging area, and waits until nobody touches it any more.
+    async fn stop_staging(&mut self) {
+        let Some(running) = self.running.take() else {
+            return;
+        };
+        if !running.is_filled || !running.receiver.staging().has_all() {
+            running.receiver.staging().stop();
+        }
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        // Its errors were told as events.
+        let _told = running.filler.await;
+        // The one permit that the waiting receiver of objects has is no work.
+        let idle = u32::try_from(WORKERS - 1).unwrap_or(1);
+        let _all_idle = self.workers.acquire_many(idle).await;
+    }
+
+    async fn take(&mut self, bytes: &[u8]) -> Result<(), SessionEnd> {
+        let request: Request = match wire::decode(bytes) {
+            Ok(request) => request,
+            Err(error) => return self.violation(&error).await,
+        };
+        if let Err(error) = self.phase.admit(&request) {
+            return self.violation(&error).await;
+        }
+        match self.handle(request).await {
+            Ok(Outcome::Reply(reply)) => {
+                self.send(&reply).await?;
+                if matches!(reply, Reply::Joined { .. }) {
+                    return Err(SessionEnd::Joined);
+                }
+                if matches!(reply, Reply::Done { .. }) {
+                    self.after_commit().await;
+                }
+                Ok(())
+            }
+            Ok(Outcome::Quiet) => Ok(()),
+            Err(problem) if problem.code == Code::ProtocolViolation => {
+                self.refuse(&problem).await?;
+                Err(SessionEnd::Violation(problem))
+            }
+            Err(problem) => {
+                let is_join = self.phase == Phase::Joining;
+                self.refuse(&problem).await?;
+                if is_join {
+                    Err(SessionEnd::Violation(problem))
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    async fn handle(&mut self, request: Request) -> Result<Outcome, Problem> {
+        let reply = match request {
+            Request::Hello { versions, .. } => self.hello(versions)?,
+            Request::Join { certificate } => {
+                self.host.join(self.connection.peer(), &certificate)?;
+                Reply::Joined {
+                    facts: self.host.facts(),
+                }
+            }
+            Request::Ping => Reply::Pong { now_us: now_us() },
+            Request::Bind {
+                tree,
+                root,
+                layout,
+                adopt,
+            } => {
+                let (host, peer) = (self.host.clone(), self.connection.peer());
+                let bound = blocking(move || {
+                    host.bind(
+                        peer,
+                        &Proposal {
+                            tree,
+                            root: &root,
+                            layout,
+                            adopt,
+                        },
+                    )
+                });
+                let bound = bound.await?;
+                Reply::Bound {
+                    found_entries: bound.found_entries,
+                    state_beside_root: bound.state_beside_root,
+                    notices: told(bound.notices),
+                }
+            }
+            Request::Settle {
+                tree,
+                txn,
+                decision,
+            } => {
+                let claim = self.claim(tree).await?;
+                let done = blocking(move || requests::settle(&claim, txn, decision)).await?;
+                done.map_or(
+                    Reply::Ok {
+                        notices: Vec::new(),
+                    },
+                    done_reply,
+                )
+            }
+            Request::Survey { tree } => self.survey(tree).await?,
+            Request::Open(open) => self.open(open).await?,
+            Request::Compare { roots, root_meta } => {
+                self.announced = Some((roots, root_meta));
+                self.list = Collector::default();
+                self.phase = Phase::Table;
+                return Ok(Outcome::Quiet);
+            }
+            Request::Table { part, last } => {
+                self.collect(&part)?;
+                return if last {
+                    self.compare().await
+                } else {
+                    Ok(Outcome::Quiet)
+                };
+            }
+            Request::Listings { part, last } => {
+                self.collect(&part)?;
+                if !last {
+                    return Ok(Outcome::Quiet);
+                }
+                self.plan().await?
+            }
+            Request::Itemise => return self.itemise().await,
+            Request::Stage {
+                txn,
+                generation,
+                delete_foreign,
+            } => return self.stage(txn, generation, delete_foreign).await,
+            Request::Prepare { txn } => {
+                let prepared = self.with_tree(move |tree| tree.prepare(txn)).await;
+                match prepared {
+                    Ok(overwritten) => {
+                        self.phase = Phase::Voted;
+                        Reply::Voted {
+                            overwritten: told(overwritten),
+                        }
+                    }
+                    Err(problem) => {
+                        self.phase = Phase::Planned;
+                        return Err(problem);
+                    }
+                }
+            }
+            Request::Decide { txn, decision } => self.decide(txn, decision).await?,
+            Request::Leave => {
+                self.leave().await;
+                Reply::Ok {
+                    notices: Vec::new(),
+                }
+            }
+            Request::Keep { tree, serials } => {
+                let claim = self.claim(tree).await?;
+                let scope = self.scopes.get(&tree).cloned();
+                let notices = blocking(move || requests::keep(&claim, &serials, scope)).await?;
+                Reply::Ok {
+                    notices: told(notices),
+                }
+            }
+            Request::Release {
+                tree,
+                rule,
+                dry_run,
+            } => {
+                let claim = self.claim(tree).await?;
+                let released = blocking(move || requests::release(&claim, &rule, dry_run));
+                let (entries, bytes) = released.await?;
+                Reply::Released { entries, bytes }
+            }
+            Request::Forget { tree } => {
+                let claim = self.claim(tree).await?;
+                let host = self.host.clone();
+                let notices = blocking(move || {
+                    let notices = requests::let_go(&claim)?;
+                    host.forget(tree)?;
+                    Ok(notices)
+                });
+                Reply::Left {
+                    notices: told(notices.await?),
+                }
+            }
+            Request::Delete { tree, root } => {
+                let claim = self.claim(tree).await?;
+                let (host, scope) = (self.host.clone(), self.scopes.get(&tree).cloned());
+                let notices = blocking(move || {
+                    let notices = requests::delete(claim, &root, scope)?;
+                    host.forget(tree)?;
+                    Ok(notices)
+                });
+                Reply::Left {
+                    notices: told(notices.await?),
+                }
+            }
+        };
+        Ok(Outcome::Reply(reply))
+    }
+
+    fn hello(&mut self, versions: (u16, u16)) -> Result<Reply, Problem> {
+        wire::agree(versions)
+            .map_err(|error| Problem::from_error(Code::VersionMismatch, &error))?;
+        self.phase = Phase::Idle;
+        Ok(Reply::Hello {
+            versions: wire::VERSIONS,
+            facts: self.host.facts(),
+            doubts: self.host.doubts(self.connection.peer()),
+        })
+    }
+
+    /// Takes a tree; one that another session is just leaving is waited for.
+    async fn claim(&self, tree: TreeKey) -> Result<Claim, Problem> {
+        let end = Instant::now() + CLAIM;
+        loop {
+            let (host, peer) = (self.host.clone(), self.connection.peer());
+            match blocking(move || host.claim(peer, tree)).await {
+                Err(problem) if problem.code == Code::TaskLocked && Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn survey(&self, tree: TreeKey) -> Result<Reply, Problem> {
+        match self.claim(tree).await {
+            Ok(claim) => {
+                let survey = blocking(move || requests::survey(&claim, tree)).await?;
+                Ok(Reply::Survey(survey))
+            }
+            Err(problem) if problem.code == Code::TreeUnknown => {
+                Ok(Reply::Survey(Survey::default()))
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    async fn open(&mut self, open: Open) -> Result<Reply, Problem> {
+        let claim = self.claim(open.tree).await?;
+        let key = open.tree;
+        let tree = blocking(move || Tree::open(claim, &open)).await?;
+        let seen = &tree.seen;
+        let reply = Reply::Opened {
+            generation: seen.live_generation().cloned(),
+            observed: seen.roots,
+            entries: seen.observed.manifest().entry_count() as u64,
+            drift: seen.is_drift(),
+            notices: told(seen.notices.clone()),
+        };
+        self.scopes.insert(key, seen.keeper.scope.clone());
+        self.tree = Some(tree);
+        self.phase = Phase::Opened;
+        Ok(reply)
+    }
+
+    fn collect(&mut self, part: &[u8]) -> Result<(), Problem> {
+        self.list
+            .add(part)
+            .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))
+    }
+
+    async fn compare(&mut self) -> Result<Outcome, Problem> {
+        let list = std::mem::take(&mut self.list);
+        let Some((roots, root_meta)) = self.announced.take() else {
+            return Err(Problem::new(
+                Code::ProtocolViolation,
+                "A table without a comparison",
+            ));
+        };
+        let wanted = self
+            .with_tree(move |tree| {
+                let rows = list.rows();
+                let rows =
+                    rows.map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))?;
+                tree.compare(roots, &root_meta, rows)
+            })
+            .await?;
+        self.phase = Phase::Listings;
+        // A range takes ten bytes at most.
+        let mut parts: Vec<Vec<(u32, u32)>> =
+            wanted.chunks(PART_BYTES / 10).map(<[_]>::to_vec).collect();
+        let last = parts.pop().unwrap_or_default();
+        for ranges in parts {
+            self.send_quietly(&Reply::Wanted {
+                ranges,
+                last: false,
+            })
+            .await?;
+        }
+        Ok(Outcome::Reply(Reply::Wanted {
+            ranges: last,
+            last: true,
+        }))
+    }
+
+    async fn plan(&mut self) -> Result<Reply, Problem> {
+        let list = std::mem::take(&mut self.list);
+        let plan = self
+            .with_tree(move |tree| {
+                let listings = list.listings();
+                let listings = listings
+                    .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))?;
+                tree.plan(listings)
+                    .map(|target| target.plan.summary.clone())
+            })
+            .await?;
+        self.phase = Phase::Planned;
+        Ok(Reply::Planned(shortened(plan)))
+    }
+
+    async fn itemise(&mut self) -> Result<Outcome, Problem> {
+        let target = self.tree.as_ref().and_then(Tree::target).cloned();
+        let mut items: Vec<Item> = Vec::new();
+        let mut bytes = 0;
+        if let Some(target) = target {
+            for item in target.plan.items() {
+                bytes += item.path.len() + item.attributes.len() + 16;
+                if bytes > PART_BYTES {
+                    bytes = 0;
+                    let part = std::mem::take(&mut items);
+                    self.send_quietly(&Reply::Items {
+                        items: part,
+                        last: false,
+                    })
+                    .await?;
+                }
+                items.push(item);
+            }
+        }
+        Ok(Outcome::Reply(Reply::Items { items, last: true }))
+    }
+
+    async fn stage(
+        &mut self,
+        txn: TxnKey,
+        generation: Generation,
+        delete_foreign: bool,
+    ) -> Result<Outcome, Problem> {
+        let (say, events) = unbounded_channel();
+        let begun: (Arc<Receiver>, Sources, Arc<Library>) = self
+            .with_tree(move |tree| tree.stage(txn, generation, delete_foreign, say))
+            .await?;
+        let (receiver, mut sources, library) = begun;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(receiver.clone());
+        let needs = std::mem::take(&mut sources.needs);
+        let staging = receiver.staging().clone();
+        let filler = tokio::task::spawn_blocking(move || match sources.fill(&staging, &library) {
+            Ok(()) => staging.tell(StageEvent::Filled),
+            Err(problem) => staging.fail(problem),
+        });
+        self.running = Some(Running {
+            receiver,
+            events,
+            filler,
+            is_filled: false,
+            told: (0, 0),
+        });
+        self.phase = Phase::Staging;
+        if !needs.is_empty() {
+            self.send_needs(needs).await.map_err(|end| lost(&end))?;
+        }
+        Ok(Outcome::Quiet)
+    }
+
+    async fn decide(&mut self, txn: TxnKey, decision: Decision) -> Result<Reply, Problem> {
+        let is_voted = self.phase == Phase::Voted;
+        if !is_voted {
+            // Only an abort is heard before a vote; nothing but the staging area was written.
+            self.leave().await;
+            return Ok(Reply::Ok {
+                notices: Vec::new(),
+            });
+        }
+        let decided = self.with_tree(move |tree| tree.decide(txn, decision)).await;
+        match decided {
+            Ok(Some(done)) => Ok(done_reply(done)),
+            Ok(None) => {
+                self.leave().await;
+                Ok(Reply::Ok {
+                    notices: Vec::new(),
+                })
+            }
+            Err(problem) => {
+                if problem.code != Code::TransactionOpen {
+                    self.leave().await;
+                }
+                Err(problem)
+            }
+        }
+    }
+
+    /// The hub has been told; what is live is remembered, and the tree let go.
+    async fn after_commit(&mut self) {
+        if self.tree.is_some() {
+            let remembered = self.with_tree(|tree| {
+                tree.remember();
+                Ok(())
+            });
+            // A cache; why it can't be written was logged.
+            let _logged = remembered.await;
+        }
+        self.leave().await;
+    }
+
+    async fn leave(&mut self) {
+        self.stop_staging().await;
+        self.tree = None;
+        self.phase = Phase::Idle;
+    }
+
+    /// Works on the open tree where waiting for the disk is allowed.
+    async fn with_tree<T: Send + 'static>(
+        &mut self,
+        act: impl FnOnce(&mut Tree) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let Some(mut tree) = self.tree.take() else {
+            return Err(Problem::new(Code::ProtocolViolation, "No tree is open"));
+        };
+        let joined = tokio::task::spawn_blocking(move || {
+            let done = act(&mut tree);
+            (tree, done)
+        });
+        match joined.await {
+            Ok((tree, done)) => {
+                self.tree = Some(tree);
+                done
+            }
+            Err(error) => Err(Problem::from_error(Code::Bug, &error)),
+        }
+    }
+
+    async fn send_needs(&mut self, needs: Needs) -> Result<(), SessionEnd> {
+        for (needs, last) in parts_of(needs) {
+            self.send(&Reply::Need { needs, last }).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, reply: &Reply) -> Result<(), SessionEnd> {
+        let bytes = match wire::encode(reply) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let problem = Problem::from_error(Code::Bug, &error);
+                wire::encode(&Reply::Refused(refusal(&problem))).unwrap_or_default()
+            }
+        };
+        Ok(self.connection.send(&bytes).await?)
+    }
+
+    async fn send_quietly(&self, reply: &Reply) -> Result<(), Problem> {
+        self.send(reply).await.map_err(|end| lost(&end))
+    }
+
+    async fn refuse(&self, problem: &Problem) -> Result<(), SessionEnd> {
+        let shown = escape(problem.to_string().as_bytes());
+        let peer = self.connection.peer();
+        tracing::warn!(%peer, problem = %shown, "refused");
+        self.send(&Reply::Refused(refusal(problem))).await
+    }
+
+    async fn violation(&self, error: &WireError) -> Result<(), SessionEnd> {
+        let code = match error {
+            WireError::Unexpected { .. } if self.phase == Phase::Joining => Code::RoleForbidden,
+            WireError::Version(..) => Code::VersionMismatch,
+            _ => Code::ProtocolViolation,
+        };
+        let problem = Problem::from_error(code, error);
+        self.refuse(&problem).await?;
+        Err(SessionEnd::Violation(problem))
+    }
+}
+
+fn lost(end: &SessionEnd) -> Problem {
+    Problem::from_error(Code::SessionLost, end)
+}
+
+fn done_reply(done: Committed) -> Reply {
+    Reply::Done {
+        serial: done.serial,
+        switched_us: done.switched_us,
+        changed_entries: done.changed_entries,
+        notices: told(done.notices),
+    }
+}
+
+/// As many notices as fit into a message, and how many more there are.
+fn told(mut notices: Vec<Notice>) -> Vec<Notice> {
+    if notices.len() > MAX_TOLD {
+        let more = notices.len() - MAX_TOLD;
+        notices.truncate(MAX_TOLD);
+        notices.push(Notice {
+            code: String::new(),
+            path: Vec::new(),
+            message: format!("and {more} more"),
+        });
+    }
+    notices
+}
+
+fn shortened(mut plan: Plan) -> Plan {
+    plan.vanished_top.truncate(MAX_TOLD);
+    plan.kept.truncate(MAX_TOLD);
+    plan.deleted_examples.truncate(MAX_TOLD);
+    plan.conflicts = told(plan.conflicts);
+    plan.notices = told(plan.notices);
+    plan
+}
+
+/// Needs in parts that fit into a message: ten bytes for a range, about forty for the others.
+fn parts_of(needs: Needs) -> Vec<(Needs, bool)> {
+    let mut parts = Vec::new();
+    let whole = needs.whole.chunks(PART_BYTES / 10).map(|part| Needs {
+        whole: part.to_vec(),
+        ..Needs::default()
+    });
+    parts.extend(whole);
+    let patched = needs.patched.chunks(PART_BYTES / 40).map(|part| Needs {
+        patched: part.to_vec(),
+        ..Needs::default()
+    });
+    parts.extend(patched);
+    let resumed = needs.resumed.chunks(PART_BYTES / 50).map(|part| Needs {
+        resumed: part.to_vec(),
+        ..Needs::default()
+    });
+    parts.extend(resumed);
+    let count = parts.len();
+    let numbered = parts.into_iter().enumerate();
+    numbered
+        .map(|(nth, part)| (part, nth + 1 == count))
+        .collect()
+}
+
+async fn blocking<T: Send + 'static>(
+    act: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let joined = tokio::task::spawn_blocking(act).await;
+    joined.unwrap_or_else(|error| Err(Problem::from_error(Code::Bug, &error)))
+}
+
+fn now_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+    })
+}

@@ -2,6 +2,7 @@
 
 mod add;
 mod adopt;
+mod agent;
 mod completions;
 mod delete;
 mod edit;
@@ -50,7 +51,8 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Explain(args) => explain::run(context, args).await,
         Command::Completions(args) => completions::run(context, args).await,
         Command::Man(args) => man::run(context, args).await,
-        Command::Agent(_) | Command::Demo(_) => Err(CommandError::bug(
+        Command::Agent(args) => agent::run(context, args).await,
+        Command::Demo(_) => Err(CommandError::bug(
             "The command is not built into this binary",
         )),
     }

@@ -19,7 +19,6 @@ use crate::fs::durable::write_atomically;
 use crate::fs::read::read_small;
 use crate::fs::{Dir, FsError};
 use crate::net::{JoinGrant, NodeKey, Role, TrustStore};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 use sync_proto::path::Name;
 
@@ -32,12 +31,7 @@ const MAX_BYTES: u64 = 4096;
 
 /// The directory of peers.
 #[derive(Debug)]
-pub(super) struct Peers {
-    dir: Dir,
-    /// Held while directory and memory are brought together: a look in the middle of an exchange
-    /// would take the new hub for a revoked one.
-    changing: Mutex<()>,
-}
+pub(super) struct Peers(Dir);
 
 /// What one look found.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -48,7 +42,7 @@ pub(super) struct Found {
 
 impl Peers {
     pub(super) fn open(dir: &AgentDir) -> Result<Self, FsError> {
-        open_dir(&dir.peers()).map(|dir| Self { dir, changing: Mutex::new(()) })
+        open_dir(&dir.peers()).map(Self)
     }
 
     /// Leaves a grant for the running agent, and waits until it has taken note. Without a running
@@ -56,10 +50,10 @@ impl Peers {
     pub(super) async fn offer(&self, grant: &JoinGrant) -> Result<(), Problem> {
         let name = file(&grant.key, "token");
         let text = grant.expires_unix_s.to_string();
-        write_atomically(&self.dir, &name, text.as_bytes(), 0o600).map_err(|error| of_fs(&error))?;
+        write_atomically(&self.0, &name, text.as_bytes(), 0o600).map_err(|error| of_fs(&error))?;
         let until = tokio::time::Instant::now() + NOTICE;
         while tokio::time::Instant::now() < until {
-            let waits = self.dir.stat(&name).map_err(|error| of_fs(&error))?.is_some();
+            let waits = self.0.stat(&name).map_err(|error| of_fs(&error))?.is_some();
             if !waits || !self.is_served() {
                 return Ok(());
             }
@@ -72,7 +66,7 @@ impl Peers {
     fn is_served(&self) -> bool {
         let beat = Name::parse(b"beat")
             .ok()
-            .and_then(|name| self.dir.stat(&name).ok()?);
+            .and_then(|name| self.0.stat(&name).ok()?);
         beat.is_some_and(|stat| {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             now.is_ok_and(|now| i64::try_from(now.as_secs()).unwrap_or(0) - stat.mtime.seconds < 3)
@@ -81,12 +75,14 @@ impl Peers {
 
     /// Takes the directory's word for who is accepted. `last` is what it said before.
     pub(super) fn refresh(&self, trust: &TrustStore, last: &mut Found) -> Result<(), FsError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let found = self.look()?;
         if found != *last {
-            let closed = trust.replace(found.hubs.iter().map(|key| (*key, Role::Hub)));
-            if closed > 0 {
-                tracing::info!(closed, "connections of revoked hubs were closed");
+            for key in found.hubs.iter().filter(|key| !last.hubs.contains(key)) {
+                trust.accept(*key, Role::Hub);
+            }
+            for key in last.hubs.iter().filter(|key| !found.hubs.contains(key)) {
+                let closed = trust.revoke(*key);
+                tracing::info!(hub = %key, closed, "a hub was revoked");
             }
             for grant in found
                 .grants
@@ -98,8 +94,8 @@ impl Peers {
             *last = found;
         }
         let beat = Name::parse(b"beat").map_err(|_| FsError::bad_name(b"beat"))?;
-        let file = match self.dir.create_file(&beat, 0o600) {
-            Err(error) if error.is_exists() => self.dir.open_file_for_update(&beat)?,
+        let file = match self.0.create_file(&beat, 0o600) {
+            Err(error) if error.is_exists() => self.0.open_file_for_update(&beat)?,
             other => other?,
         };
         file.set_modified(SystemTime::now())
@@ -108,7 +104,7 @@ impl Peers {
 
     fn look(&self) -> Result<Found, FsError> {
         let mut found = Found::default();
-        for listed in self.dir.list()? {
+        for listed in self.0.list()? {
             let Some((key, kind)) = parse(&listed.name) else {
                 continue;
             };
@@ -119,12 +115,12 @@ impl Peers {
                         continue;
                     };
                     if grant.expires() < SystemTime::now() {
-                        self.dir.unlink(&listed.name)?;
+                        self.0.unlink(&listed.name)?;
                         continue;
                     }
                     if kind == "token" {
-                        self.dir
-                            .rename_to(&listed.name, &self.dir, &file(&key, "grant"))?;
+                        self.0
+                            .rename_to(&listed.name, &self.0, &file(&key, "grant"))?;
                     }
                     found.grants.push(grant);
                 }
@@ -137,7 +133,7 @@ impl Peers {
     }
 
     fn grant(&self, key: NodeKey, name: &Name) -> Option<JoinGrant> {
-        let (content, _) = read_small(&self.dir, name, None, MAX_BYTES).ok()?;
+        let (content, _) = read_small(&self.0, name, None, MAX_BYTES).ok()?;
         let expires_unix_s = std::str::from_utf8(&content).ok()?.trim().parse().ok()?;
         Some(JoinGrant {
             key,
@@ -152,7 +148,6 @@ impl Peers {
         token: NodeKey,
         hub: NodeKey,
     ) -> Result<(), Problem> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         trust.redeem(token, hub, Role::Hub).map_err(|error| {
             let code = match error {
                 crate::net::JoinError::Expired => Code::TokenExpired,
@@ -162,10 +157,10 @@ impl Peers {
         })?;
         let kept = (|| {
             // ORDER: the token goes before the key comes.
-            self.dir.unlink(&file(&token, "grant"))?;
-            self.dir.sync()?;
+            self.0.unlink(&file(&token, "grant"))?;
+            self.0.sync()?;
             let since = jiff::Timestamp::now().to_string();
-            write_atomically(&self.dir, &file(&hub, "hub"), since.as_bytes(), 0o600)
+            write_atomically(&self.0, &file(&hub, "hub"), since.as_bytes(), 0o600)
         })();
         kept.map_err(|error| of_fs(&error))
     }

@@ -65,12 +65,7 @@ struct State {
     version: u64,
     accepted: BTreeMap<NodeKey, Accepted>,
     open: Vec<(NodeKey, WeakConnection)>,
-    /// One-time keys that were exchanged: their connections still carry the answer.
-    redeemed: Vec<NodeKey>,
 }
-
-/// LIMIT: so many exchanged keys are remembered; an answer is on its way for a moment only.
-const REDEEMED_MAX: usize = 64;
 
 #[derive(Debug, Clone, Copy)]
 struct Accepted {
@@ -125,10 +120,6 @@ impl TrustStore {
             _ => return Err(JoinError::NotGranted),
         }
         state.accepted.remove(&join);
-        if state.redeemed.len() >= REDEEMED_MAX {
-            state.redeemed.remove(0);
-        }
-        state.redeemed.push(join);
         state.insert(
             lasting,
             Accepted {
@@ -149,8 +140,7 @@ impl TrustStore {
     }
 
     /// Accepts exactly these keys, as after reading them from a file again, and closes the
-    /// connections of all others; returns how many were open. Grants stay, and so do connections
-    /// whose one-time key was just exchanged: they end with the answer, and can ask nothing more.
+    /// connections of all others; returns how many were open. Grants stay.
     pub fn replace(&self, accepted: impl IntoIterator<Item = (NodeKey, Role)>) -> usize {
         let mut state = self.lock();
         state.version += 1;
@@ -166,9 +156,7 @@ impl TrustStore {
                 },
             );
         }
-        let mut kept: Vec<NodeKey> = state.accepted.keys().copied().collect();
-        kept.extend(&state.redeemed);
-        kept.sort_unstable();
+        let kept: Vec<NodeKey> = state.accepted.keys().copied().collect();
         state.close(|peer| kept.binary_search(&peer).is_err())
     }
 

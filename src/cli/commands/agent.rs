@@ -99,8 +99,12 @@ async fn serve(context: &Context) -> Result<Exit, CommandError> {
 async fn invite(context: &Context, args: AgentInviteArgs) -> Result<Exit, CommandError> {
     let lifetime = args.valid.unwrap_or(agent::TOKEN_LIFETIME);
     let token = agent::invite(&context.agent_dir(), lifetime).await?;
-    // Standard output is often a pipe to the hub: the token and nothing else, with --json too.
-    context.ui.raw(format!("{}\n", token.text()).as_bytes());
+    if context.ui.is_json() {
+        context.ui.json(&ResultLine::new(json!({ "token": token.text() })));
+    } else {
+        // Standard output is often a pipe to the hub: the token and nothing else.
+        context.ui.raw(format!("{}\n", token.text()).as_bytes());
+    }
     Ok(Exit::Done)
 }
 

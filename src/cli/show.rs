@@ -10,8 +10,8 @@ use super::plan::level_word;
 use super::table;
 use super::work::Outcome;
 use crate::clock::Clock;
-use crate::config::Platform;
 use crate::codes::Code;
+use crate::config::Platform;
 use crate::engine::event::{MemberName, MemberReport};
 use crate::engine::hub::task::{PlannedChange, TaskReport};
 use crate::model::ServerName;
@@ -129,10 +129,16 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
     if let Some(window) = mixture(platform, report) {
         context.ui.hint(window);
     }
-    let new: Vec<MemberName> =
-        report.members.iter().filter(|m| is_new(m)).map(|m| m.name.clone()).collect();
+    let new: Vec<MemberName> = report
+        .members
+        .iter()
+        .filter(|m| is_new(m))
+        .map(|m| m.name.clone())
+        .collect();
     if !new.is_empty() {
-        context.ui.out(format!("{}: everything is new there", names(&new)));
+        context
+            .ui
+            .out(format!("{}: everything is new there", names(&new)));
     }
     for member in report.members.iter().filter(|member| !is_new(member)) {
         if let Some(problem) = &member.problem
@@ -146,7 +152,10 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
 
 /// A look doesn't bind a tree, so a member that never had it can't compare anything: all is new.
 pub(crate) fn is_new(member: &MemberReport) -> bool {
-    member.problem.as_ref().is_some_and(|problem| problem.code == Code::TreeUnknown)
+    member
+        .problem
+        .as_ref()
+        .is_some_and(|problem| problem.code == Code::TreeUnknown)
 }
 
 /// In place, visitors may see old and new files together while the commit runs.
@@ -335,7 +344,13 @@ mod tests {
         .collect();
         assert_eq!(
             lines,
-            ["+ web/", "~ web/index.php  (st)", "m a\\x0Ab  (p)", "- old", "m ./  (t)"]
+            [
+                "+ web/",
+                "~ web/index.php  (st)",
+                "m a\\x0Ab  (p)",
+                "- old",
+                "m ./  (t)"
+            ]
         );
     }
 

@@ -1,6 +1,6 @@
 //! A hub's session and an agent's, over a pipe, on real directories.
 
-use super::trees::Trees;
+use super::serve::Agent;
 use super::*;
 use crate::engine::depot::Depot;
 use crate::engine::event::EventSink;
@@ -8,49 +8,18 @@ use crate::engine::hub::encode::Encoder;
 use crate::engine::hub::ownership::Ownership;
 use crate::engine::hub::session::{Offer, Session, SessionError};
 use crate::engine::hub::source::{Released, SourceSpec, scan};
-use crate::engine::member::host::{Bound, Claim, Host, Proposal};
 use crate::engine::member::session::serve as serve_session;
-use crate::net::{Connection, Options, Role, Side, TrustStore};
+use crate::net::limits::Options;
+use crate::net::{Connection, Role, Side};
 use std::collections::BTreeMap;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _, symlink};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use sync_proto::digest::Digest;
 use sync_proto::filter::{Preserve, Rules, Scope};
-use sync_proto::wire::{
-    Doubt, Facts, Generation, Layout, Level, Open, Options as TreeOptions, Plan, TreeKey,
-};
+use sync_proto::wire::{Generation, Layout, Level, Open, Options as TreeOptions, Plan};
 
 const TREE: [u8; 16] = [7; 16];
-
-/// An agent without its network.
-struct Agent(Trees);
-
-impl Host for Agent {
-    fn facts(&self) -> Facts {
-        Facts::default()
-    }
-
-    fn doubts(&self, hub: NodeKey) -> Vec<Doubt> {
-        self.0.doubts(hub)
-    }
-
-    fn join(&self, _: NodeKey, _: &[u8]) -> Result<(), Problem> {
-        Err(Problem::new(Code::TokenSpent, "Nobody was invited"))
-    }
-
-    fn bind(&self, hub: NodeKey, proposal: &Proposal<'_>) -> Result<Bound, Problem> {
-        self.0.bind(hub, proposal)
-    }
-
-    fn claim(&self, hub: NodeKey, tree: TreeKey) -> Result<Claim, Problem> {
-        self.0.claim(hub, tree)
-    }
-
-    fn forget(&self, tree: TreeKey) -> Result<(), Problem> {
-        self.0.forget(tree)
-    }
-}
 
 struct World {
     home: tempfile::TempDir,
@@ -81,7 +50,7 @@ impl World {
             Depot::open(&home.path().join("depot")).unwrap()
         }));
         let hub = Identity::generate().unwrap();
-        let (agent, agent_key) = start(home.path());
+        let (agent, agent_key) = start(home.path(), &hub);
         Self {
             agent: Arc::new(agent),
             agent_key,
@@ -111,7 +80,7 @@ impl World {
 
     async fn connect(&self) -> (Session, tokio::task::JoinHandle<()>) {
         let (near, far) = tokio::net::UnixStream::pair().unwrap();
-        let trust = TrustStore::new();
+        let trust = self.agent.peers().trust().clone();
         trust.accept(self.hub.key(), Role::Hub);
         let identity =
             Identity::load(&AgentDir::new(Some(&self.home.path().join("agent"))).identity());
@@ -233,7 +202,7 @@ impl World {
     }
 }
 
-fn start(home: &Path) -> (Agent, NodeKey) {
+fn start(home: &Path, _hub: &Identity) -> (Agent, NodeKey) {
     let dir = AgentDir::new(Some(&home.join("agent")));
     if AgentConfig::load(dir.config()).is_err() {
         let allow = vec![home.join("srv").to_str().unwrap().parse().unwrap()];
@@ -242,7 +211,7 @@ fn start(home: &Path) -> (Agent, NodeKey) {
     let identity = Identity::load(&dir.identity()).unwrap();
     let key = identity.key();
     let config = AgentConfig::load(dir.config()).unwrap();
-    (Agent(Trees::open(&dir, config).unwrap()), key)
+    (Agent::open(&dir, config, identity).unwrap(), key)
 }
 
 /// Everything about a tree that a push preserves, path by path.

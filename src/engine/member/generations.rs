@@ -59,7 +59,9 @@ pub(super) fn keep_undo(place: &Place, journal: &Journal) -> Result<(), CommitEr
     let Work::InPlace { steps, .. } = &journal.work else {
         return Ok(());
     };
-    let undo = place.sub(b"undo")?.create_dir_if_absent(&journal.directory, 0o700)?;
+    let undo = place
+        .sub(b"undo")?
+        .create_dir_if_absent(&journal.directory, 0o700)?;
     let mut entries = Vec::new();
     for step in steps {
         match step {
@@ -125,7 +127,9 @@ pub fn kept_contents(place: &Place) -> Result<Vec<KeptContent>, PlaceError> {
             }
         }
         Layout::Switched => {
-            let live = TreeRecord::load(place)?.live_directory().map(<[u8]>::to_vec);
+            let live = TreeRecord::load(place)?
+                .live_directory()
+                .map(<[u8]>::to_vec);
             let generations = place.sub(b"gen")?;
             for listed in generations.list()? {
                 if Some(listed.name.as_bytes()) == live.as_deref() {
@@ -246,7 +250,13 @@ fn collect_switched(
         };
         point("member.collect.generation")?;
         if stat.is_directory() {
-            notices.extend(rescue(place, &generations, &listed.name, keeper, overwritten)?);
+            notices.extend(rescue(
+                place,
+                &generations,
+                &listed.name,
+                keeper,
+                overwritten,
+            )?);
             generations.remove_tree(&listed.name)?;
         } else {
             generations.unlink(&listed.name)?;
@@ -294,7 +304,10 @@ fn collect_undo(place: &Place, record: &TreeRecord) -> Result<Vec<Notice>, Commi
         let serial = digits
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| digits.parse::<u64>().ok());
-        if serial.zip(oldest).is_some_and(|(serial, oldest)| serial > oldest) {
+        if serial
+            .zip(oldest)
+            .is_some_and(|(serial, oldest)| serial > oldest)
+        {
             continue;
         }
         point("member.collect.undo")?;

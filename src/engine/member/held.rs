@@ -26,8 +26,7 @@ pub struct HeldEntry {
 /// # Errors
 /// `dir` itself can't be read.
 pub fn survey(dir: &Dir, base: &RelPath, keeper: &Keeper) -> Result<Vec<HeldEntry>, FsError> {
-    let is_held =
-        |path: &RelPath, is_directory| keeper.allow_delete(path, is_directory).is_err();
+    let is_held = |path: &RelPath, is_directory| keeper.allow_delete(path, is_directory).is_err();
     let walked = walk(dir, |parent, name, is_directory| {
         let Some(path) = full_path(base, parent, name) else {
             return Verdict::Prune;
@@ -109,11 +108,7 @@ pub struct Kept {
 
 impl Kept {
     /// Everything above the held entries, and above what is foreign and `exists`.
-    pub fn new(
-        held: &[HeldEntry],
-        keeper: &Keeper,
-        exists: impl Fn(&RelPath) -> bool,
-    ) -> Self {
+    pub fn new(held: &[HeldEntry], keeper: &Keeper, exists: impl Fn(&RelPath) -> bool) -> Self {
         let mut kept = Self::default();
         let foreign = keeper.foreign.tops().iter().filter(|top| exists(top));
         for path in held.iter().map(|held| &held.path).chain(foreign) {
@@ -128,7 +123,8 @@ impl Kept {
         }
         // A directory that can't be looked into stays itself.
         let opaque = held.iter().filter(|held| held.is_opaque);
-        kept.directories.extend(opaque.map(|held| held.path.clone()));
+        kept.directories
+            .extend(opaque.map(|held| held.path.clone()));
         kept
     }
 

@@ -133,7 +133,13 @@ mod tests {
             },
             foreign: ForeignPaths::new(vec![path("theirs")]),
         };
-        for held in ["sites/a/files", "sites/a/files/x/y", "a.log", "b/a.log", ".fanout/record"] {
+        for held in [
+            "sites/a/files",
+            "sites/a/files/x/y",
+            "a.log",
+            "b/a.log",
+            ".fanout/record",
+        ] {
             assert!(keeper.allow_write(&path(held), false).is_err(), "{held}");
             assert!(keeper.allow_delete(&path(held), false).is_err(), "{held}");
         }

@@ -121,7 +121,14 @@ pub struct Hands<'a> {
 
 impl Hands<'_> {
     /// Moves `from` to `to`, where nothing is. An error ([`FsError::is_exists`]) if something is.
-    pub fn put(&self, path: &RelPath, is_directory: bool, is_seed: bool, from: &Spot<'_>, to: &Spot<'_>) -> Result<(), LiveError> {
+    pub fn put(
+        &self,
+        path: &RelPath,
+        is_directory: bool,
+        is_seed: bool,
+        from: &Spot<'_>,
+        to: &Spot<'_>,
+    ) -> Result<(), LiveError> {
         let allowed = if is_seed {
             self.keeper.allow_seed(path)
         } else {

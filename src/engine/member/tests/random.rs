@@ -2,7 +2,7 @@
 
 use super::super::fault::counted::fail_at;
 use super::super::generations::collect;
-use super::super::testing::{World, keeper, set_mtime};
+use super::super::testing::{World, keeper, quick, set_mtime};
 use super::super::transaction::abort;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -18,7 +18,8 @@ fn grow(root: &Path, random: &mut StdRng, entries: usize, is_source: bool) {
     let mut directories = vec![root.to_owned()];
     let mut files: Vec<PathBuf> = Vec::new();
     for _ in 0..entries {
-        let at = directories[random.random_range(0..directories.len())].join(pick(random, is_source));
+        let at =
+            directories[random.random_range(0..directories.len())].join(pick(random, is_source));
         if at.symlink_metadata().is_ok() {
             continue;
         }
@@ -101,7 +102,11 @@ fn uploads(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
                 name == "keep" || name == "x.log"
             });
             // The kernel resolves what is shared.
-            let meta = if is_held { at.metadata() } else { at.symlink_metadata() };
+            let meta = if is_held {
+                at.metadata()
+            } else {
+                at.symlink_metadata()
+            };
             match meta {
                 Ok(meta) if meta.is_dir() => pending.push(at),
                 Ok(meta) if meta.is_file() && is_held => {
@@ -117,7 +122,7 @@ fn uploads(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 fn live_a_life(layout: Layout, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut world = World::new(layout, keeper(&["*.log"], &["/**/keep"]));
+    let mut world = World::in_dir(quick(), layout, keeper(&["*.log"], &["/**/keep"]), false);
     for round in 0..4 {
         let source = world.tmp.path().join(format!("source-{round}"));
         let entries = random.random_range(0..30);
@@ -152,11 +157,23 @@ fn live_a_life(layout: Layout, seed: u64) {
             fail_at(None);
             world.reopen();
         }
-        let committed = world.commit(staged.txn).unwrap_or_else(|error| panic!("{error}: {}", say()));
+        let committed = world
+            .commit(staged.txn)
+            .unwrap_or_else(|error| panic!("{error}: {}", say()));
         let odd = committed.notices.iter().filter(|it| !it.path.is_empty());
-        assert_eq!(odd.collect::<Vec<_>>(), Vec::<&sync_proto::wire::Notice>::new(), "{}", say());
+        assert_eq!(
+            odd.collect::<Vec<_>>(),
+            Vec::<&sync_proto::wire::Notice>::new(),
+            "{}",
+            say()
+        );
         world.settle(&staged);
-        assert_eq!(world.difference(&staged.desired), Vec::<String>::new(), "{}", say());
+        assert_eq!(
+            world.difference(&staged.desired),
+            Vec::<String>::new(),
+            "{}",
+            say()
+        );
         assert_eq!(uploads(&world.root()), kept, "{}", say());
         let (_, _, plan) = world.plan(&source, false);
         assert!(plan.is_empty(), "{}: {:?}", say(), plan.changes);

@@ -104,7 +104,9 @@ impl Builder<'_> {
         };
         let is_directory_lost =
             old.as_ref().is_some_and(|old| old.seen.is_directory) && !staged.is_directory();
-        if is_directory_lost && self.kept.contains(path) {
+        let is_kept =
+            || self.kept.contains(path) || self.job.keeper.allow_replace(path, true).is_err();
+        if is_directory_lost && is_kept() {
             return Err(CommitError::Kept(path.clone()));
         }
         let mut inside = Vec::new();

@@ -24,7 +24,7 @@ use sync_proto::wire::Notice;
 /// Plans the switch, and what must be in the staged tree besides the manifest.
 pub(super) fn prepare(
     job: &Job<'_>,
-    live: Option<Tree>,
+    mut live: Option<Tree>,
     mut staged: Tree,
 ) -> Result<Planned, CommitError> {
     verify_staged(staged.root(), job)?;
@@ -60,6 +60,7 @@ pub(super) fn prepare(
         }
     }
     links.extend(job.plan.seeds.iter().cloned());
+    check_permissions(job, live.as_mut(), &shares)?;
     let made = additions(&links, live, &mut staged)?;
     let (drift, overwritten) = drift(job)?;
     let ino = staged.root().stat_self()?.ino;
@@ -74,6 +75,31 @@ pub(super) fn prepare(
         made,
         overwritten,
     })
+}
+
+/// What this process may not do is found out before the vote, not in the window.
+fn check_permissions(
+    job: &Job<'_>,
+    live: Option<&mut Tree>,
+    shares: &[RelPath],
+) -> Result<(), CommitError> {
+    if !job.place.parent().is_writable() {
+        return Err(CommitError::Unwritable(RelPath::root()));
+    }
+    let Some(live) = live else {
+        return Ok(());
+    };
+    for path in shares {
+        // A directory that moves gets another `..`, so it must be writable itself.
+        let is_directory = live.stat(path)?.is_some_and(|stat| stat.is_directory());
+        let itself = is_directory.then(|| path.clone());
+        for path in path.parent().into_iter().chain(itself) {
+            if !live.dir(&path)?.is_none_or(Dir::is_writable) {
+                return Err(CommitError::Unwritable(path));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Unchanged files share their inode with the live generation, so somebody may have written to

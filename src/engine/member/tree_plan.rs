@@ -15,6 +15,9 @@ use sync_proto::manifest::{Change as Differs, Manifest, diff};
 use sync_proto::path::RelPath;
 use sync_proto::wire::{Item, ItemKind, Layout, Notice, Plan};
 
+const IN_THE_WAY: &str =
+    "is wanted as something else than a directory, and holds names that may not be touched";
+
 /// What a plan is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct PlanInput<'a> {
@@ -125,7 +128,10 @@ pub fn plan(input: &PlanInput<'_>) -> Result<TreePlan, FsError> {
     let mut planner = Planner {
         input,
         kept,
-        held: held.iter().map(|held| held.path.clone()).collect(),
+        held: held
+            .iter()
+            .map(|held| (held.path.clone(), held.is_directory))
+            .collect(),
         changes: BTreeMap::new(),
         seeds: BTreeSet::new(),
         stays: BTreeSet::new(),
@@ -150,7 +156,8 @@ pub fn plan(input: &PlanInput<'_>) -> Result<TreePlan, FsError> {
 pub(super) struct Planner<'a> {
     pub(super) input: &'a PlanInput<'a>,
     kept: Kept,
-    held: BTreeSet<RelPath>,
+    /// What may not be touched, and whether it is a directory.
+    held: BTreeMap<RelPath, bool>,
     pub(super) changes: BTreeMap<RelPath, Change>,
     seeds: BTreeSet<RelPath>,
     /// Directories that left the manifest, but hold what may not go.
@@ -165,6 +172,9 @@ impl Planner<'_> {
         match *change {
             Differs::Added(new) => {
                 if self.may_write(&path, new) {
+                    if self.held.get(&path) == Some(&true) && !new.kind.is_directory() {
+                        self.conflict(&path, IN_THE_WAY);
+                    }
                     self.note(path, Action::Add, new, String::new());
                 }
             }
@@ -173,8 +183,12 @@ impl Planner<'_> {
                 if !self.may_write(&path, new) {
                     return;
                 }
-                if old.kind.is_directory() && self.kept.contains(&path) {
-                    self.conflict(&path, "is wanted as something else than a directory, and holds names that may not be touched");
+                let is_kept = || {
+                    let keeper = self.input.keeper;
+                    self.kept.contains(&path) || keeper.allow_replace(&path, true).is_err()
+                };
+                if old.kind.is_directory() && is_kept() {
+                    self.conflict(&path, IN_THE_WAY);
                 }
                 let attributes = attributes(Some(old), new);
                 self.note(path, Action::Replace, new, attributes);
@@ -244,7 +258,7 @@ impl Planner<'_> {
             return false;
         };
         let is_preserved = matches!(why, Untouchable::Preserved(_));
-        if self.input.seed && is_preserved && !self.held.contains(&top) {
+        if self.input.seed && is_preserved && !self.held.contains_key(&top) {
             self.seeds.insert(top);
             return true;
         }

@@ -163,3 +163,18 @@ fn a_reader_never_misses_a_path_that_both_trees_have() {
         });
     }
 }
+
+#[test]
+fn a_directory_that_a_rule_protects_is_not_replaced_by_a_file() {
+    for layout in LAYOUTS {
+        let rules = super::super::testing::keeper(&["P guarded"], &[]);
+        let mut world = World::new(layout, rules);
+        let before = world.source("before", &[("guarded/x", Node::File("x"))]);
+        world.push(&before);
+        let after = world.source("after", &[("guarded", Node::File("now a file"))]);
+        let staged = world.stage(&after);
+        assert_eq!(staged.plan.summary.conflicts.len(), 1);
+        assert!(world.prepare(&staged).is_err(), "{layout:?}");
+        assert_eq!(read(world.root().join("guarded/x")), "x");
+    }
+}

@@ -3,7 +3,7 @@
 use super::super::foreign::ForeignPaths;
 use super::super::generations::collect;
 use super::super::live_index::load_index;
-use super::super::testing::{Node, World, build, path, snapshot};
+use super::super::testing::{Node, World, build, path, set_mtime, snapshot};
 use super::super::transaction::CommitError;
 use super::{AFTER, BEFORE, LAYOUTS, check_after, live_on, read, ready, rules};
 use crate::engine::index::Stamp;
@@ -154,4 +154,69 @@ fn foreign_entries_of_an_adopted_root_stay_until_asked_for() {
         "thing"
     );
     assert!(ForeignPaths::load(&world.place).unwrap().is_empty());
+}
+
+#[test]
+fn the_time_of_a_directory_that_holds_a_name_of_the_member_is_not_set() {
+    for layout in LAYOUTS {
+        let mut world = World::new(layout, rules());
+        let before = world.source("before", &[("mixed/y", Node::File("1"))]);
+        world.push(&before);
+        std::fs::write(world.root().join("mixed/x.log"), "log").unwrap();
+        set_mtime(&world.root().join("mixed"), 1_700_000_000);
+        let after = world.source("after", &[("mixed/y", Node::File("2"))]);
+        let staged = world.stage(&after);
+        assert_eq!(staged.plan.changes.len(), 1, "{:?}", staged.plan.changes);
+        world.prepare(&staged).unwrap();
+        world.commit(staged.txn).unwrap();
+        let modified = world.root().join("mixed").metadata().unwrap().modified();
+        let since = modified
+            .unwrap()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap();
+        assert!(layout == Layout::Switched || since.as_secs() > 1_500_000_000);
+        assert_eq!(read(world.root().join("mixed/x.log")), "log");
+        assert_eq!(read(world.root().join("mixed/y")), "2");
+    }
+}
+
+#[test]
+fn extended_attributes_arrive_and_go() {
+    for layout in LAYOUTS {
+        // Not every file system for temporary files has them.
+        let mut world = World::new(layout, rules());
+        let source = world.source(
+            "before",
+            &[("a", Node::File("1")), ("d/b", Node::File("2"))],
+        );
+        world.push(&source);
+        let set = |at: &str, value: &[u8]| {
+            let flags = rustix::fs::XattrFlags::empty();
+            rustix::fs::setxattr(source.join(at), "user.note", value, flags)
+        };
+        if set("a", b"one").and_then(|()| set("d", b"two")).is_err() {
+            return;
+        }
+        let note = |world: &World, at: &str| {
+            let mut value = vec![0; 16];
+            rustix::fs::getxattr(world.root().join(at), "user.note", &mut value)
+                .map(|length| value[..length].to_vec())
+        };
+        let staged = world.stage(&source);
+        let letters: Vec<_> = staged
+            .plan
+            .changes
+            .iter()
+            .map(|it| it.attributes.as_str())
+            .collect();
+        assert_eq!(letters, ["x", "x"]);
+        world.push(&source);
+        assert_eq!(note(&world, "a").unwrap(), b"one");
+        assert_eq!(note(&world, "d").unwrap(), b"two");
+        rustix::fs::removexattr(source.join("a"), "user.note").unwrap();
+        world.push(&source);
+        assert!(note(&world, "a").is_err());
+        let (_, _, plan) = world.plan(&source, false);
+        assert!(plan.is_empty(), "{:?}", plan.changes);
+    }
 }

@@ -178,3 +178,20 @@ fn a_directory_that_a_rule_protects_is_not_replaced_by_a_file() {
         assert_eq!(read(world.root().join("guarded/x")), "x");
     }
 }
+
+#[test]
+fn a_directory_that_the_agent_may_not_write_gets_a_no() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (world, staged) = ready(Layout::InPlace);
+    let deep = world.root().join("sub/deep");
+    let allow = |mode| std::fs::set_permissions(&deep, PermissionsExt::from_mode(mode)).unwrap();
+    allow(0o555);
+    let is_root = crate::fs::Dir::open_absolute(&deep).unwrap().is_writable();
+    let outcome = world.prepare(&staged);
+    allow(0o755);
+    // Root may write everywhere; an ordinary user finds out before the vote.
+    assert_eq!(outcome.is_ok(), is_root);
+    if !is_root {
+        assert!(matches!(outcome, Err(CommitError::Unwritable(at)) if at == path("sub/deep")));
+    }
+}

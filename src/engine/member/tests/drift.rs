@@ -181,7 +181,7 @@ fn a_directory_that_a_rule_protects_is_not_replaced_by_a_file() {
 
 #[test]
 fn a_directory_that_the_agent_may_not_write_gets_a_no() {
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::PermissionsExt;
     let (world, staged) = ready(Layout::InPlace);
     let deep = world.root().join("sub/deep");
     let allow = |mode| std::fs::set_permissions(&deep, PermissionsExt::from_mode(mode)).unwrap();

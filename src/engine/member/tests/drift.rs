@@ -195,3 +195,17 @@ fn a_directory_that_the_agent_may_not_write_gets_a_no() {
         assert!(matches!(outcome, Err(CommitError::Unwritable(at)) if at == path("sub/deep")));
     }
 }
+
+#[test]
+fn an_upload_that_appears_after_the_vote_keeps_its_directory() {
+    let (world, staged) = ready(Layout::InPlace);
+    world.prepare(&staged).unwrap();
+    // A log, which the rules exclude, in a directory that is about to become a file.
+    let late = world.root().join("dir_to_file/y/late.log");
+    std::fs::write(&late, "late").unwrap();
+    let committed = world.commit(staged.txn).unwrap();
+    assert_eq!(read(&late), "late");
+    assert_eq!(read(world.root().join("dir_to_file/x")), "x");
+    let said = committed.notices.iter().any(|it| it.path == b"dir_to_file");
+    assert!(said, "{:?}", committed.notices);
+}

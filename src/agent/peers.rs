@@ -77,9 +77,12 @@ impl Peers {
     pub(super) fn refresh(&self, trust: &TrustStore, last: &mut Found) -> Result<(), FsError> {
         let found = self.look()?;
         if found != *last {
-            let closed = trust.replace(found.hubs.iter().map(|key| (*key, Role::Hub)));
-            if closed > 0 {
-                tracing::info!(closed, "connections of revoked hubs were closed");
+            for key in found.hubs.iter().filter(|key| !last.hubs.contains(key)) {
+                trust.accept(*key, Role::Hub);
+            }
+            for key in last.hubs.iter().filter(|key| !found.hubs.contains(key)) {
+                let closed = trust.revoke(*key);
+                tracing::info!(hub = %key, closed, "a hub was revoked");
             }
             for grant in found
                 .grants

@@ -16,7 +16,7 @@ pub struct HubDir {
 impl HubDir {
     /// The directory given, or the system's.
     pub fn new(dir: Option<&Path>) -> Self {
-        match dir {
+        match dir.map(absolute).as_deref() {
             Some(dir) => Self {
                 inventory: dir.join("fanout.toml"),
                 state: dir.join("state"),
@@ -115,7 +115,7 @@ pub struct AgentDir {
 impl AgentDir {
     /// The directory given, or the system's.
     pub fn new(dir: Option<&Path>) -> Self {
-        match dir {
+        match dir.map(absolute).as_deref() {
             Some(dir) => Self {
                 config: dir.join("agent.toml"),
                 state: dir.to_owned(),
@@ -194,6 +194,11 @@ impl AgentDir {
     pub fn lock(&self) -> PathBuf {
         self.state.join("agent.lock")
     }
+}
+
+/// A directory as it is meant now, wherever the process may go.
+fn absolute(dir: &Path) -> PathBuf {
+    std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned())
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod cli_basics;
 mod host_self_test;
 mod parity_filter;
 mod real;
+mod ssh_bootstrap;
 #[allow(
     dead_code,
     reason = "a vocabulary, not every word of which is used at all times"

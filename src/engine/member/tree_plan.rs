@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use sync_proto::entry::{Entry, Kind, Meta};
 use sync_proto::manifest::{Change as Differs, Manifest, diff};
 use sync_proto::path::RelPath;
-use sync_proto::wire::{Item, ItemKind, Layout, Notice, Plan};
+use sync_proto::wire::{Item, ItemKind, Layout, Notice, Plan, sort_letter};
 
 /// How many paths that go are named.
 const EXAMPLES: usize = 10;
@@ -350,8 +350,14 @@ impl Planner<'_> {
             let name = change.path.as_bytes();
             match change.action {
                 Action::Remove => {
-                    // What was never committed is moved aside, and nobody counts on it.
-                    if !name.contains(&b'/') && change.sort == b'd' && !change.is_drift {
+                    // What was never committed is moved aside, and nobody counts on it. Where it is
+                    // not known what was, everything counts.
+                    let is_surplus = input
+                        .committed
+                        .is_some_and(|it| it.manifest().entry(&change.path).is_none());
+                    if is_surplus {
+                        summary.surplus += 1;
+                    } else if !name.contains(&b'/') && change.sort == b'd' {
                         summary.vanished_top.push(name.to_vec());
                     }
                     if summary.deleted_examples.len() < EXAMPLES {
@@ -442,19 +448,6 @@ pub(super) fn notice(path: &RelPath, message: &str) -> Notice {
         code: String::new(),
         path: path.as_bytes().to_vec(),
         message: message.to_owned(),
-    }
-}
-
-fn sort_letter(kind: &Kind) -> u8 {
-    match kind {
-        Kind::Directory => b'd',
-        Kind::File { .. } => b'f',
-        Kind::HardLink { .. } => b'h',
-        Kind::Symlink { .. } => b'l',
-        Kind::Fifo => b'p',
-        Kind::Socket => b's',
-        Kind::CharDevice { .. } => b'c',
-        Kind::BlockDevice { .. } => b'b',
     }
 }
 

@@ -247,18 +247,28 @@ impl Place {
         let live = record.live_directory();
         Ok(match (self.layout, self.root_state()?) {
             (Layout::InPlace, RootState::Directory(_)) => None,
-            (Layout::Switched, RootState::Absent) if live.is_none() => None,
+            // Where nothing is, nothing can be lost: a repair makes it anew.
+            (_, RootState::Absent) => None,
             (Layout::Switched, RootState::Directory(dir)) if live.is_none() => {
                 (count_names(&dir)? > 0).then(|| "a directory with content".to_owned())
             }
             (Layout::Switched, RootState::Generation(name)) => {
                 (live != Some(name.as_bytes())).then(|| format!("a symlink to generation {name}"))
             }
-            (_, RootState::Absent) => Some("gone".to_owned()),
             (_, RootState::Directory(_)) => Some("a directory".to_owned()),
             (_, RootState::Generation(_)) => Some("a symlink".to_owned()),
             (_, RootState::Other(what)) => Some(what.to_owned()),
         })
+    }
+
+    /// Makes the root of the layout `in-place` where there is nothing.
+    pub(super) fn make_root(&self) -> Result<(), FsError> {
+        match (self.layout, self.root_state()?) {
+            (Layout::InPlace, RootState::Absent) => {
+                self.parent.create_dir(&self.name, 0o755).map(drop)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What the root symlink says for the generation in `gen/NAME`.

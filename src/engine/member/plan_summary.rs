@@ -25,8 +25,14 @@ impl Planner<'_> {
             let name = change.path.as_bytes();
             match change.action {
                 Action::Remove => {
-                    // What was never committed is moved aside, and nobody counts on it.
-                    if !name.contains(&b'/') && change.sort == b'd' && !change.is_drift {
+                    // What was never committed is moved aside, and nobody counts on it. Where it is
+                    // not known what was, everything counts.
+                    let is_surplus = input
+                        .committed
+                        .is_some_and(|it| it.manifest().entry(&change.path).is_none());
+                    if is_surplus {
+                        summary.surplus += 1;
+                    } else if !name.contains(&b'/') && change.sort == b'd' {
                         summary.vanished_top.push(name.to_vec());
                     }
                     if summary.deleted_examples.len() < EXAMPLES {
@@ -76,19 +82,6 @@ impl Planner<'_> {
                 "left the source, but stays: it holds names that may not be touched",
             ));
         }
-    }
-}
-
-pub(super) fn sort_letter(kind: &Kind) -> u8 {
-    match kind {
-        Kind::Directory => b'd',
-        Kind::File { .. } => b'f',
-        Kind::HardLink { .. } => b'h',
-        Kind::Symlink { .. } => b'l',
-        Kind::Fifo => b'p',
-        Kind::Socket => b's',
-        Kind::CharDevice { .. } => b'c',
-        Kind::BlockDevice { .. } => b'b',
     }
 }
 

@@ -97,8 +97,12 @@ pub fn prepare(job: &Job<'_>) -> Result<Prepared, CommitError> {
     if !job.plan.summary.conflicts.is_empty() {
         return Err(CommitError::Conflicts(job.plan.summary.conflicts.clone()));
     }
-    if let Some(what) = job.place.root_changed(job.record)? {
-        return Err(CommitError::RootChanged(what));
+    // What the plan said of the root was shown, and somebody released the brake.
+    match job.place.root_changed(job.record)? {
+        Some(what) if job.plan.summary.root_changed.as_ref() != Some(&what) => {
+            return Err(CommitError::RootChanged(what));
+        }
+        _ => job.place.make_root()?,
     }
     let stage = job.place.stages()?.create_dir_if_absent(job.stage, 0o700)?;
     let tree = stage.create_dir_if_absent(&job.place.own_name(TREE)?, 0o700)?;

@@ -5,7 +5,7 @@
 
 use super::held::{HeldEntry, Kept, survey};
 use super::keeper::{Keeper, Untouchable};
-use super::plan_summary::{attributes, meta_letters, sort_letter};
+use super::plan_summary::{attributes, meta_letters};
 use crate::engine::index::Index;
 use crate::fs::space::Space;
 use crate::fs::{Dir, FsError};
@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use sync_proto::entry::{Entry, Kind};
 use sync_proto::manifest::{Change as Differs, Manifest, diff};
 use sync_proto::path::RelPath;
-use sync_proto::wire::{Item, ItemKind, Layout, Notice, Plan};
+use sync_proto::wire::{Item, ItemKind, Layout, Notice, Plan, sort_letter};
 
 const IN_THE_WAY: &str =
     "is wanted as something else than a directory, and holds names that may not be touched";

@@ -44,6 +44,7 @@ pub(super) fn keeper(exclude: &[&str], preserve: &[&str]) -> Keeper {
             preserve: Preserve::parse(preserve).unwrap(),
         },
         foreign: ForeignPaths::default(),
+        shared: std::collections::BTreeSet::new(),
     }
 }
 

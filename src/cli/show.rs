@@ -11,8 +11,7 @@ use super::table;
 use super::work::Outcome;
 use crate::clock::Clock;
 use crate::config::Platform;
-use crate::codes::Code;
-use crate::engine::event::{MemberName, MemberReport};
+use crate::engine::event::MemberName;
 use crate::engine::hub::task::{PlannedChange, TaskReport};
 use crate::model::ServerName;
 use serde_json::{Value, json};
@@ -86,9 +85,7 @@ impl Ignored {
 pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome, what: &str) {
     let report = &outcome.report;
     if context.ui.is_json() {
-        for change in &report.planned {
-            context.ui.json(&plan_line(platform, change));
-        }
+        plan_lines(context, platform, report);
         return;
     }
     let live = outcome
@@ -129,12 +126,12 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
     if let Some(window) = mixture(platform, report) {
         context.ui.hint(window);
     }
-    let new: Vec<MemberName> =
-        report.members.iter().filter(|m| is_new(m)).map(|m| m.name.clone()).collect();
-    if !new.is_empty() {
-        context.ui.out(format!("{}: everything is new there", names(&new)));
+    if !outcome.new.is_empty() {
+        context
+            .ui
+            .out(format!("{}: everything is new there", names(&outcome.new)));
     }
-    for member in report.members.iter().filter(|member| !is_new(member)) {
+    for member in &report.members {
         if let Some(problem) = &member.problem
             && !report.refusals.contains(problem)
         {
@@ -144,9 +141,11 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
     context.ui.status("Nothing was changed.");
 }
 
-/// A look doesn't bind a tree, so a member that never had it can't compare anything: all is new.
-pub(crate) fn is_new(member: &MemberReport) -> bool {
-    member.problem.as_ref().is_some_and(|problem| problem.code == Code::TreeUnknown)
+/// What would change, as JSON lines.
+pub(crate) fn plan_lines(context: &Context, platform: &Platform, report: &TaskReport) {
+    for change in &report.planned {
+        context.ui.json(&plan_line(platform, change));
+    }
 }
 
 /// In place, visitors may see old and new files together while the commit runs.
@@ -335,7 +334,13 @@ mod tests {
         .collect();
         assert_eq!(
             lines,
-            ["+ web/", "~ web/index.php  (st)", "m a\\x0Ab  (p)", "- old", "m ./  (t)"]
+            [
+                "+ web/",
+                "~ web/index.php  (st)",
+                "m a\\x0Ab  (p)",
+                "- old",
+                "m ./  (t)"
+            ]
         );
     }
 

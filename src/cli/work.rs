@@ -8,10 +8,9 @@ use super::error::CommandError;
 use super::hub::{self, Hub, store_error};
 use super::plan::{self, Wish};
 use super::progress::Progress;
-use super::show;
 use crate::codes::{Code, Exit, Problem};
 use crate::config::Platform;
-use crate::engine::event::{Event, MemberReport, TaskKind};
+use crate::engine::event::{self, Event, MemberName, MemberReport, TaskKind};
 use crate::engine::hub::source::Released;
 use crate::engine::hub::task::{Goal, Task, TaskReport};
 use crate::engine::hub::{preflight, push};
@@ -48,6 +47,8 @@ pub(crate) struct Outcome {
     pub(crate) before: Option<Serial>,
     /// The rules that it went by.
     pub(crate) task: Task,
+    /// Members of a dry run that never had the tree: everything is new to them.
+    pub(crate) new: Vec<MemberName>,
 }
 
 /// Carries out a task on one platform.
@@ -119,6 +120,7 @@ pub(crate) async fn carry_out(
         elapsed: began.elapsed(),
     });
     progress.finish();
+    let new = take_new(&mut report, &task);
     let exit = exit_of(&report, &task);
     end(hub, id, exit, &summary(&report)).await?;
     Ok(Outcome {
@@ -126,6 +128,7 @@ pub(crate) async fn carry_out(
         exit,
         before: state.desired,
         task,
+        new,
     })
 }
 
@@ -239,6 +242,21 @@ async fn tidy(
     push::collect(engine, depot, u32::MAX).await
 }
 
+/// A look doesn't bind a tree, so a member that never had it can't compare anything: that is no
+/// failure, all is new there.
+fn take_new(report: &mut TaskReport, task: &Task) -> Vec<MemberName> {
+    let mut new = Vec::new();
+    for member in report.members.iter_mut().filter(|_| task.dry_run) {
+        let code = member.problem.as_ref().map(|problem| problem.code);
+        if code == Some(Code::TreeUnknown) {
+            member.problem = None;
+            member.outcome = event::Outcome::Stale;
+            new.push(member.name.clone());
+        }
+    }
+    new
+}
+
 fn exit_of(report: &TaskReport, task: &Task) -> Exit {
     if !report.refusals.is_empty() {
         return report.exit();
@@ -247,7 +265,7 @@ fn exit_of(report: &TaskReport, task: &Task) -> Exit {
         return report.exit();
     }
     // Nothing was to be changed: a member that would change has done well.
-    let is_failed = |member: &&MemberReport| member.problem.is_some() && !show::is_new(member);
+    let is_failed = |member: &&MemberReport| member.problem.is_some();
     let failed = report.members.iter().filter(is_failed).count();
     match failed {
         0 if task.report_only && report.planned.iter().any(|group| !group.items.is_empty()) => {

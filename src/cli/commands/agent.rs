@@ -30,7 +30,9 @@ pub(crate) async fn run(context: &Context, args: AgentArgs) -> Result<Exit, Comm
 fn init(context: &Context, args: AgentInitArgs) -> Result<Exit, CommandError> {
     let dir = context.agent_dir();
     let name = args.name.unwrap_or_else(machine_name);
-    let name = name.parse().map_err(|error| invalid(Code::NameInvalid, &error))?;
+    let name = name
+        .parse()
+        .map_err(|error| invalid(Code::NameInvalid, &error))?;
     let allow: Result<Vec<AbsPath>, _> = args.allow.iter().map(|path| directory(path)).collect();
     let mut config = AgentConfig::new(name, allow?);
     config.listen = args.listen;
@@ -47,18 +49,23 @@ fn init(context: &Context, args: AgentInitArgs) -> Result<Exit, CommandError> {
             "listen": config.listen.to_string(),
         })));
     }
-    context.ui.status(format!("Wrote {file}, and the key of {} beside it.", config.name));
+    context.ui.status(format!(
+        "Wrote {file}, and the key of {} beside it.",
+        config.name
+    ));
     let option = context.dir_option();
     context.ui.hint(format!("next: fanout agent run{option}"));
-    context.ui.hint(format!("then, for the hub: fanout agent invite{option}"));
+    context
+        .ui
+        .hint(format!("then, for the hub: fanout agent invite{option}"));
     Ok(Exit::Done)
 }
 
 /// A directory as hubs will name it, so never relative to where somebody stood.
 fn directory(path: &Path) -> Result<AbsPath, CommandError> {
-    let text = path.to_str().ok_or_else(|| {
-        CommandError::usage(format!("The path {} is not UTF-8", path.display()))
-    })?;
+    let text = path
+        .to_str()
+        .ok_or_else(|| CommandError::usage(format!("The path {} is not UTF-8", path.display())))?;
     text.parse().map_err(|error| invalid(Code::Usage, &error))
 }
 
@@ -73,7 +80,10 @@ fn preserve(texts: &[String]) -> Result<BTreeMap<AbsPath, Vec<String>>, CommandE
         Preserve::parse(&[rule]).map_err(|error| {
             CommandError::from_error(Code::RuleInvalid, &error).hint(error.hint())
         })?;
-        rules.entry(directory(Path::new(root))?).or_default().push(rule.to_owned());
+        rules
+            .entry(directory(Path::new(root))?)
+            .or_default()
+            .push(rule.to_owned());
     }
     Ok(rules)
 }
@@ -81,10 +91,13 @@ fn preserve(texts: &[String]) -> Result<BTreeMap<AbsPath, Vec<String>>, CommandE
 async fn serve(context: &Context) -> Result<Exit, CommandError> {
     let ready = |ready: &agent::Ready| {
         if context.ui.is_json() {
-            context.ui.json(&ResultLine::of_type("ready", json!({
-                "name": ready.name, "listen": ready.address.to_string(),
-                "key": ready.key.to_string(),
-            })));
+            context.ui.json(&ResultLine::of_type(
+                "ready",
+                json!({
+                    "name": ready.name, "listen": ready.address.to_string(),
+                    "key": ready.key.to_string(),
+                }),
+            ));
         }
         context.ui.status(format!(
             "{} is ready: it listens on UDP {}, key {}.",
@@ -100,7 +113,9 @@ async fn invite(context: &Context, args: AgentInviteArgs) -> Result<Exit, Comman
     let lifetime = args.valid.unwrap_or(agent::TOKEN_LIFETIME);
     let token = agent::invite(&context.agent_dir(), lifetime).await?;
     if context.ui.is_json() {
-        context.ui.json(&ResultLine::new(json!({ "token": token.text() })));
+        context
+            .ui
+            .json(&ResultLine::new(json!({ "token": token.text() })));
     } else {
         // Standard output is often a pipe to the hub: the token and nothing else.
         context.ui.raw(format!("{}\n", token.text()).as_bytes());

@@ -103,6 +103,9 @@ async fn resync(
             }
         }
     }
+    if context.ui.is_json() {
+        show::plan_lines(context, platform, &outcome.report);
+    }
     lines(context, platform, &outcome, why.as_deref());
     show::closing(context, &outcome.report, false);
     Ok(outcome.exit)

@@ -39,7 +39,9 @@ pub(super) async fn run(context: &Context, args: AddServerArgs) -> Result<Exit, 
     // the inventory was written by hand, only needs its key.
     let needs_key = known.is_none() && hub.inventory.servers.contains_key(name.as_str());
     if needs_key {
-        context.ui.status(format!("{name} is in the inventory and stays as it is there."));
+        context.ui.status(format!(
+            "{name} is in the inventory and stays as it is there."
+        ));
     } else {
         edit.add_server(&name, &new).map_err(config_error)?;
         edit.check().map_err(config_error)?;

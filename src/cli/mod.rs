@@ -8,6 +8,7 @@
 mod args;
 mod commands;
 mod complete;
+pub mod demo;
 mod error;
 mod hub;
 mod human;

@@ -7,13 +7,17 @@
     reason = "tests look at the disk and run programs themselves, and fail by panicking"
 )]
 
+mod agent;
 mod architecture;
 mod cli_basics;
 mod host_self_test;
 mod parity_filter;
+mod real;
+mod ssh_bootstrap;
 #[allow(
     dead_code,
     reason = "a vocabulary, not every word of which is used at all times"
 )]
 mod support;
 mod support_self_test;
+mod sync;

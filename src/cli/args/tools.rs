@@ -77,6 +77,9 @@ pub(crate) struct DemoArgs {
         conflicts_with = "platform"
     )]
     pub(crate) files: u32,
+    /// Leave the directory with everything in it, for a look
+    #[arg(long)]
+    pub(crate) keep: bool,
 }
 
 /// `fanout completions`.

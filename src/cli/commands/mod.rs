@@ -5,6 +5,7 @@ mod adopt;
 mod agent;
 mod completions;
 mod delete;
+mod demo;
 mod edit;
 mod explain;
 mod explain_path;
@@ -49,12 +50,10 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Remove(args) => remove::run(context, args).await,
         Command::Delete(args) => delete::run(context, args).await,
         Command::Explain(args) => explain::run(context, args).await,
+        Command::Demo(args) => demo::run(context, args).await,
         Command::Completions(args) => completions::run(context, args).await,
         Command::Man(args) => man::run(context, args).await,
         Command::Agent(args) => agent::run(context, args).await,
-        Command::Demo(_) => Err(CommandError::bug(
-            "The command is not built into this binary",
-        )),
     }
 }
 

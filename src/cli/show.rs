@@ -107,6 +107,11 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
         context.ui.out(format!("{}:", names(&change.members)));
         items(context, &change.items);
         context.ui.out(format!("  {}", numbers(&change.plan)));
+        for foreign in &change.plan.foreign_paths {
+            context
+                .ui
+                .out(format!("  foreign, stays: {}", escape(foreign)));
+        }
         for kept in &change.plan.kept {
             context.ui.out(format!(
                 "  kept, for it holds what may not go: {}",
@@ -213,8 +218,8 @@ pub(crate) fn numbers(plan: &Plan) -> String {
     }
     if plan.foreign > 0 {
         parts.push(format!(
-            "{} stay, being foreign",
-            counted(plan.foreign, "entry", "entries")
+            "{} foreign and left alone",
+            counted(plan.foreign, "path is", "paths are")
         ));
     }
     format!("{}; {} to write", parts.join(", "), bytes(plan.write_bytes))
@@ -246,6 +251,7 @@ fn plan_line(platform: &Platform, change: &PlannedChange) -> ResultLine<Value> {
             "foreign": plan.foreign,
             "write_bytes": plan.write_bytes,
             "kept": paths(&plan.kept),
+            "foreign_paths": paths(&plan.foreign_paths),
             "items": change.items.iter().map(item_shape).collect::<Vec<_>>(),
         }),
     )

@@ -261,6 +261,14 @@ fn exit_of(report: &TaskReport, task: &Task) -> Exit {
     if !report.refusals.is_empty() {
         return report.exit();
     }
+    let refused = |member: &MemberReport| {
+        let code = member.problem.as_ref().map(|problem| problem.code);
+        code.is_some_and(|code| code.exit() == Exit::Refused)
+    };
+    // A brake on every member, such as a root with content, is a brake.
+    if !report.members.is_empty() && report.members.iter().all(refused) {
+        return Exit::Refused;
+    }
     if !task.dry_run && !task.report_only {
         return report.exit();
     }

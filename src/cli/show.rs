@@ -50,11 +50,22 @@ impl Ignored {
             let mut rules = self.0.iter().filter(|(name, _)| name.as_str() == member);
             rules.any(|(_, rule)| rule.covers(&path).is_some())
         };
-        items
-            .iter()
-            .filter(|item| !covered(item))
+        let (ignored, rest): (Vec<&Item>, Vec<&Item>) = items.iter().partition(|it| covered(it));
+        // Putting an entry into a directory changes the directory's time, and nothing else.
+        let holds_ignored = |item: &Item| {
+            item.sort == b'd'
+                && item.attributes == "t"
+                && ignored.iter().any(|inner| parent(&inner.path) == item.path)
+        };
+        rest.into_iter()
+            .filter(|item| !holds_ignored(item))
             .cloned()
             .collect()
+    }
+
+    /// True if something may differ on this member.
+    pub(crate) fn is_about(&self, member: &str) -> bool {
+        self.0.iter().any(|(name, _)| name.as_str() == member)
     }
 
     /// The same for what is planned, members with the same rest together.
@@ -79,6 +90,11 @@ impl Ignored {
         groups.retain(|group| !group.items.is_empty());
         *planned = groups;
     }
+}
+
+fn parent(path: &[u8]) -> &[u8] {
+    let slash = path.iter().rposition(|&byte| byte == b'/');
+    &path[..slash.unwrap_or(0)]
 }
 
 /// What a task would change, entry by entry.
@@ -130,11 +146,6 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
     }
     if let Some(window) = mixture(platform, report) {
         context.ui.hint(window);
-    }
-    if !outcome.new.is_empty() {
-        context
-            .ui
-            .out(format!("{}: everything is new there", names(&outcome.new)));
     }
     for member in &report.members {
         if let Some(problem) = &member.problem

@@ -5,12 +5,14 @@
 
 use super::Context;
 use super::error::CommandError;
+use super::fresh::{self, Origin};
 use super::hub::{self, Hub, store_error};
 use super::plan::{self, Wish};
 use super::progress::Progress;
 use crate::codes::{Code, Exit, Problem};
 use crate::config::Platform;
-use crate::engine::event::{self, Event, MemberName, MemberReport, TaskKind};
+use crate::engine::depot::Depot;
+use crate::engine::event::{Event, MemberReport, TaskKind};
 use crate::engine::hub::source::Released;
 use crate::engine::hub::task::{Goal, Task, TaskReport};
 use crate::engine::hub::{preflight, push};
@@ -47,11 +49,9 @@ pub(crate) struct Outcome {
     pub(crate) before: Option<Serial>,
     /// The rules that it went by.
     pub(crate) task: Task,
-    /// Members of a dry run that never had the tree: everything is new to them.
-    pub(crate) new: Vec<MemberName>,
 }
 
-/// Carries out a task on one platform.
+/// Carries out a task on one platform. `held` is its lock, where the caller has taken it.
 pub(crate) async fn carry_out(
     context: &Context,
     hub: &Hub,
@@ -59,14 +59,15 @@ pub(crate) async fn carry_out(
     kind: TaskKind,
     mut wish: Wish,
     aim: Aim,
+    held: Option<Lock>,
 ) -> Result<Outcome, CommandError> {
     let name = &platform.name;
     let what = format!("{} platform {name}", kind.word());
     let state = hub.state(name).await?;
     let changes = !wish.dry_run && !wish.report_only;
-    let _lock: Option<Lock> = match changes {
-        true => Some(hub.lock(name, &what, wish.task.wait).await?),
-        false => None,
+    let _lock: Option<Lock> = match held {
+        None if changes => Some(hub.lock(name, &what, wish.task.wait).await?),
+        held => held,
     };
     // Read again: it may have changed while the lock was waited for.
     let state = if changes {
@@ -110,6 +111,11 @@ pub(crate) async fn carry_out(
             .collect(),
     });
     let depot = hub.depot()?;
+    let origin = match &goal {
+        Goal::Source(spec) => Some(Origin::Source(spec.clone())),
+        Goal::Kept { roots, .. } => Some(Origin::Depot(*roots)),
+        Goal::Desired => desired_roots(hub, name).await?.map(Origin::Depot),
+    };
     let mut report = push::run(&engine, depot.clone(), &task, goal).await;
     if changes {
         if let Err(problem) = tidy(hub, &engine, &depot, platform, kind).await {
@@ -120,7 +126,14 @@ pub(crate) async fn carry_out(
         elapsed: began.elapsed(),
     });
     progress.finish();
-    let new = take_new(&mut report, &task);
+    if report.refusals.is_empty()
+        && let Some(refusal) = refused_by_all(&report)
+    {
+        report.refusals.push(refusal);
+    }
+    if task.dry_run {
+        plan_fresh(&mut report, origin, depot).await;
+    }
     let exit = exit_of(&report, &task);
     end(hub, id, exit, &summary(&report)).await?;
     Ok(Outcome {
@@ -128,8 +141,35 @@ pub(crate) async fn carry_out(
         exit,
         before: state.desired,
         task,
-        new,
     })
+}
+
+async fn desired_roots(hub: &Hub, platform: &PlatformName) -> Result<Option<Roots>, CommandError> {
+    let Some(serial) = hub.state(platform).await?.desired else {
+        return Ok(None);
+    };
+    let generation = hub.store.generation(platform, serial).await;
+    Ok(Some(push::roots_of(&generation.map_err(store_error)?)))
+}
+
+/// Members that never had the tree would get all of it.
+async fn plan_fresh(report: &mut TaskReport, origin: Option<Origin>, depot: Arc<Depot>) {
+    let members = fresh::take(report);
+    let Some(origin) = origin.filter(|_| !members.is_empty()) else {
+        return;
+    };
+    match fresh::plan(members, origin, depot).await {
+        Ok(change) => {
+            let entries = change.plan.added;
+            for member in &mut report.members {
+                if change.members.contains(&member.name) {
+                    member.changed_entries = entries;
+                }
+            }
+            report.planned.push(change);
+        }
+        Err(problem) => report.warnings.push(problem),
+    }
 }
 
 async fn prepare(
@@ -205,7 +245,7 @@ async fn label(context: &Context, platform: &Platform) -> Option<String> {
 async fn tidy(
     hub: &Hub,
     engine: &preflight::Hub,
-    depot: &Arc<crate::engine::depot::Depot>,
+    depot: &Arc<Depot>,
     platform: &Platform,
     kind: TaskKind,
 ) -> Result<(), Problem> {
@@ -242,32 +282,23 @@ async fn tidy(
     push::collect(engine, depot, u32::MAX).await
 }
 
-/// A look doesn't bind a tree, so a member that never had it can't compare anything: that is no
-/// failure, all is new there.
-fn take_new(report: &mut TaskReport, task: &Task) -> Vec<MemberName> {
-    let mut new = Vec::new();
-    for member in report.members.iter_mut().filter(|_| task.dry_run) {
-        let code = member.problem.as_ref().map(|problem| problem.code);
-        if code == Some(Code::TreeUnknown) {
-            member.problem = None;
-            member.outcome = event::Outcome::Stale;
-            new.push(member.name.clone());
-        }
-    }
-    new
+/// The refusal of a task whose every member refused by a brake, such as a root with content.
+fn refused_by_all(report: &TaskReport) -> Option<Problem> {
+    let refusal = |member: &MemberReport| {
+        let problem = member.problem.as_ref()?;
+        (problem.code.exit() == Exit::Refused).then(|| problem.clone())
+    };
+    let mut all = report
+        .members
+        .iter()
+        .map(refusal)
+        .collect::<Option<Vec<Problem>>>()?;
+    (!all.is_empty()).then(|| all.swap_remove(0))
 }
 
 fn exit_of(report: &TaskReport, task: &Task) -> Exit {
     if !report.refusals.is_empty() {
         return report.exit();
-    }
-    let refused = |member: &MemberReport| {
-        let code = member.problem.as_ref().map(|problem| problem.code);
-        code.is_some_and(|code| code.exit() == Exit::Refused)
-    };
-    // A brake on every member, such as a root with content, is a brake.
-    if !report.members.is_empty() && report.members.iter().all(refused) {
-        return Exit::Refused;
     }
     if !task.dry_run && !task.report_only {
         return report.exit();

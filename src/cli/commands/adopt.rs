@@ -163,7 +163,7 @@ async fn preview(
         ..Wish::default()
     };
     let aim = Aim::Source(Released::default());
-    let outcome = work::carry_out(context, hub, platform, TaskKind::Push, wish, aim).await;
+    let outcome = work::carry_out(context, hub, platform, TaskKind::Push, wish, aim, None).await;
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {

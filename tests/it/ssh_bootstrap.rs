@@ -22,7 +22,15 @@ fn hub(lab: &Lab) -> Host {
 fn add_server(hub: &Host, address: &str, options: &[&str]) -> Output {
     let mut command = hub.command("fanout");
     command
-        .args(["add", "server", "web1", "--address", address, "--dir", "/root/hub"])
+        .args([
+            "add",
+            "server",
+            "web1",
+            "--address",
+            address,
+            "--dir",
+            "/root/hub",
+        ])
         .args(options);
     run::run_within(&mut command, b"", INSTALL)
 }
@@ -55,14 +63,25 @@ fn netns_a_server_is_installed_over_ssh_and_pushed_to() {
     sshd.admit(&hub, "root");
     let added = add_server(&hub, "web1:4600", &["--ssh", "root@web1"]).success();
     // No systemd there: it runs, and it is said that it won't after a restart.
-    assert!(added.error_text().contains("until the server is restarted"), "{}", added.describe());
-    assert!(!added.error_text().contains("FX0302"), "{}", added.describe());
+    assert!(
+        added.error_text().contains("until the server is restarted"),
+        "{}",
+        added.describe()
+    );
+    assert!(
+        !added.error_text().contains("FX0302"),
+        "{}",
+        added.describe()
+    );
     push_arrives(&hub, &web, "/srv/site");
     // Nobody but root may read the agent's key, and the executable is whole.
     let modes = web.sh("stat -c %a /usr/local/bin/fanout /var/lib/fanout/agent");
     assert_eq!(modes.success().text(), "755\n700\n");
     let processes = web.sh("tr '\\0' ' ' </proc/$(cat /var/lib/fanout/agent/agent.pid)/cmdline");
-    assert_eq!(processes.success().text().trim(), "/usr/local/bin/fanout agent run");
+    assert_eq!(
+        processes.success().text().trim(),
+        "/usr/local/bin/fanout agent run"
+    );
 }
 
 #[test]
@@ -80,7 +99,11 @@ fn netns_without_udp_the_session_runs_over_ssh_and_the_rule_is_told() {
     let added = add_server(&hub, "web1:4600", &["--ssh", "root@web1"]).success();
     let said = added.error_text();
     assert!(said.contains("FX0302"), "{}", added.describe());
-    assert!(said.contains("udp dport 4600 accept"), "{}", added.describe());
+    assert!(
+        said.contains("udp dport 4600 accept"),
+        "{}",
+        added.describe()
+    );
     push_arrives(&hub, &web, "/srv/site");
 }
 
@@ -100,7 +123,11 @@ fn netns_a_server_behind_a_jump_host_is_installed_through_it() {
     web_sshd.admit_through(&jump_sshd, "hopper", &hub, "deploy");
     let options = ["--ssh", "deploy@web1", "--sudo"];
     let added = add_server(&hub, "web1:4600", &options).success();
-    assert!(added.error_text().contains("FX0302"), "{}", added.describe());
+    assert!(
+        added.error_text().contains("FX0302"),
+        "{}",
+        added.describe()
+    );
     push_arrives(&hub, &web, "/srv/site");
     let owner = web.run(&["stat", "-c", "%U", "/usr/local/bin/fanout"]);
     assert_eq!(owner.success().text(), "root\n");
@@ -118,7 +145,11 @@ fn netns_an_ordinary_user_gets_an_agent_of_their_own_and_is_told_what_it_cannot_
     let sshd = Sshd::start(&web);
     sshd.admit(&hub, "ann");
     let added = add_server(&hub, "web1:4600", &["--ssh", "ann@web1"]).success();
-    assert!(added.error_text().contains("runs as ann"), "{}", added.describe());
+    assert!(
+        added.error_text().contains("runs as ann"),
+        "{}",
+        added.describe()
+    );
     let owner = web.run(&["stat", "-c", "%U", "/home/ann/.local/bin/fanout"]);
     assert_eq!(owner.success().text(), "ann\n");
 }
@@ -135,13 +166,25 @@ fn netns_what_goes_wrong_over_ssh_is_named() {
     let sshd = Sshd::start(&web);
     // Nobody is let in yet.
     let refused = add_server(&hub, "web1:4600", &["--ssh", "root@web1"]).exits(1);
-    assert!(refused.error_text().contains("FX0315"), "{}", refused.describe());
+    assert!(
+        refused.error_text().contains("FX0315"),
+        "{}",
+        refused.describe()
+    );
     sshd.admit(&hub, "ann");
     sshd.admit(&hub, "root");
     // sudo wants a password that nobody can type.
     let refused = add_server(&hub, "web1:4600", &["--ssh", "ann@web1", "--sudo"]).exits(1);
-    assert!(refused.error_text().contains("sudo"), "{}", refused.describe());
-    assert!(refused.error_text().contains("NOPASSWD"), "{}", refused.describe());
+    assert!(
+        refused.error_text().contains("sudo"),
+        "{}",
+        refused.describe()
+    );
+    assert!(
+        refused.error_text().contains("NOPASSWD"),
+        "{}",
+        refused.describe()
+    );
     // A chatty login shell hides nothing.
     web.write("/root/.profile", "echo Welcome\n");
     web.write("/root/.bashrc", "printf 'no line feed'\n");
@@ -149,14 +192,28 @@ fn netns_what_goes_wrong_over_ssh_is_named() {
     web.write("/usr/local/bin/getconf", "#!/bin/sh\necho glibc 2.17\n");
     web.sh("chmod 755 /usr/local/bin/getconf").success();
     let refused = add_server(&hub, "web1:4600", &["--ssh", "root@web1"]).exits(1);
-    assert!(refused.error_text().contains("has glibc 2.17, this fanout needs glibc 2."), "{}", refused.describe());
+    assert!(
+        refused
+            .error_text()
+            .contains("has glibc 2.17, this fanout needs glibc 2."),
+        "{}",
+        refused.describe()
+    );
     web.write("/usr/local/bin/uname", "#!/bin/sh\necho riscv64 >/dev/null\ncase $1 in -m) echo riscv64 ;; *) exec /bin/uname \"$@\" ;; esac\n");
     web.sh("chmod 755 /usr/local/bin/uname").success();
     let refused = add_server(&hub, "web1:4600", &["--ssh", "root@web1"]).exits(1);
-    assert!(refused.error_text().contains("web1 is riscv64"), "{}", refused.describe());
+    assert!(
+        refused.error_text().contains("web1 is riscv64"),
+        "{}",
+        refused.describe()
+    );
     let left = web.sh("ls /usr/local/bin /etc/fanout 2>&1 || true").text();
-    assert!(!left.contains("fanout.new") && !left.contains("agent.toml"), "{left}");
+    assert!(
+        !left.contains("fanout.new") && !left.contains("agent.toml"),
+        "{left}"
+    );
     // And once all is well, the same command works.
-    web.sh("rm /usr/local/bin/getconf /usr/local/bin/uname").success();
+    web.sh("rm /usr/local/bin/getconf /usr/local/bin/uname")
+        .success();
     add_server(&hub, "web1:4600", &["--ssh", "root@web1"]).success();
 }

@@ -1,245 +1,154 @@
-//! The running agent: listens over QUIC and on a Unix socket, one session for each connection.
+//! The running agent: finishes what was decided, listens, serves sessions, keeps house, and ends
+//! when it is told.
+//!
+//! LIMIT: so many sessions at once, so many bytes of objects in memory over all of them.
 
-use super::peers::{Found, LOOK_EVERY, Peers};
+use super::authorize::Peers;
+use super::facts::facts;
 use super::trees::Trees;
-use super::{load, of_fs, of_key, open_dir};
 use crate::codes::{Code, Problem};
 use crate::config::{AgentConfig, AgentDir};
-use crate::engine::hub::session::software;
 use crate::engine::member::host::{Bound, Claim, Host, Proposal};
-use crate::engine::member::session::{self, SessionEnd};
-use crate::fs::lock::{Lock, LockError};
-use crate::fs::{fault, owner, probe_openat2};
-use crate::net::{
-    Budget, Connection, Endpoint, Identity, NetError, NodeKey, Options, PipeListener, TrustStore,
-    bridge,
-};
-use std::net::SocketAddr;
+use crate::engine::member::overwritten::expire;
+use crate::engine::member::record::Vote;
+use crate::engine::member::session::{SessionEnd, serve};
+use crate::engine::member::staged::settled;
+use crate::fs::FsError;
+use crate::fs::read::FsClock;
+use crate::net::limits::{Budget, Options};
+use crate::net::{Connection, Endpoint, Identity, NodeKey, PipeListener, Role};
 use std::sync::Arc;
-use sync_proto::path::Name;
+use std::time::Duration;
+use sync_proto::path::escape;
 use sync_proto::wire::{Doubt, Facts, TreeKey};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 
-/// What an agent says when it can be reached.
-#[derive(Clone, Debug)]
+/// How often the directory of peers is looked at.
+pub(super) const RELOAD: Duration = Duration::from_millis(100);
+/// How often old left-overs are looked for.
+const HOUSEKEEPING: Duration = Duration::from_secs(3600);
+/// How long sessions have to come to an end when the agent is told to stop.
+const GOODBYE: Duration = Duration::from_secs(10);
+/// Close code of an agent that stops.
+const STOPPING: u32 = 16;
+const BUSY: u32 = 17;
+
+/// An agent that listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
     /// Its name.
     pub name: String,
-    /// Where it listens.
-    pub address: SocketAddr,
+    /// Where it listens, with the port that the system chose if none was given.
+    pub address: std::net::SocketAddr,
+    /// Its socket.
+    pub socket: std::path::PathBuf,
     /// Its key.
     pub key: NodeKey,
+    /// Transactions that wait for their hub's word.
+    pub doubts: usize,
 }
 
-/// Runs the agent until it is told to stop. `ready` is called once it can be reached.
-pub async fn run(dir: &AgentDir, ready: impl FnOnce(&Ready)) -> Result<(), Problem> {
-    let config = load(dir)?;
-    probe_openat2().map_err(|error| Problem::from_error(Code::Openat2Missing, &error))?;
-    fault::check().map_err(|error| Problem::new(Code::Usage, error))?;
-    let identity = Identity::load(&dir.identity()).map_err(|error| of_key(&error))?;
-    let _running = take_lock(dir)?;
-
-    let trust = TrustStore::new();
-    let peers = Arc::new(Peers::open(dir).map_err(|error| of_fs(&error))?);
-    let mut found = Found::default();
-    peers
-        .refresh(&trust, &mut found)
-        .map_err(|error| of_fs(&error))?;
-    let trees = Trees::open(dir, config.clone())?;
-    // ORDER: what was interrupted is settled before anybody is served (I1).
-    let trees = tokio::task::spawn_blocking(move || {
-        trees.recover();
-        trees
-    })
-    .await
-    .map_err(|error| Problem::from_error(Code::Bug, &error))?;
-
-    let key = identity.key();
-    let listening = Listening::start(dir, &config, &identity, &trust).await?;
-    let agent = Arc::new(Agent {
-        config,
-        trust: trust.clone(),
-        peers: peers.clone(),
-        trees,
-    });
-    let announced = Ready {
-        name: agent.config.name.to_string(),
-        address: listening.endpoint.address(),
-        key,
-    };
-    ready(&announced);
-    // Without systemd this does nothing; a notice that isn't heard changes nothing either.
-    let _unheard = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    listening.serve(&agent, &peers, found).await
+/// The agent around its sessions.
+pub struct Agent {
+    config: AgentConfig,
+    identity: Identity,
+    trees: Trees,
+    peers: Peers,
 }
 
-/// Carries a session between this process's input and output and the running agent.
-pub async fn connect(dir: &AgentDir) -> Result<(), Problem> {
-    load(dir)?;
-    bridge(tokio::io::stdin(), tokio::io::stdout(), dir.socket())
-        .await
-        .map_err(|error| {
-            let code = match error {
-                NetError::Unreachable { .. } => Code::AgentMissing,
-                _ => Code::SessionLost,
-            };
-            Problem::from_error(code, &error)
-        })
-}
-
-fn take_lock(dir: &AgentDir) -> Result<Lock, Problem> {
-    let state = open_dir(dir.state()).map_err(|error| of_fs(&error))?;
-    let name =
-        Name::parse(b"agent.lock").map_err(|error| Problem::from_error(Code::Bug, &error))?;
-    let holder = format!("the agent with process id {}", std::process::id());
-    Lock::try_acquire(&state, &name, &holder).map_err(|error| match error {
-        LockError::Held { holder } => Problem::new(
-            Code::TaskLocked,
-            format!(
-                "An agent runs in {} already: {holder}",
-                dir.state().display()
-            ),
-        ),
-        LockError::Fs(error) => of_fs(&error),
-    })
-}
-
-struct Listening {
-    endpoint: Endpoint,
-    pipes: Option<PipeListener>,
-    sessions: Arc<Semaphore>,
-}
-
-impl Listening {
-    async fn start(
-        dir: &AgentDir,
-        config: &AgentConfig,
-        identity: &Identity,
-        trust: &TrustStore,
-    ) -> Result<Self, Problem> {
-        let failed = |error: NetError| Problem::from_error(Code::ListenFailed, &error);
-        let mut options = Options::default();
-        let memory = u32::try_from(config.limits.memory_bytes).unwrap_or(u32::MAX);
-        options.budget = Budget::new(memory);
-        let endpoint = Endpoint::server(
-            config.listen,
-            identity.clone(),
-            trust.clone(),
-            options.clone(),
-        )
-        .map_err(failed)?;
-        let pipes = PipeListener::bind(
-            dir.socket(),
-            0o600,
-            identity.clone(),
-            trust.clone(),
-            options,
-        )
-        .await;
-        let pipes = match pipes {
-            Ok(pipes) => Some(pipes),
-            Err(error) => {
-                // Sessions over ssh are the second way in; the first one works.
-                tracing::warn!(%error, "sessions over ssh are not possible");
-                None
-            }
+impl Agent {
+    /// Opens the agent's state and finishes what was decided before it stopped.
+    pub fn open(dir: &AgentDir, config: AgentConfig, identity: Identity) -> Result<Self, Problem> {
+        let agent = Self {
+            trees: Trees::open(dir, &config)?,
+            peers: Peers::open(&dir.peers())?,
+            config,
+            identity,
         };
-        let sessions = usize::try_from(config.limits.sessions).unwrap_or(usize::MAX);
-        Ok(Self {
-            endpoint,
-            pipes,
-            sessions: Arc::new(Semaphore::new(sessions.clamp(1, 1 << 16))),
-        })
+        agent.peers.reload()?;
+        // ORDER: what was decided is carried out before anybody is served (I1).
+        agent.recover();
+        Ok(agent)
     }
 
-    async fn serve(
-        self,
-        agent: &Arc<Agent>,
-        peers: &Peers,
-        mut found: Found,
-    ) -> Result<(), Problem> {
-        let failed = |error: std::io::Error| Problem::from_error(Code::Bug, &error);
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-        let mut look = tokio::time::interval(LOOK_EVERY);
-        loop {
-            tokio::select! {
-                Some(connection) = self.endpoint.accept() => self.begin(connection, agent),
-                Some(connection) = accept_pipe(self.pipes.as_ref()) => self.begin(connection, agent),
-                _ = look.tick() => {
-                    if let Err(error) = peers.refresh(&agent.trust, &mut found) {
-                        tracing::error!(%error, "the list of accepted hubs can't be read");
-                    }
-                }
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+    /// The accepted peers.
+    pub fn peers(&self) -> &Peers {
+        &self.peers
+    }
+
+    /// The trees.
+    pub fn trees(&self) -> &Trees {
+        &self.trees
+    }
+
+    /// Finishes every commit that was decided. A tree where that fails is tried again when its hub
+    /// asks for it.
+    fn recover(&self) {
+        for tree in self.trees.keys() {
+            let Some(binding) = self.trees.binding(tree) else {
+                continue;
+            };
+            let done = self
+                .trees
+                .claim(binding.hub, tree)
+                .and_then(|claim| settled(&claim));
+            if let Err(problem) = done {
+                let problem = escape(problem.to_string().as_bytes());
+                tracing::error!(root = %escape(binding.root.as_bytes()), %problem, "not recovered");
             }
         }
-        let _unheard = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        tracing::info!("the agent stops");
-        self.endpoint.close(0, "the agent stops").await;
-        Ok(())
     }
 
-    fn begin(&self, connection: Connection, agent: &Arc<Agent>) {
-        let (peer, remote) = (connection.peer(), connection.remote().to_owned());
-        let Ok(permit) = self.sessions.clone().try_acquire_owned() else {
-            tracing::warn!(%peer, remote, "too many sessions, one more was refused");
-            connection.close(TOO_MANY, "too many sessions");
-            return;
-        };
-        let Some(role) = agent.trust.role(peer) else {
-            connection.close(TOO_MANY, "not accepted any more");
-            return;
-        };
-        let host: Arc<dyn Host> = agent.clone();
-        tokio::spawn(async move {
-            let _permit = permit;
-            tracing::debug!(%peer, remote, "a session begins");
-            match session::serve(connection, role, host).await {
-                SessionEnd::Violation(problem) => {
-                    tracing::warn!(%peer, remote, %problem, "a peer broke the protocol");
-                }
-                end => tracing::debug!(%peer, remote, %end, "a session ended"),
+    /// Removes what was kept long enough.
+    fn keep_house(&self) {
+        let hours = i64::from(self.config.limits.staging_hours);
+        let days = i64::from(self.config.limits.overwritten_days);
+        for tree in self.trees.keys() {
+            let Some(binding) = self.trees.binding(tree) else {
+                continue;
+            };
+            // A tree that is worked on is looked at the next time.
+            let Ok(claim) = self.trees.claim(binding.hub, tree) else {
+                continue;
+            };
+            if let Err(error) = tidy(&claim, hours * 3600, days * 86_400) {
+                tracing::warn!(%error, "left-overs can't be removed");
             }
-        });
+        }
+    }
+
+    fn doubts_of_all(&self) -> usize {
+        let keys = self.trees.keys();
+        let bindings = keys.into_iter().filter_map(|tree| self.trees.binding(tree));
+        let hubs: std::collections::BTreeSet<NodeKey> = bindings.map(|it| it.hub).collect();
+        hubs.into_iter()
+            .map(|hub| self.trees.doubts(hub).len())
+            .sum()
     }
 }
 
-/// The first close code that belongs to this layer.
-const TOO_MANY: u32 = 16;
-
-async fn accept_pipe(pipes: Option<&PipeListener>) -> Option<Connection> {
-    match pipes {
-        Some(pipes) => pipes.accept().await,
-        None => std::future::pending().await,
+fn tidy(claim: &Claim, stage_seconds: i64, overwritten_seconds: i64) -> Result<(), FsError> {
+    let place = &claim.place;
+    let now = FsClock::open(place.state())?.now()?;
+    expire(place, claim.overwritten.as_ref(), now, overwritten_seconds)?;
+    if !matches!(Vote::load(place), Ok(None)) {
+        return Ok(());
     }
-}
-
-/// The agent, as its sessions see it.
-#[derive(Debug)]
-struct Agent {
-    config: AgentConfig,
-    trust: TrustStore,
-    peers: Arc<Peers>,
-    trees: Trees,
+    let stages = place.stages()?;
+    for listed in stages.list()? {
+        let stat = stages.stat(&listed.name)?;
+        if stat.is_some_and(|it| now.seconds.saturating_sub(it.ctime.seconds) > stage_seconds) {
+            stages.remove_tree(&listed.name)?;
+        }
+    }
+    Ok(())
 }
 
 impl Host for Agent {
     fn facts(&self) -> Facts {
-        Facts {
-            name: self.config.name.to_string(),
-            software: software(),
-            system: format!("linux {}", std::env::consts::ARCH),
-            privileged: owner::is_privileged(),
-            allow: self
-                .config
-                .allow
-                .iter()
-                .map(|path| path.as_str().into())
-                .collect(),
-        }
+        facts(&self.config)
     }
 
     fn doubts(&self, hub: NodeKey) -> Vec<Doubt> {
@@ -247,10 +156,8 @@ impl Host for Agent {
     }
 
     fn join(&self, token: NodeKey, certificate: &[u8]) -> Result<(), Problem> {
-        let key = NodeKey::of_certificate(&certificate.to_vec().into())
-            .map_err(|error| Problem::from_error(Code::TokenInvalid, &error))?;
-        self.peers.redeem(&self.trust, token, key)?;
-        tracing::info!(hub = %key, "a hub joined with a token");
+        let hub = self.peers.join(token, certificate)?;
+        tracing::info!(%hub, "a hub joined");
         Ok(())
     }
 
@@ -264,5 +171,117 @@ impl Host for Agent {
 
     fn forget(&self, tree: TreeKey) -> Result<(), Problem> {
         self.trees.forget(tree)
+    }
+}
+
+/// Serves until a signal ends it. `ready` is called once it listens.
+pub async fn listen(
+    agent: Agent,
+    dir: &AgentDir,
+    ready: impl FnOnce(&Ready),
+) -> Result<(), Problem> {
+    let failed = |error: &dyn std::error::Error| Problem::from_error(Code::ListenFailed, error);
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
+    let memory = u32::try_from(agent.config.limits.memory_bytes).unwrap_or(u32::MAX);
+    let options = Options {
+        budget: Budget::new(memory),
+        ..Options::default()
+    };
+    let trust = agent.peers.trust().clone();
+    let endpoint = Endpoint::server(
+        agent.config.listen,
+        agent.identity.clone(),
+        trust.clone(),
+        options.clone(),
+    )
+    .map_err(|error| failed(&error))?;
+    let socket =
+        PipeListener::bind(dir.socket(), 0o600, agent.identity.clone(), trust, options).await;
+    let socket = socket.map_err(|error| failed(&error))?;
+    let sessions = usize::try_from(agent.config.limits.sessions)
+        .unwrap_or(1)
+        .max(1);
+    let places = Arc::new(Semaphore::new(sessions));
+    let agent = Arc::new(agent);
+    let announced = Ready {
+        name: agent.config.name.to_string(),
+        address: endpoint.address(),
+        socket: dir.socket().to_owned(),
+        key: agent.identity.key(),
+        doubts: agent.doubts_of_all(),
+    };
+    tracing::info!(address = %announced.address, doubts = announced.doubts, "ready");
+    ready(&announced);
+    // Without a supervisor nobody listens to this.
+    let _nobody_asked = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+
+    let mut running = JoinSet::new();
+    let mut reload = tokio::time::interval(RELOAD);
+    let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        let connection = tokio::select! {
+            connection = endpoint.accept() => connection,
+            connection = socket.accept() => connection,
+            Some(_) = running.join_next(), if !running.is_empty() => continue,
+            _ = reload.tick() => {
+                let agent = agent.clone();
+                let reloaded = tokio::task::spawn_blocking(move || agent.peers.reload()).await;
+                if let Ok(Err(problem)) = reloaded {
+                    tracing::error!(%problem, "the accepted keys can't be read");
+                }
+                continue;
+            }
+            _ = housekeeping.tick() => {
+                let agent = agent.clone();
+                running.spawn_blocking(move || agent.keep_house());
+                continue;
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        };
+        let Some(connection) = connection else {
+            break;
+        };
+        match places.clone().try_acquire_owned() {
+            Ok(place) => {
+                running.spawn(session(agent.clone(), connection, place));
+            }
+            Err(_) => {
+                // LIMIT: whoever comes when all places are taken is told so.
+                tracing::warn!(peer = %connection.peer(), "too many sessions");
+                connection.close(BUSY, "this agent has as many sessions as it allows");
+            }
+        }
+    }
+    let _nobody_asked = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("stopping");
+    endpoint.close(STOPPING, "this agent stops").await;
+    drop(socket);
+    let ended = async { while running.join_next().await.is_some() {} };
+    if tokio::time::timeout(GOODBYE, ended).await.is_err() {
+        tracing::warn!("sessions were cut off");
+    }
+    Ok(())
+}
+
+async fn session(agent: Arc<Agent>, connection: Connection, place: OwnedSemaphorePermit) {
+    let _place = place;
+    let (peer, remote) = (connection.peer(), connection.remote().to_owned());
+    let Some(role) = agent.peers.trust().role(peer) else {
+        connection.close(0, "this key is not accepted");
+        return;
+    };
+    if role == Role::Member {
+        connection.close(0, "members have nothing to ask of each other yet");
+        return;
+    }
+    tracing::debug!(%peer, remote = %escape(remote.as_bytes()), "a session begins");
+    match serve(connection, role, agent).await {
+        SessionEnd::Violation(problem) => {
+            let problem = escape(problem.to_string().as_bytes());
+            tracing::warn!(%peer, %problem, "a session was ended");
+        }
+        end => tracing::debug!(%peer, %end, "a session ended"),
     }
 }

@@ -1,414 +1,417 @@
-//! The trees that are bound to this server, and the one session that may work on each.
+//! The trees that are bound here: which hub, where, and who works on them at the moment.
 //!
-//! `trees/ID` says for each tree where its root is, as the hub named it, and whose it is. A root is
-//! bound once, strictly below an allowed directory, reached without following a symlink; it never
-//! is, holds or lies in another tree or another tree's state.
+//! A root lies strictly below an allowed directory, reached without following any symlink from
+//! there on, and is neither in nor above another tree or a state directory. With a prefix, the
+//! path that hubs know lies below that; messages show both.
 
-use super::{of_fs, open_dir};
 use crate::codes::{Code, Problem};
 use crate::config::{AgentConfig, AgentDir};
 use crate::engine::member::host::{Bound, Claim, Proposal};
 use crate::engine::member::place::{Place, PlaceError};
 use crate::engine::member::record::{TreeRecord, Vote};
-use crate::engine::member::refusal::of_place;
-use crate::engine::member::transaction::{self, CommitError};
-use crate::fs::durable::write_atomically;
-use crate::fs::read::read_small;
-use crate::fs::{Dir, FsError, Stat};
+use crate::engine::member::refusal::{of_fs, of_place};
+use crate::fs::durable::{read_checked, write_checked};
+use crate::fs::{Dir, FsError};
 use crate::model::{AbsPath, TreeId};
 use crate::net::NodeKey;
 use serde::{Deserialize, Serialize};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use sync_proto::commit::Participant;
 use sync_proto::filter::Preserve;
-use sync_proto::path::Name;
-use sync_proto::wire::{Doubt, TreeKey};
+use sync_proto::path::{Name, escape};
+use sync_proto::wire::{Doubt, Layout, TreeKey};
 
-/// LIMIT: bytes of one binding.
+const FILE: &[u8] = b"binding";
+const MAGIC: &[u8; 5] = b"FOBI\x01";
+/// LIMIT: bytes of a binding.
 const MAX_BYTES: u64 = 64 * 1024;
 
-/// Where a tree is, and whose.
+/// One tree's binding, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Binding {
-    /// The root as the hub named it.
-    root: AbsPath,
-    /// The hub that bound it.
-    hub: NodeKey,
+pub struct Binding {
+    /// The hub that may push it.
+    pub hub: NodeKey,
+    /// The root as the hub knows it.
+    pub root: String,
+    /// Where it really lies.
+    pub path: PathBuf,
+    /// How it lies there.
+    pub layout: Layout,
 }
 
-/// All bound trees.
+/// Every tree that is bound here.
 #[derive(Debug)]
-pub(super) struct Trees {
-    config: AgentConfig,
+pub struct Trees {
     dir: Dir,
-    overwritten: PathBuf,
-    bound: Mutex<HashMap<TreeKey, Binding>>,
-    claimed: Arc<Mutex<HashSet<TreeKey>>>,
+    own: AgentDir,
+    config: AgentConfig,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bindings: BTreeMap<TreeKey, Binding>,
+    busy: HashSet<TreeKey>,
 }
 
 impl Trees {
     /// Reads all bindings.
-    pub(super) fn open(dir: &AgentDir, config: AgentConfig) -> Result<Self, Problem> {
-        let trees = Self {
-            config,
-            dir: open_dir(&dir.trees()).map_err(|error| of_fs(&error))?,
-            overwritten: dir.overwritten().to_owned(),
-            bound: Mutex::default(),
-            claimed: Arc::default(),
-        };
-        for listed in trees.dir.list().map_err(|error| of_fs(&error))? {
-            let Some(id) = text(&listed.name).and_then(|name| name.parse::<TreeId>().ok()) else {
+    pub fn open(own: &AgentDir, config: &AgentConfig) -> Result<Self, Problem> {
+        let dir = Dir::open_absolute(&own.trees()).map_err(|error| of_fs(&error))?;
+        let mut bindings = BTreeMap::new();
+        for listed in dir.list().map_err(|error| of_fs(&error))? {
+            let id = std::str::from_utf8(listed.name.as_bytes()).ok();
+            let Some(id) = id.and_then(|id| id.parse::<TreeId>().ok()) else {
                 continue;
             };
-            let binding = read_small(&trees.dir, &listed.name, None, MAX_BYTES)
-                .ok()
-                .and_then(|(bytes, _)| serde_json::from_slice(&bytes).ok())
-                .ok_or_else(|| {
-                    Problem::new(
-                        Code::AgentStateDamaged,
-                        format!("The note about tree {id} can't be read"),
-                    )
-                })?;
-            trees.bound().insert(*id.as_bytes(), binding);
-        }
-        Ok(trees)
-    }
-
-    /// Settles what an interrupted agent left: what was decided goes forward, what never came to
-    /// a vote is taken back. A tree that can't be settled is not served, and said to be so.
-    pub(super) fn recover(&self) {
-        let all: Vec<(TreeKey, Binding)> = self
-            .bound()
-            .iter()
-            .map(|(tree, binding)| (*tree, binding.clone()))
-            .collect();
-        for (tree, binding) in all {
-            match self.recover_one(tree, &binding) {
-                Ok(()) => {}
-                Err(error) => {
-                    let root = binding.root.as_str();
-                    tracing::error!(root, %error, "a tree can't be settled");
-                }
+            if let Some(binding) = load(&dir, &listed.name)? {
+                bindings.insert(*id.as_bytes(), binding);
             }
         }
+        Ok(Self {
+            dir,
+            own: own.clone(),
+            config: config.clone(),
+            state: Arc::new(Mutex::new(State {
+                bindings,
+                busy: HashSet::new(),
+            })),
+        })
     }
 
-    fn recover_one(&self, tree: TreeKey, binding: &Binding) -> Result<(), CommitError> {
-        let place = Place::open(&self.on_disk(&binding.root))?;
-        let recovered = transaction::recover(&place)?;
-        if let Participant::Forward { txn } = recovered.participant {
-            let overwritten = self.overwritten_of(tree);
-            let done = transaction::commit(&place, txn, overwritten.as_ref())?;
-            let (root, serial) = (binding.root.as_str(), done.serial);
-            tracing::info!(root, serial, "an interrupted commit was finished");
-        }
-        Ok(())
+    /// All trees.
+    pub fn keys(&self) -> Vec<TreeKey> {
+        self.lock().bindings.keys().copied().collect()
     }
 
-    /// What the trees of this hub must have settled.
-    pub(super) fn doubts(&self, hub: NodeKey) -> Vec<Doubt> {
-        let own: Vec<(TreeKey, AbsPath)> = self
-            .bound()
-            .iter()
-            .filter(|(_, binding)| binding.hub == hub)
-            .map(|(tree, binding)| (*tree, binding.root.clone()))
-            .collect();
-        let claimed = self.claimed();
-        own.into_iter()
-            .filter(|(tree, _)| !claimed.contains(tree))
-            .filter_map(|(tree, root)| {
-                let place = Place::open(&self.on_disk(&root)).ok()?;
-                let vote = Vote::load(&place).ok()??;
-                (!vote.is_forward).then(|| vote.doubt(tree))
-            })
-            .collect()
+    /// One tree's binding.
+    pub fn binding(&self, tree: TreeKey) -> Option<Binding> {
+        self.lock().bindings.get(&tree).cloned()
     }
 
     /// Binds a tree to a root.
-    pub(super) fn bind(&self, hub: NodeKey, proposal: &Proposal<'_>) -> Result<Bound, Problem> {
-        let root = std::str::from_utf8(proposal.root)
-            .ok()
-            .and_then(|root| root.parse::<AbsPath>().ok())
-            .ok_or_else(|| {
-                Problem::new(
-                    Code::PathNotAllowed,
-                    "The root that the hub proposes is not a path",
-                )
-            })?;
-        let mut bound = self.bound();
-        if let Some(there) = bound.get(&proposal.tree)
-            && (there.hub != hub || there.root != root)
-        {
-            return Err(Problem::new(
-                Code::TreeBoundElsewhere,
-                format!("This tree is bound to `{}` already", there.root),
-            ));
+    pub fn bind(&self, hub: NodeKey, proposal: &Proposal<'_>) -> Result<Bound, Problem> {
+        let root = self.allowed_root(proposal.root)?;
+        let shown = self.shown(&root);
+        if let Some(known) = self.binding(proposal.tree) {
+            if known.hub != hub {
+                return Err(elsewhere(&shown, "another hub has this tree"));
+            }
+            if known.root != root.as_str() {
+                let message = format!("this tree lies at `{}`", escape(known.root.as_bytes()));
+                return Err(elsewhere(&shown, &message));
+            }
         }
-        let path = self.prepare_parent(&root)?;
-        for (tree, other) in bound.iter().filter(|(tree, _)| **tree != proposal.tree) {
-            self.refuse_overlap(&root, &path, *tree, other)?;
-        }
+        let claim = self.take(proposal.tree, &shown)?;
+        let path = self.real(&root);
+        self.reach_parent(&root, &shown)?;
+        self.refuse_overlap(proposal.tree, &path, &shown)?;
         let created = Place::create(&path, proposal.tree, proposal.layout, proposal.adopt)
-            .map_err(|error| of_place(&error))?;
-        let binding = Binding { root, hub };
-        let bytes = serde_json::to_vec_pretty(&binding)
-            .map_err(|error| Problem::from_error(Code::Bug, &error))?;
-        write_atomically(&self.dir, &name_of(proposal.tree), &bytes, 0o600)
+            .map_err(|error| of_place(&error).with_hint_for(&error))?;
+        let binding = Binding {
+            hub,
+            root: root.as_str().to_owned(),
+            path,
+            layout: proposal.layout,
+        };
+        self.save(proposal.tree, &binding)
             .map_err(|error| of_fs(&error))?;
-        bound.insert(proposal.tree, binding);
+        self.lock().bindings.insert(proposal.tree, binding);
+        drop(claim);
+        tracing::info!(root = %shown, "a tree was bound");
         Ok(Bound {
-            found_entries: u64::try_from(created.found_entries).unwrap_or(u64::MAX),
+            found_entries: created.found_entries as u64,
             state_beside_root: created.place.is_state_beside_root(),
             notices: Vec::new(),
         })
     }
 
-    /// Takes a tree for one session alone.
-    pub(super) fn claim(&self, hub: NodeKey, tree: TreeKey) -> Result<Claim, Problem> {
-        let binding = self
-            .bound()
-            .get(&tree)
-            .cloned()
-            .ok_or_else(|| Problem::new(Code::TreeUnknown, "This tree is not bound here"))?;
-        if binding.hub != hub {
-            return Err(Problem::new(
-                Code::TreeBoundElsewhere,
-                format!("The tree at `{}` belongs to another hub", binding.root),
-            ));
-        }
-        if !self.claimed().insert(tree) {
-            return Err(Problem::new(
-                Code::TaskLocked,
-                format!("Another session works on `{}`", binding.root),
-            ));
-        }
-        let guard = Guard {
-            tree,
-            claimed: self.claimed.clone(),
+    /// Takes a tree for one session.
+    pub fn claim(&self, hub: NodeKey, tree: TreeKey) -> Result<Claim, Problem> {
+        let Some(binding) = self.binding(tree) else {
+            return Err(unknown());
         };
-        let path = self.on_disk(&binding.root);
-        let place = match Place::open(&path) {
-            Err(PlaceError::Unbound(_)) => {
-                return Err(Problem::new(
-                    Code::TreeUnknown,
-                    "This tree is not bound here any more",
-                ));
-            }
+        let root = binding.root.parse::<AbsPath>();
+        let shown = match &root {
+            Ok(root) => self.shown(root),
+            Err(_) => escape(binding.root.as_bytes()),
+        };
+        if binding.hub != hub {
+            return Err(elsewhere(&shown, "another hub has this tree"));
+        }
+        let guard = self.take(tree, &shown)?;
+        let place = match Place::open(&binding.path) {
+            Err(PlaceError::Unbound(_)) => return Err(unknown()),
             other => other.map_err(|error| of_place(&error))?,
         };
-        if TreeRecord::load(&place)
-            .map_err(|error| of_place(&error))?
-            .tree
-            != tree
-        {
-            return Err(Problem::new(
-                Code::TreeBoundElsewhere,
-                format!("Another tree lies at `{}` now", binding.root),
-            ));
+        let record = TreeRecord::load(&place).map_err(|error| of_place(&error))?;
+        if record.is_forgotten || record.tree != tree {
+            return Err(unknown());
         }
-        let preserve = self
-            .config
-            .preserve
-            .get(&binding.root)
-            .map_or(&[][..], Vec::as_slice);
-        let preserve = Preserve::parse(preserve)
-            .map_err(|error| Problem::from_error(Code::RuleInvalid, &error))?;
-        let shown = if self.config.prefix.is_some() {
-            format!("{} ({})", binding.root, path.display())
-        } else {
-            binding.root.to_string()
-        };
+        let preserve =
+            root.map_or_else(|_| Ok(Preserve::default()), |root| self.preserve(&root))?;
         Ok(Claim {
             place: Arc::new(place),
-            overwritten: self.overwritten_of(tree),
             preserve,
             shown,
-            root: binding.root.as_str().as_bytes().to_vec(),
+            root: binding.root.into_bytes(),
+            overwritten: self.overwritten(tree),
             guard: Box::new(guard),
         })
     }
 
-    /// Lets go of a tree.
-    pub(super) fn forget(&self, tree: TreeKey) -> Result<(), Problem> {
-        let name = name_of(tree);
-        match self.dir.unlink(&name) {
-            Err(error) if !error.is_not_found() => return Err(of_fs(&error)),
-            _ => self.dir.sync().map_err(|error| of_fs(&error))?,
-        }
-        self.bound().remove(&tree);
+    /// Forgets a tree.
+    pub fn forget(&self, tree: TreeKey) -> Result<(), Problem> {
+        let name = tree_name(tree).map_err(|error| of_fs(&error))?;
+        self.dir.remove_tree(&name).map_err(|error| of_fs(&error))?;
+        self.lock().bindings.remove(&tree);
         Ok(())
     }
 
-    /// Where a tree's overwritten entries are kept.
-    pub(super) fn overwritten_of(&self, tree: TreeKey) -> Option<Dir> {
-        let all = open_dir(&self.overwritten).ok()?;
-        all.create_dir_if_absent(&name_of(tree), 0o700).ok()
-    }
-
-    /// The path on this disk of a root as the hub names it.
-    fn on_disk(&self, root: &AbsPath) -> PathBuf {
-        match &self.config.prefix {
-            Some(prefix) => prefix.as_path().join(root.as_str().trim_start_matches('/')),
-            None => root.as_path().to_owned(),
-        }
-    }
-
-    /// Makes sure that the root's parent is there, below an allowed directory and reached without
-    /// a symlink or a mount in between. Returns the root's path on this disk.
-    fn prepare_parent(&self, root: &AbsPath) -> Result<PathBuf, Problem> {
-        let allowed = self
-            .config
-            .allow
-            .iter()
-            .find(|allowed| root.is_within(allowed) && root != *allowed)
-            .ok_or_else(|| {
-                let list: Vec<&str> = self.config.allow.iter().map(AbsPath::as_str).collect();
-                Problem::new(
-                    Code::PathNotAllowed,
-                    format!("`{root}` is not below a directory that this agent allows"),
-                )
-                .with_hint(format!("it allows: {}", list.join(", ")))
-            })?;
-        let not_allowed = |error: FsError| Problem::from_error(Code::PathNotAllowed, &error);
-        let base = self.on_disk(allowed);
-        if self.config.prefix.is_some() {
-            make_path(&base).map_err(not_allowed)?;
-        }
-        let mut dir = Dir::open_absolute(&base).map_err(not_allowed)?;
-        let below: Vec<&str> = root
-            .components()
-            .skip(allowed.components().count())
-            .collect();
-        let Some((_, above)) = below.split_last() else {
-            return Err(Problem::new(
-                Code::PathNotAllowed,
-                format!("`{root}` has no name"),
-            ));
+    /// Votes whose decision is not known here.
+    pub fn doubts(&self, hub: NodeKey) -> Vec<Doubt> {
+        let (bindings, busy) = {
+            let state = self.lock();
+            (state.bindings.clone(), state.busy.clone())
         };
-        for component in above {
-            let name = Name::parse(component.as_bytes())
-                .map_err(|error| Problem::from_error(Code::PathNotAllowed, &error))?;
-            dir = dir
-                .create_dir_if_absent(&name, 0o755)
-                .map_err(not_allowed)?;
-        }
-        Ok(self.on_disk(root))
+        // What a session works on at the moment is that session's affair.
+        let own = bindings
+            .into_iter()
+            .filter(|(tree, it)| it.hub == hub && !busy.contains(tree));
+        own.filter_map(|(tree, binding)| {
+            let place = Place::open(&binding.path).ok()?;
+            let vote = Vote::load(&place).ok()??;
+            (!vote.is_forward).then(|| vote.doubt(tree))
+        })
+        .collect()
     }
 
-    fn refuse_overlap(
-        &self,
-        root: &AbsPath,
-        path: &Path,
-        tree: TreeKey,
-        other: &Binding,
-    ) -> Result<(), Problem> {
-        let overlap = |how: &str| {
-            Err(Problem::new(
-                Code::RootsOverlap,
-                format!(
-                    "`{root}` {how} `{}`, the root of tree {}",
-                    other.root,
-                    TreeId::from_bytes(tree)
-                ),
-            ))
-        };
-        let there = self.on_disk(&other.root);
-        if path == there {
-            return overlap("is");
-        }
-        // By inode: two paths may lead to one directory through a symlink or a bind mount.
-        let (Some(mine), Some(theirs)) = (ancestors(path), ancestors(&there)) else {
-            return Ok(());
-        };
-        let holds = |line: &[Stat], one: Option<&Stat>| {
-            one.is_some_and(|one| line.iter().any(|stat| stat.same_inode(one)))
-        };
-        let own = mine.itself.as_ref();
-        if own.is_some() && holds(&theirs.itself.into_iter().collect::<Vec<_>>(), own) {
-            return overlap("is");
-        }
-        if holds(&mine.above, theirs.itself.as_ref()) || holds(&mine.above, theirs.state.as_ref()) {
-            return overlap("lies inside");
-        }
-        if holds(&theirs.above, own) {
-            return overlap("lies above");
-        }
-        Ok(())
-    }
-
-    fn bound(&self) -> MutexGuard<'_, HashMap<TreeKey, Binding>> {
-        self.bound.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn claimed(&self) -> MutexGuard<'_, HashSet<TreeKey>> {
-        self.claimed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Ends a claim.
-struct Guard {
-    tree: TreeKey,
-    claimed: Arc<Mutex<HashSet<TreeKey>>>,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.claimed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.tree);
-    }
-}
-
-/// A root as inodes.
-struct Line {
-    /// The directories above it.
-    above: Vec<Stat>,
-    /// What it leads to, if it is there.
-    itself: Option<Stat>,
-    /// The state directory beside it.
-    state: Option<Stat>,
-}
-
-fn ancestors(path: &Path) -> Option<Line> {
-    let stat = |path: &Path| {
-        Dir::open_absolute(path)
+    /// Where what commits of this tree move aside is kept.
+    pub fn overwritten(&self, tree: TreeKey) -> Option<Dir> {
+        let kept = Dir::open_absolute(self.own.overwritten()).ok()?;
+        kept.create_dir_if_absent(&tree_name(tree).ok()?, 0o700)
             .ok()
-            .and_then(|dir| dir.stat_self().ok())
-    };
-    let name = path.file_name()?.to_str()?;
-    Some(Line {
-        above: path.ancestors().skip(1).filter_map(stat).collect(),
-        itself: stat(path),
-        state: stat(&path.with_file_name(format!(".{name}.fanout"))),
-    })
-}
-
-/// Makes a configured directory with everything above it.
-fn make_path(path: &Path) -> Result<(), FsError> {
-    let mut dir = Dir::open_absolute(Path::new("/"))?;
-    let mut at = PathBuf::from("/");
-    for component in path.components().skip(1) {
-        at.push(component);
-        dir = match Dir::open_absolute(&at) {
-            Err(error) if error.is_not_found() => {
-                let name =
-                    Name::parse(component.as_os_str().as_encoded_bytes()).map_err(|_| error)?;
-                dir.create_dir_if_absent(&name, 0o755)?
-            }
-            other => other?,
-        };
     }
-    Ok(())
+
+    fn take(&self, tree: TreeKey, shown: &str) -> Result<Busy, Problem> {
+        if !self.lock().busy.insert(tree) {
+            let message = format!("Another session works on `{shown}`");
+            return Err(Problem::new(Code::TaskLocked, message));
+        }
+        Ok(Busy {
+            tree,
+            state: self.state.clone(),
+        })
+    }
+
+    /// The administrator's own rules for a root: those of the root, and of directories above it.
+    fn preserve(&self, root: &AbsPath) -> Result<Preserve, Problem> {
+        let rules = self.config.preserve.iter();
+        let lines: Vec<&String> = rules
+            .filter(|(above, _)| root.is_within(above))
+            .flat_map(|(_, lines)| lines)
+            .collect();
+        Preserve::parse(&lines).map_err(|error| Problem::from_error(Code::RuleInvalid, &error))
+    }
+
+    fn allowed_root(&self, root: &[u8]) -> Result<AbsPath, Problem> {
+        let shown = escape(root);
+        let refused = |why: String| {
+            Problem::new(
+                Code::PathNotAllowed,
+                format!("The root `{shown}` is refused: {why}"),
+            )
+        };
+        let text = std::str::from_utf8(root).map_err(|_| refused("it is not UTF-8".into()))?;
+        let root: AbsPath = text.parse().map_err(|error| refused(format!("{error}")))?;
+        match self.allowing(&root) {
+            Some(_) => Ok(root),
+            None => {
+                let allowed: Vec<_> = self.config.allow.iter().map(AbsPath::as_str).collect();
+                let why = format!("this agent allows roots below {} only", allowed.join(", "));
+                Err(refused(why))
+            }
+        }
+    }
+
+    /// The allowed directory that a root is strictly below.
+    fn allowing(&self, root: &AbsPath) -> Option<&AbsPath> {
+        let mut allow = self.config.allow.iter();
+        allow.find(|allowed| root.is_within(allowed) && root != *allowed)
+    }
+
+    /// Where a path that hubs know really lies.
+    pub fn real(&self, path: &AbsPath) -> PathBuf {
+        match &self.config.prefix {
+            Some(prefix) => PathBuf::from(format!("{prefix}{path}")),
+            None => path.as_path().to_owned(),
+        }
+    }
+
+    /// A path for messages.
+    fn shown(&self, root: &AbsPath) -> String {
+        let known = escape(root.as_str().as_bytes());
+        match &self.config.prefix {
+            Some(prefix) => format!("{known} (in {})", escape(prefix.as_str().as_bytes())),
+            None => known,
+        }
+    }
+
+    /// Walks from the allowed directory to the root's parent, and makes what is missing. Symlinks
+    /// could lead out, and are refused.
+    fn reach_parent(&self, root: &AbsPath, shown: &str) -> Result<(), Problem> {
+        let Some(allowed) = self.allowing(root) else {
+            return Err(unknown());
+        };
+        let mut path = self.real(allowed);
+        let mut dir = match Dir::open_absolute(&path) {
+            Err(error) if error.is_not_found() => {
+                let message = format!("The allowed directory `{}` is not there", path.display());
+                return Err(Problem::new(Code::PathNotAllowed, message));
+            }
+            other => other.map_err(|error| of_fs(&error))?,
+        };
+        let below = root.components().skip(allowed.components().count());
+        let mut names: Vec<&str> = below.collect();
+        names.pop();
+        for name in names {
+            path.push(name);
+            let name = Name::parse(name.as_bytes())
+                .map_err(|error| Problem::from_error(Code::PathNotAllowed, &error))?;
+            let next = match dir.create_dir_if_absent(&name, 0o755) {
+                // A mount below the allowed directory is its administrator's doing.
+                Err(error) if error.is_other_mount() => Dir::open_absolute(&path),
+                other => other,
+            };
+            dir = next.map_err(|error| match error.is_wrong_kind() {
+                true => Problem::new(
+                    Code::PathNotAllowed,
+                    format!(
+                        "The root {shown} is refused: `{}` is no directory",
+                        path.display()
+                    ),
+                ),
+                false => of_fs(&error),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Refuses a root that is in, above or the same as another tree or one of our directories.
+    fn refuse_overlap(&self, tree: TreeKey, path: &Path, shown: &str) -> Result<(), Problem> {
+        let above = chain(path);
+        let bindings = self.lock().bindings.clone();
+        let mut others: Vec<(PathBuf, String)> = vec![
+            (
+                self.own.state().to_owned(),
+                "the agent's own directory".into(),
+            ),
+            (
+                self.own.overwritten().to_owned(),
+                "the agent's own directory".into(),
+            ),
+        ];
+        for (_, binding) in bindings.iter().filter(|(other, _)| **other != tree) {
+            let what = format!("the tree at `{}`", escape(binding.root.as_bytes()));
+            others.push((state_path(&binding.path), what.clone()));
+            others.push((binding.path.clone(), what));
+        }
+        for (other, what) in others {
+            let is_above = above.iter().any(|it| chain(&other).first() == Some(it));
+            let is_inside = above.first().is_some_and(|own| chain(&other).contains(own));
+            if other == path || other.starts_with(path) || is_above || is_inside {
+                let message = format!("The root `{shown}` overlaps {what}");
+                return Err(Problem::new(Code::RootsOverlap, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn save(&self, tree: TreeKey, binding: &Binding) -> Result<(), FsError> {
+        let dir = self.dir.create_dir_if_absent(&tree_name(tree)?, 0o700)?;
+        let bytes =
+            postcard::to_extend(binding, MAGIC.to_vec()).map_err(|_| FsError::bad_name(FILE))?;
+        let file = Name::parse(FILE).map_err(|_| FsError::bad_name(FILE))?;
+        write_checked(&dir, &file, &bytes, 0o600)?;
+        self.dir.sync()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
-fn name_of(tree: TreeKey) -> Name {
-    Name::parse(TreeId::from_bytes(tree).to_string().as_bytes())
-        .expect("an id is made of hexadecimal digits")
+/// A tree that a session has.
+#[derive(Debug)]
+struct Busy {
+    tree: TreeKey,
+    state: Arc<Mutex<State>>,
 }
 
-fn text(name: &Name) -> Option<&str> {
-    std::str::from_utf8(name.as_bytes()).ok()
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.busy.remove(&self.tree);
+    }
+}
+
+trait HintFor {
+    fn with_hint_for(self, error: &PlaceError) -> Self;
+}
+
+impl HintFor for Problem {
+    fn with_hint_for(self, error: &PlaceError) -> Self {
+        match error {
+            PlaceError::NotEmpty { .. } => {
+                self.with_hint("`fanout adopt platform NAME` takes over what is there")
+            }
+            _ => self,
+        }
+    }
+}
+
+fn load(dir: &Dir, name: &Name) -> Result<Option<Binding>, Problem> {
+    let damaged = || {
+        let message = format!("The binding of the tree {name} can't be read");
+        Problem::new(Code::AgentStateDamaged, message)
+    };
+    let file = Name::parse(FILE).map_err(|_| damaged())?;
+    let Some(own) = dir.try_open_dir(name).map_err(|error| of_fs(&error))? else {
+        return Ok(None);
+    };
+    let Some(bytes) = read_checked(&own, &file, MAX_BYTES).map_err(|_| damaged())? else {
+        return Ok(None);
+    };
+    let body = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;
+    postcard::from_bytes(body).map(Some).map_err(|_| damaged())
+}
+
+/// The inodes of a path and of everything above it, as far as they exist; its own first.
+fn chain(path: &Path) -> Vec<(u64, u64)> {
+    path.ancestors()
+        .filter_map(|above| Dir::open_absolute(above).ok()?.stat_self().ok())
+        .map(|stat| (stat.dev, stat.ino))
+        .collect()
+}
+
+fn state_path(root: &Path) -> PathBuf {
+    let name = root.file_name().unwrap_or_default().to_string_lossy();
+    root.with_file_name(format!(".{name}.fanout"))
+}
+
+fn tree_name(tree: TreeKey) -> Result<Name, FsError> {
+    let name = TreeId::from_bytes(tree).to_string();
+    Name::parse(name.as_bytes()).map_err(|_| FsError::bad_name(name.as_bytes()))
+}
+
+fn unknown() -> Problem {
+    Problem::new(Code::TreeUnknown, "This agent has no such tree")
+}
+
+fn elsewhere(shown: &str, why: &str) -> Problem {
+    Problem::new(
+        Code::TreeBoundElsewhere,
+        format!("`{shown}` can't be used: {why}"),
+    )
 }

@@ -10,8 +10,9 @@ use super::plan::level_word;
 use super::table;
 use super::work::Outcome;
 use crate::clock::Clock;
+use crate::codes::Code;
 use crate::config::Platform;
-use crate::engine::event::MemberName;
+use crate::engine::event::{MemberName, MemberReport};
 use crate::engine::hub::task::{PlannedChange, TaskReport};
 use crate::model::ServerName;
 use serde_json::{Value, json};
@@ -128,7 +129,18 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
     if let Some(window) = mixture(platform, report) {
         context.ui.hint(window);
     }
-    for member in &report.members {
+    let new: Vec<MemberName> = report
+        .members
+        .iter()
+        .filter(|m| is_new(m))
+        .map(|m| m.name.clone())
+        .collect();
+    if !new.is_empty() {
+        context
+            .ui
+            .out(format!("{}: everything is new there", names(&new)));
+    }
+    for member in report.members.iter().filter(|member| !is_new(member)) {
         if let Some(problem) = &member.problem
             && !report.refusals.contains(problem)
         {
@@ -136,6 +148,14 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
         }
     }
     context.ui.status("Nothing was changed.");
+}
+
+/// A look doesn't bind a tree, so a member that never had it can't compare anything: all is new.
+pub(crate) fn is_new(member: &MemberReport) -> bool {
+    member
+        .problem
+        .as_ref()
+        .is_some_and(|problem| problem.code == Code::TreeUnknown)
 }
 
 /// In place, visitors may see old and new files together while the commit runs.
@@ -173,12 +193,18 @@ fn item_line(item: &Item) -> String {
         ItemKind::Content => '~',
         ItemKind::Meta => 'm',
     };
+    format!("{sign} {}", named(item))
+}
+
+/// An entry's path as it is shown, with which attributes differ; the root is `./`.
+pub(crate) fn named(item: &Item) -> String {
+    let dot = if item.path.is_empty() { "." } else { "" };
     let slash = if item.sort == b'd' { "/" } else { "" };
     let attributes = match item.attributes.as_str() {
         "" => String::new(),
         attributes => format!("  ({})", escape(attributes.as_bytes())),
     };
-    format!("{sign} {}{slash}{attributes}", escape(&item.path))
+    format!("{dot}{}{slash}{attributes}", escape(&item.path))
 }
 
 /// A plan in numbers.
@@ -311,13 +337,20 @@ mod tests {
             item("web/index.php", ItemKind::Content, b'f', "st"),
             item("a\nb", ItemKind::Meta, b'f', "p"),
             item("old", ItemKind::Removed, b'l', ""),
+            item("", ItemKind::Meta, b'd', "t"),
         ]
         .iter()
         .map(item_line)
         .collect();
         assert_eq!(
             lines,
-            ["+ web/", "~ web/index.php  (st)", "m a\\x0Ab  (p)", "- old"]
+            [
+                "+ web/",
+                "~ web/index.php  (st)",
+                "m a\\x0Ab  (p)",
+                "- old",
+                "m ./  (t)"
+            ]
         );
     }
 

@@ -8,6 +8,7 @@ use super::error::CommandError;
 use super::hub::{self, Hub, store_error};
 use super::plan::{self, Wish};
 use super::progress::Progress;
+use super::show;
 use crate::codes::{Code, Exit, Problem};
 use crate::config::Platform;
 use crate::engine::event::{Event, MemberReport, TaskKind};
@@ -80,6 +81,11 @@ pub(crate) async fn carry_out(
     }
     if matches!(aim, Aim::Source(_)) && wish.label.is_none() {
         wish.label = label(context, platform).await;
+    }
+    if !matches!(aim, Aim::Source(_)) {
+        // How much may go is asked when a state is published. This one was, and going back to it
+        // must not depend on how far members are from it.
+        wish.overrides.delete_entries = Some(u64::MAX);
     }
     let began = Instant::now();
     let id = start(hub, kind.word(), name).await?;
@@ -241,11 +247,8 @@ fn exit_of(report: &TaskReport, task: &Task) -> Exit {
         return report.exit();
     }
     // Nothing was to be changed: a member that would change has done well.
-    let failed = report
-        .members
-        .iter()
-        .filter(|member| member.problem.is_some())
-        .count();
+    let is_failed = |member: &&MemberReport| member.problem.is_some() && !show::is_new(member);
+    let failed = report.members.iter().filter(is_failed).count();
     match failed {
         0 if task.report_only && report.planned.iter().any(|group| !group.items.is_empty()) => {
             Exit::Differences

@@ -70,6 +70,11 @@ impl NodeKey {
             .ok_or_else(|| refuse("its key is not an Ed25519 key".into()))
     }
 
+    /// The key in a certificate that came as bytes.
+    pub fn of_certificate_der(der: &[u8]) -> Result<Self, KeyError> {
+        Self::of_certificate(&CertificateDer::from(der))
+    }
+
     /// The node id: the first half of the key in hexadecimal, the common name of its certificate.
     pub fn id(&self) -> String {
         HEXLOWER_PERMISSIVE.encode(&self.0[..16])

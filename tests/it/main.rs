@@ -7,10 +7,12 @@
     reason = "tests look at the disk and run programs themselves, and fail by panicking"
 )]
 
+mod agent;
 mod architecture;
 mod cli_basics;
 mod host_self_test;
 mod parity_filter;
+mod real;
 mod ssh_bootstrap;
 #[allow(
     dead_code,
@@ -18,3 +20,4 @@ mod ssh_bootstrap;
 )]
 mod support;
 mod support_self_test;
+mod sync;

@@ -47,8 +47,8 @@ pub(crate) struct AgentInitArgs {
     /// Put everything the agent manages below this directory, as DESTDIR does
     #[arg(long, value_name = "DIR")]
     pub(crate) prefix: Option<PathBuf>,
-    /// Path that no hub may ever touch, beginning with `/`, in every root (can be repeated)
-    #[arg(long, value_name = "RULE", value_parser = NonEmpty::new())]
+    /// What no hub may ever touch in a root, such as `/srv/drupal=/files` (can be repeated)
+    #[arg(long, value_name = "ROOT=RULE", value_parser = NonEmpty::new())]
     pub(crate) preserve: Vec<String>,
 }
 

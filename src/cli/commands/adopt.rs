@@ -135,7 +135,10 @@ fn report(context: &Context, platform: &Platform, found: &Found) {
                     counted(*entries, "entry", "entries")
                 ));
                 for notice in notices {
-                    context.ui.warning(&warning(member, notice));
+                    match warning(member, notice) {
+                        Some(problem) => context.ui.warning(&problem),
+                        None => context.ui.status(format!("{member}: {}", notice.message)),
+                    }
                 }
             }
             Err(problem) => context.ui.failure(&Problem {

@@ -1,16 +1,19 @@
-//! `fanout agent init|run|invite|connect`: the daemon on a server.
+//! `fanout agent`: the daemon on a server, and what prepares it.
 
 use super::init::machine_name;
 use crate::agent;
 use crate::cli::Context;
 use crate::cli::args::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs};
 use crate::cli::error::CommandError;
+use crate::cli::hub::invalid;
 use crate::cli::json::ResultLine;
 use crate::codes::{Code, Exit};
 use crate::config::AgentConfig;
 use crate::model::AbsPath;
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::Path;
+use sync_proto::filter::Preserve;
 
 pub(crate) async fn run(context: &Context, args: AgentArgs) -> Result<Exit, CommandError> {
     match args.command {
@@ -29,47 +32,80 @@ fn init(context: &Context, args: AgentInitArgs) -> Result<Exit, CommandError> {
     let name = args.name.unwrap_or_else(machine_name);
     let name = name
         .parse()
-        .map_err(|error| CommandError::from_error(Code::NameInvalid, &error))?;
-    let allow = args
-        .allow
-        .iter()
-        .map(|path| absolute(path))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut config = AgentConfig::new(name, allow);
+        .map_err(|error| invalid(Code::NameInvalid, &error))?;
+    let allow: Result<Vec<AbsPath>, _> = args.allow.iter().map(|path| directory(path)).collect();
+    let mut config = AgentConfig::new(name, allow?);
     config.listen = args.listen;
-    config.prefix = args.prefix.as_deref().map(absolute).transpose()?;
-    if !args.preserve.is_empty() {
-        for root in config.allow.clone() {
-            config.preserve.insert(root, args.preserve.clone());
-        }
-    }
+    config.prefix = match &args.prefix {
+        Some(prefix) => Some(super::add::source_path(prefix)?),
+        None => None,
+    };
+    config.preserve = preserve(&args.preserve)?;
     let key = agent::init(&dir, &config)?;
-    let shown = dir.config().display().to_string();
+    let file = dir.config().display().to_string();
     if context.ui.is_json() {
         context.ui.json(&ResultLine::new(json!({
-            "agent": config.name.to_string(),
-            "configuration": shown,
-            "key": key.to_string(),
+            "name": config.name.as_str(), "config": file, "key": key.to_string(),
+            "listen": config.listen.to_string(),
         })));
     }
+    context.ui.status(format!(
+        "Wrote {file}, and the key of {} beside it.",
+        config.name
+    ));
     let option = context.dir_option();
+    context.ui.hint(format!("next: fanout agent run{option}"));
     context
         .ui
-        .status(format!("Wrote {shown}; the agent's key is {key}."));
-    context.ui.hint(format!(
-        "next: fanout agent run{option}, and then fanout agent invite{option}"
-    ));
+        .hint(format!("then, for the hub: fanout agent invite{option}"));
     Ok(Exit::Done)
 }
 
+/// A directory as hubs will name it, so never relative to where somebody stood.
+fn directory(path: &Path) -> Result<AbsPath, CommandError> {
+    let text = path
+        .to_str()
+        .ok_or_else(|| CommandError::usage(format!("The path {} is not UTF-8", path.display())))?;
+    text.parse().map_err(|error| invalid(Code::Usage, &error))
+}
+
+/// `ROOT=RULE`, by root.
+fn preserve(texts: &[String]) -> Result<BTreeMap<AbsPath, Vec<String>>, CommandError> {
+    let mut rules: BTreeMap<AbsPath, Vec<String>> = BTreeMap::new();
+    for text in texts {
+        let (root, rule) = text.split_once('=').ok_or_else(|| {
+            CommandError::usage(format!("`{text}` is not ROOT=RULE"))
+                .hint("as in --preserve /srv/platforms/drupal=/web/sites/*/files")
+        })?;
+        Preserve::parse(&[rule]).map_err(|error| {
+            CommandError::from_error(Code::RuleInvalid, &error).hint(error.hint())
+        })?;
+        rules
+            .entry(directory(Path::new(root))?)
+            .or_default()
+            .push(rule.to_owned());
+    }
+    Ok(rules)
+}
+
 async fn serve(context: &Context) -> Result<Exit, CommandError> {
-    agent::run(&context.agent_dir(), |ready| {
+    let ready = |ready: &agent::Ready| {
+        if context.ui.is_json() {
+            context.ui.json(&ResultLine::of_type(
+                "ready",
+                json!({
+                    "name": ready.name, "listen": ready.address.to_string(),
+                    "key": ready.key.to_string(),
+                }),
+            ));
+        }
         context.ui.status(format!(
-            "{} is ready: it listens on UDP {}.",
-            ready.name, ready.address
+            "{} is ready: it listens on UDP {}, key {}.",
+            ready.name, ready.address, ready.key
         ));
-    })
-    .await?;
+    };
+    agent::run(&context.agent_dir(), ready).await?;
+    context.ui.status("The agent has stopped.");
     Ok(Exit::Done)
 }
 
@@ -81,19 +117,23 @@ async fn invite(context: &Context, args: AgentInviteArgs) -> Result<Exit, Comman
             .ui
             .json(&ResultLine::new(json!({ "token": token.text() })));
     } else {
-        // The token alone: it is made for a pipe.
-        context.ui.out(token.text());
+        // Standard output is often a pipe to the hub: the token and nothing else.
+        context.ui.raw(format!("{}\n", token.text()).as_bytes());
     }
     Ok(Exit::Done)
 }
 
-/// Paths are taken as they are typed from here, and kept absolute.
-fn absolute(path: &Path) -> Result<AbsPath, CommandError> {
-    let absolute =
-        std::path::absolute(path).map_err(|error| CommandError::from_error(Code::Usage, &error))?;
-    absolute
-        .to_string_lossy()
-        .trim_end_matches('/')
-        .parse()
-        .map_err(|error| CommandError::from_error(Code::Usage, &error))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_administrators_rule_names_its_root() {
+        let texts = ["/srv/a=/files".to_owned(), "/srv/a=/x=y".to_owned()];
+        let rules = preserve(&texts).unwrap();
+        assert_eq!(rules.values().next().unwrap(), &["/files", "/x=y"]);
+        for bad in ["/files", "srv=/files", "/srv/a=files"] {
+            assert!(preserve(&[bad.to_owned()]).is_err(), "{bad}");
+        }
+    }
 }

@@ -54,7 +54,7 @@ async fn server(context: &Context, name: &str) -> Result<Exit, CommandError> {
         .map_err(store_error)?;
     let left = vec![
         "its agent goes on running, with its trees and their generations".to_owned(),
-        "its agent still accepts this hub's key; `fanout agent invite` and a new hub don't change that".to_owned(),
+        "its agent still accepts this hub's key; removing KEY.hub in its `peers` directory ends that".to_owned(),
     ];
     forgotten(context, "server", name, &left);
     Ok(Exit::Done)
@@ -114,7 +114,9 @@ async fn platform(context: &Context, name: &str) -> Result<Exit, CommandError> {
     for (member, answer) in answers {
         match answer {
             Ok(Some(notices)) => {
-                left.push(format!("{member}: {} with everything in it", platform.root));
+                if notices.is_empty() {
+                    left.push(format!("{member}: {} with everything in it", platform.root));
+                }
                 left.extend(notices.iter().map(|notice| {
                     format!("{member}: {} {}", escape(&notice.path), notice.message)
                 }));

@@ -8,14 +8,13 @@ use crate::cli::human::counted;
 use crate::cli::json::{DriftKind, DriftLine, VerifiedLine, VerifiedState, VerifyLine};
 use crate::cli::plan::{self, Wish, level_word};
 use crate::cli::progress::Progress;
-use crate::cli::show::Ignored;
+use crate::cli::show::{Ignored, named};
 use crate::cli::work;
 use crate::codes::Exit;
 use crate::config::Platform;
 use crate::engine::event::{Event, TaskKind};
 use crate::engine::hub::verify::{Verified, VerifiedMember, VerifyReport, verify};
 use std::time::Instant;
-use sync_proto::path::escape;
 use sync_proto::wire::{Item, ItemKind};
 
 pub(crate) async fn run(context: &Context, args: VerifyArgs) -> Result<Exit, CommandError> {
@@ -207,12 +206,7 @@ fn item_line(item: &Item) -> String {
         DriftKind::Content => "content ",
         DriftKind::Metadata => "metadata",
     };
-    let slash = if item.sort == b'd' { "/" } else { "" };
-    let attributes = match item.attributes.as_str() {
-        "" => String::new(),
-        attributes => format!("  ({})", escape(attributes.as_bytes())),
-    };
-    format!("{word} {}{slash}{attributes}", escape(&item.path))
+    format!("{word} {}", named(item))
 }
 
 #[cfg(test)]

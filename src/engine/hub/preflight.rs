@@ -1,7 +1,7 @@
 //! Reaching the members: connect, settle what is in doubt, open the tree.
 
 use super::session::{Opened, Session, SessionError};
-use super::task::{Target, Task, warning};
+use super::task::{Target, Task, tell};
 use crate::clock::Clock;
 use crate::codes::{Code, Problem};
 use crate::engine::event::{Event, EventSink, MemberName, Phase};
@@ -70,15 +70,19 @@ pub async fn reach(
         }
     };
     let session = connect(hub, task, target).await.map_err(unreached(false))?;
-    settle_doubts(hub, &session, target)
-        .await
-        .map_err(unreached(true))?;
+    // Only whoever holds the platform's lock may settle: an answer to a member whose votes are
+    // still being collected would abort the push that collects them.
+    if fence > 0 {
+        settle_doubts(hub, task, &session, target)
+            .await
+            .map_err(unreached(true))?;
+    }
     phase(Phase::Scanning);
     let (opened, fence) = open(hub, task, target, &session, fence)
         .await
         .map_err(unreached(true))?;
     for notice in &opened.notices {
-        hub.events.warn(warning(&target.name, notice));
+        tell(&hub.events, &target.name, notice);
     }
     Ok(Reached {
         at,
@@ -105,9 +109,19 @@ pub async fn connect(hub: &Hub, task: &Task, target: &Target) -> Result<Session,
     Ok(session)
 }
 
-/// Answers every doubt that a member has: what was not decided is an abort (I3).
-pub async fn settle_doubts(hub: &Hub, session: &Session, target: &Target) -> Result<(), Problem> {
-    for doubt in session.doubts() {
+/// Answers every doubt that a member has about the task's tree: what was not decided is an abort
+/// (I3).
+pub async fn settle_doubts(
+    hub: &Hub,
+    task: &Task,
+    session: &Session,
+    target: &Target,
+) -> Result<(), Problem> {
+    for doubt in session
+        .doubts()
+        .iter()
+        .filter(|doubt| doubt.tree == task.tree)
+    {
         let decision = decide_doubt(hub, doubt).await?;
         let notices = session
             .settle(doubt, decision)
@@ -122,7 +136,7 @@ pub async fn settle_doubts(hub: &Hub, session: &Session, target: &Target) -> Res
             target.name, doubt.serial
         )));
         for notice in &notices {
-            hub.events.warn(warning(&target.name, notice));
+            tell(&hub.events, &target.name, notice);
         }
     }
     Ok(())
@@ -171,7 +185,7 @@ async fn open(
                 .await;
             let (_, notices) = bound.map_err(|error| error.problem())?;
             for notice in &notices {
-                hub.events.warn(warning(&target.name, notice));
+                tell(&hub.events, &target.name, notice);
             }
             let opened = session
                 .open(request(fence))

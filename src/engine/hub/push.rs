@@ -10,7 +10,7 @@ use super::preflight::{Hub, Reached, Unreached, reach, state_problem};
 use super::session::{Offer, encode_problem};
 use super::source::{self, Scanned, SourceSpec};
 use super::supply::Supply;
-use super::task::{Goal, PlannedChange, Task, TaskReport, warning};
+use super::task::{Goal, PlannedChange, Task, TaskReport, tell};
 use super::transact::{self, Transaction};
 use crate::codes::{Code, Problem};
 use crate::engine::depot::Depot;
@@ -234,11 +234,16 @@ impl Run<'_> {
         if behind.is_empty() {
             return Ok(false);
         }
-        let planned = self.compare(aim, behind).await;
+        let mut planned = self.compare(aim, behind).await;
+        let refusals = if matches!(goal, Goal::Desired) {
+            planned = self.leave_refused(planned).await;
+            Vec::new()
+        } else {
+            self.refusals(&planned)
+        };
         if planned.is_empty() {
             return Ok(false);
         }
-        let refusals = self.refusals(&planned);
         if self.task.dry_run || self.task.report_only || !refusals.is_empty() {
             self.itemise(planned, !refusals.is_empty()).await;
             self.report.refusals.extend(refusals);
@@ -266,7 +271,7 @@ impl Run<'_> {
             match result {
                 Ok((one, Ok(plan))) => {
                     for notice in &plan.notices {
-                        self.hub.events.warn(warning(&one.name, notice));
+                        tell(&self.hub.events, &one.name, notice);
                     }
                     planned.push((one, plan));
                 }
@@ -304,6 +309,44 @@ impl Run<'_> {
             ));
         }
         refusals
+    }
+
+    /// A repair is each member's own affair: where a brake stops one, the others go on.
+    async fn leave_refused(&mut self, planned: Vec<(Reached, Plan)>) -> Vec<(Reached, Plan)> {
+        let mut left = Vec::new();
+        for (one, plan) in planned {
+            let refusal = brakes::check(&one.name, &plan, &self.task.overrides)
+                .into_iter()
+                .next();
+            match refusal {
+                Some(problem) if !self.task.report_only => {
+                    let _goodbye = one.session.leave().await;
+                    self.set(one.at, Outcome::Failed, Some(problem));
+                }
+                _ => left.push((one, plan)),
+            }
+        }
+        left
+    }
+
+    /// Which votes the members that take part must give. Those that are there already count as
+    /// votes; a repair is each member's own affair.
+    fn votes(&self, goal: &Goal) -> Policy {
+        let there = self
+            .reports
+            .iter()
+            .flatten()
+            .filter(|report| report.outcome.is_good());
+        let there = u32::try_from(there.count()).unwrap_or(u32::MAX);
+        let healthy = self.task.min_healthy;
+        match (goal, self.task.policy) {
+            (Goal::Desired, _) => Policy::Each,
+            (_, Policy::Quorum(count)) => {
+                Policy::Quorum(count.max(healthy).saturating_sub(there).max(1))
+            }
+            (_, Policy::Each) => Policy::Quorum(healthy.saturating_sub(there).max(1)),
+            (_, policy) => policy,
+        }
     }
 
     /// Members that are up to date or still taking part.
@@ -412,6 +455,7 @@ impl Run<'_> {
                 created_ms: now.0,
             },
             purpose,
+            policy: self.votes(goal),
             deadline: tokio::time::Instant::now()
                 + self.task.deadline.saturating_sub(self.began.elapsed()),
             source: match (goal, &aim.scanned) {

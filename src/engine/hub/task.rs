@@ -1,8 +1,8 @@
 //! What a task on one platform is about, and what came of it.
 
 use super::source::SourceSpec;
-use crate::codes::{Code, Exit, Problem};
-use crate::engine::event::{MemberName, MemberReport};
+use crate::codes::{Exit, Problem};
+use crate::engine::event::{Event, EventSink, MemberName, MemberReport};
 use crate::model::PlatformName;
 use crate::net::Connection;
 use std::future::Future;
@@ -169,14 +169,25 @@ impl TaskReport {
     }
 }
 
-/// A member's notice as a warning.
-pub fn warning(member: &str, notice: &Notice) -> Problem {
-    let code = notice.code.parse().unwrap_or(Code::Drift);
+/// A member's notice as an event: a warning if it has a code, otherwise information.
+pub fn tell(events: &EventSink, member: &str, notice: &Notice) {
+    match warning(member, notice) {
+        Some(problem) => events.warn(problem),
+        None => events.emit(Event::Note(in_words(member, notice))),
+    }
+}
+
+/// A member's notice as a warning; `None` if it is mere information.
+pub fn warning(member: &str, notice: &Notice) -> Option<Problem> {
+    let code = notice.code.parse().ok()?;
+    Some(Problem::new(code, in_words(member, notice)))
+}
+
+fn in_words(member: &str, notice: &Notice) -> String {
     let path = sync_proto::path::escape(&notice.path);
-    let about = if path.is_empty() {
-        String::new()
+    if path.is_empty() {
+        format!("{member}: {}", notice.message)
     } else {
-        format!("`{path}`: ")
-    };
-    Problem::new(code, format!("{member}: {about}{}", notice.message))
+        format!("{member}: `{path}` {}", notice.message)
+    }
 }

@@ -10,7 +10,7 @@ use super::preflight::{Hub, Reached, connect, settle_doubts, state_problem};
 use super::push::{DECISION, kept_serials, spawn};
 use super::session::{Done, Session, SessionError, Staging, encode_problem};
 use super::source::{self, Scanned, SourceSpec};
-use super::task::{Task, warning};
+use super::task::{Task, tell};
 use crate::codes::{Code, Problem};
 use crate::engine::depot::Depot;
 use crate::engine::event::{self, Event, MemberReport, Outcome, Phase};
@@ -20,7 +20,7 @@ use crate::store::{self, NewTransaction, Purpose};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use sync_proto::commit::{Coordinator, CoordinatorAction, Fate};
+use sync_proto::commit::{Coordinator, CoordinatorAction, Fate, Policy};
 use sync_proto::wire::{Decision, Generation, Plan, TxnKey};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -40,6 +40,8 @@ pub struct Transaction<'a> {
     pub generation: Generation,
     /// A new state, or an old one restored.
     pub purpose: Purpose,
+    /// Which votes are needed of the members that take part.
+    pub policy: Policy,
     /// The end of all patience.
     pub deadline: Instant,
     /// The source, where there is one.
@@ -104,14 +106,7 @@ pub async fn run(
     let (say, mut heard) = mpsc::unbounded_channel();
     let (decide, decision) = watch::channel(None);
     let reached: Vec<usize> = planned.iter().map(|(one, _)| one.at).collect();
-    let votes_of_others = task.left_out.len();
-    let mut coordinator = Coordinator::new(
-        task.policy,
-        reached,
-        [],
-        task.min_healthy.min(votes_needed(&planned)),
-    );
-    tracing::debug!(votes_of_others, "transaction begins");
+    let mut coordinator = Coordinator::new(transaction.policy, reached, [], 1);
     let mut members = JoinSet::new();
     for (one, plan) in planned {
         let member = Member {
@@ -216,10 +211,6 @@ pub async fn run(
         }
     }
     Ok(settled)
-}
-
-fn votes_needed(planned: &[(Reached, Plan)]) -> u32 {
-    u32::try_from(planned.len()).unwrap_or(u32::MAX)
 }
 
 fn disk_problem(error: crate::fs::FsError) -> Problem {
@@ -376,13 +367,13 @@ impl Member {
             )
             .await?;
         for notice in &notices {
-            events.warn(warning(name, notice));
+            tell(events, name, notice);
         }
         session.synchronise().await?;
         phase(Phase::Preparing);
         let overwritten = session.prepare(self.txn).await?;
         for notice in &overwritten {
-            events.warn(warning(name, notice));
+            tell(events, name, notice);
         }
         phase(Phase::Voted);
         Ok(())
@@ -409,23 +400,25 @@ impl Member {
         };
         while Instant::now() < until {
             match tokio::time::timeout_at(until, connect(&self.hub, &self.task, target)).await {
-                Ok(Ok(session)) => match settle_doubts(&self.hub, &session, target).await {
-                    Ok(()) => match session.survey(self.task.tree).await {
-                        Ok(survey) if survey.live == Some(self.generation.serial) => {
-                            one.session = session;
-                            let switched_us = self.hub.clock.now().0.saturating_mul(1000);
-                            return Ok(Done {
-                                switched_us,
-                                error_us: 0,
-                                changed_entries: self.changed_entries,
-                                notices: Vec::new(),
-                            });
-                        }
-                        Ok(_) => {}
-                        Err(error) => last = error.problem(),
-                    },
-                    Err(problem) => last = problem,
-                },
+                Ok(Ok(session)) => {
+                    match settle_doubts(&self.hub, &self.task, &session, target).await {
+                        Ok(()) => match session.survey(self.task.tree).await {
+                            Ok(survey) if survey.live == Some(self.generation.serial) => {
+                                one.session = session;
+                                let switched_us = self.hub.clock.now().0.saturating_mul(1000);
+                                return Ok(Done {
+                                    switched_us,
+                                    error_us: 0,
+                                    changed_entries: self.changed_entries,
+                                    notices: Vec::new(),
+                                });
+                            }
+                            Ok(_) => {}
+                            Err(error) => last = error.problem(),
+                        },
+                        Err(problem) => last = problem,
+                    }
+                }
                 Ok(Err(problem)) => last = problem,
                 Err(_) => break,
             }
@@ -448,7 +441,7 @@ impl Member {
         };
         match session.keep(self.task.tree, serials).await {
             Ok(notices) => notices.iter().for_each(|notice| {
-                self.hub.events.warn(warning(name, notice));
+                tell(&self.hub.events, name, notice);
             }),
             Err(error) => tracing::warn!(member = %name, %error, "old generations stay"),
         }

@@ -28,7 +28,6 @@ pub struct Block {
     /// Its bytes.
     pub bytes: Vec<u8>,
     /// Its part of the memory budget, held as long as it waits.
-    #[expect(dead_code, reason = "held for its drop")]
     pub room: Room,
 }
 

@@ -162,11 +162,8 @@ struct Running {
     told: (u64, u64),
 }
 
-/// What a request came to, if it isn't a reply.
-enum Outcome {
-    Reply(Reply),
-    Quiet,
-}
+/// What a request came to: a reply, or none for now.
+type Outcome = Option<Reply>;
 
 impl Session {
     async fn run(&mut self) -> SessionEnd {
@@ -281,7 +278,7 @@ impl Session {
             return self.violation(&error).await;
         }
         match self.handle(request).await {
-            Ok(Outcome::Reply(reply)) => {
+            Ok(Some(reply)) => {
                 self.send(&reply).await?;
                 if matches!(reply, Reply::Joined { .. }) {
                     return Err(SessionEnd::Joined);
@@ -291,7 +288,7 @@ impl Session {
                 }
                 Ok(())
             }
-            Ok(Outcome::Quiet) => Ok(()),
+            Ok(None) => Ok(()),
             Err(problem) if problem.code == Code::ProtocolViolation => {
                 self.refuse(&problem).await?;
                 Err(SessionEnd::Violation(problem))
@@ -363,20 +360,16 @@ impl Session {
                 self.announced = Some((roots, root_meta));
                 self.list = Collector::default();
                 self.phase = Phase::Table;
-                return Ok(Outcome::Quiet);
+                return Ok(None);
             }
             Request::Table { part, last } => {
                 self.collect(&part)?;
-                return if last {
-                    self.compare().await
-                } else {
-                    Ok(Outcome::Quiet)
-                };
+                return if last { self.compare().await } else { Ok(None) };
             }
             Request::Listings { part, last } => {
                 self.collect(&part)?;
                 if !last {
-                    return Ok(Outcome::Quiet);
+                    return Ok(None);
                 }
                 self.plan().await?
             }
@@ -451,7 +444,7 @@ impl Session {
                 }
             }
         };
-        Ok(Outcome::Reply(reply))
+        Ok(Some(reply))
     }
 
     fn hello(&mut self, versions: (u16, u16)) -> Result<Reply, Problem> {
@@ -544,7 +537,7 @@ impl Session {
             })
             .await?;
         }
-        Ok(Outcome::Reply(Reply::Wanted {
+        Ok(Some(Reply::Wanted {
             ranges: last,
             last: true,
         }))
@@ -584,7 +577,7 @@ impl Session {
                 items.push(item);
             }
         }
-        Ok(Outcome::Reply(Reply::Items { items, last: true }))
+        Ok(Some(Reply::Items { items, last: true }))
     }
 
     async fn stage(
@@ -616,7 +609,7 @@ impl Session {
         if !needs.is_empty() {
             self.send_needs(needs).await.map_err(|end| lost(&end))?;
         }
-        Ok(Outcome::Quiet)
+        Ok(None)
     }
 
     async fn decide(&mut self, txn: TxnKey, decision: Decision) -> Result<Reply, Problem> {

@@ -65,10 +65,13 @@ pub struct Staging {
     missing_contents: AtomicU64,
     staged_entries: AtomicU64,
     staged_bytes: AtomicU64,
-    unkept: Mutex<HashMap<String, (u64, Vec<Vec<u8>>)>>,
+    unkept: Mutex<HashMap<String, Concerned>>,
     is_stopped: AtomicBool,
     events: UnboundedSender<StageEvent>,
 }
+
+/// How many entries something concerns, and some of their paths.
+type Concerned = (u64, Vec<Vec<u8>>);
 
 impl Staging {
     /// Opens the area for `work`, made by an earlier attempt or now; removes all others.

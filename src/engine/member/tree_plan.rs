@@ -350,7 +350,8 @@ impl Planner<'_> {
             let name = change.path.as_bytes();
             match change.action {
                 Action::Remove => {
-                    if !name.contains(&b'/') {
+                    // What was never committed is moved aside, and nobody counts on it.
+                    if !name.contains(&b'/') && change.sort == b'd' && !change.is_drift {
                         summary.vanished_top.push(name.to_vec());
                     }
                     if summary.deleted_examples.len() < EXAMPLES {

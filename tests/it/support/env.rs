@@ -170,6 +170,11 @@ impl World {
         self.agents[index].host.as_ref().expect("a world on hosts")
     }
 
+    /// How many agents there are.
+    pub(crate) fn agent_count(&self) -> usize {
+        self.agents.len()
+    }
+
     /// The name of agent `index`.
     pub(crate) fn agent_name(&self, index: usize) -> &str {
         &self.agents[index].name

@@ -34,8 +34,18 @@ pub(super) async fn run(context: &Context, args: AddServerArgs) -> Result<Exit, 
     }
     let new = new_server(&args)?;
     let mut edit = hub.edit("add server")?;
-    edit.add_server(&name, &new).map_err(config_error)?;
-    edit.check().map_err(config_error)?;
+    let known = hub.store.server(&name).await.map_err(store_error)?;
+    // A server that is in the inventory and whose key isn't here, as after the state was lost or
+    // the inventory was written by hand, only needs its key.
+    let needs_key = known.is_none() && hub.inventory.servers.contains_key(name.as_str());
+    if needs_key {
+        context.ui.status(format!(
+            "{name} is in the inventory and stays as it is there."
+        ));
+    } else {
+        edit.add_server(&name, &new).map_err(config_error)?;
+        edit.check().map_err(config_error)?;
+    }
     let facts = match (&args.token_file, &args.ssh) {
         (Some(file), _) => by_token(&hub, &name, &new, file, edit).await?,
         (None, Some(_)) => ssh::run(context, &hub, &name, &new, edit).await?,

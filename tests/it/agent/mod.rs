@@ -1,0 +1,6 @@
+//! The agent as a peer: what it survives, and whom it lets in.
+
+mod crash;
+mod crash_points;
+mod resume;
+mod trust;

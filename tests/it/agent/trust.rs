@@ -1,0 +1,262 @@
+//! Who gets in: nobody without a key that was accepted, and nobody twice by one token.
+
+use crate::support::env::{FANOUT, World, loopback_address};
+use crate::support::run::{self, Output, Running, USUAL_TIME};
+use crate::support::task::site;
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+/// An agent and hubs that nothing joined yet.
+struct Strangers {
+    dir: tempfile::TempDir,
+    listen: SocketAddr,
+    agent: Option<Running>,
+}
+
+impl Strangers {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let listen = loopback_address();
+        let mut strangers = Self {
+            dir,
+            listen,
+            agent: None,
+        };
+        let agent = strangers.path("agent");
+        fs::create_dir_all(strangers.path("prefix/srv")).unwrap();
+        let mut init = strangers.fanout();
+        init.args([
+            "agent", "init", "--name", "web1", "--allow", "/srv", "--listen",
+        ])
+        .arg(listen.to_string())
+        .arg("--dir")
+        .arg(&agent)
+        .arg("--prefix")
+        .arg(strangers.path("prefix"));
+        run::run(&mut init).success();
+        let mut command = strangers.fanout();
+        command.args(["agent", "run", "--dir"]).arg(&agent);
+        let mut running = run::start(&mut command, b"");
+        running.wait_for("ready", USUAL_TIME);
+        strangers.agent = Some(running);
+        for hub in ["hub", "other-hub"] {
+            strangers.hub(hub, &["init"]).success();
+        }
+        strangers
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn fanout(&self) -> Command {
+        let mut command = Command::new(FANOUT);
+        command
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.dir.path())
+            .env("NO_COLOR", "1")
+            .current_dir(self.dir.path());
+        command
+    }
+
+    #[track_caller]
+    fn hub(&self, hub: &str, words: &[&str]) -> Output {
+        self.hub_with_input(hub, words, b"")
+    }
+
+    #[track_caller]
+    fn hub_with_input(&self, hub: &str, words: &[&str], input: &[u8]) -> Output {
+        let mut command = self.fanout();
+        command.env("FANOUT_DIR", self.path(hub)).args(words);
+        run::run_within(&mut command, input, USUAL_TIME)
+    }
+
+    fn invite(&self, options: &[&str]) -> Vec<u8> {
+        let mut command = self.fanout();
+        command
+            .args(["agent", "invite", "--dir"])
+            .arg(self.path("agent"))
+            .args(options);
+        run::run(&mut command).success().stdout
+    }
+
+    #[track_caller]
+    fn join(&self, hub: &str, token: &[u8]) -> Output {
+        let address = self.listen.to_string();
+        let words = [
+            "add",
+            "server",
+            "web1",
+            "--address",
+            &address,
+            "--token-file",
+            "-",
+            "--json",
+        ];
+        self.hub_with_input(hub, &words, token)
+    }
+
+    /// Writes the server and a platform into the inventory without having joined.
+    fn pretend(&self, hub: &str) {
+        let source = self.path("source");
+        site_once(&source);
+        let inventory = self.path(hub).join("fanout.toml");
+        let text = fs::read_to_string(&inventory).unwrap_or_default();
+        let listed = format!(
+            "{text}\n[servers.web1]\naddress = \"{}\"\n\n[platforms.site]\non = \"web1\"\npath = \
+             \"{}\"\nroot = \"/srv/platforms/site\"\n",
+            self.listen,
+            source.display()
+        );
+        fs::write(inventory, listed).unwrap();
+    }
+}
+
+fn site_once(source: &Path) {
+    if !source.exists() {
+        site().write_to(source);
+    }
+}
+
+#[test]
+fn a_token_is_all_that_invite_prints_and_lets_one_hub_in_once() {
+    let strangers = Strangers::start();
+    let token = strangers.invite(&[]);
+    let text = String::from_utf8(token.clone()).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text:?}");
+    assert!(!text.trim().contains(char::is_whitespace), "{text:?}");
+    assert_ne!(strangers.invite(&[]), token, "each token is another");
+    strangers.join("hub", &token).success();
+    let again = strangers.join("other-hub", &token);
+    assert_ne!(again.code, Some(0), "{}", again.describe());
+    let said = again.everything_said();
+    assert!(!said.contains(text.trim()), "the token is repeated\n{said}");
+    strangers.pretend("other-hub");
+    let push = strangers.hub("other-hub", &["push", "platform", "site", "--json"]);
+    assert_ne!(push.code, Some(0), "{}", push.describe());
+    assert!(!strangers.path("prefix/srv/platforms").exists());
+}
+
+#[test]
+fn a_hub_without_a_token_can_do_nothing() {
+    let strangers = Strangers::start();
+    strangers.pretend("hub");
+    for words in [
+        &["push", "platform", "site", "--json"][..],
+        &["adopt", "platform", "site", "--yes"],
+        &["delete", "platform", "site", "--yes-delete", "site"],
+    ] {
+        let output = strangers.hub("hub", words);
+        assert_ne!(output.code, Some(0), "{}", output.describe());
+    }
+    assert!(!strangers.path("prefix/srv/platforms").exists());
+}
+
+#[test]
+fn wrong_damaged_and_expired_tokens_let_nobody_in() {
+    let strangers = Strangers::start();
+    let short_lived = strangers.invite(&["--valid", "1s"]);
+    let good = strangers.invite(&[]);
+    let mut damaged = good.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] = if damaged[middle] == b'a' { b'b' } else { b'a' };
+    std::thread::sleep(Duration::from_millis(2_100));
+    for token in [&b""[..], b"not a token", &damaged, &short_lived] {
+        let output = strangers.join("hub", token);
+        assert_ne!(output.code, Some(0), "{}", output.describe());
+        assert_ne!(output.code, Some(70), "{}", output.describe());
+        let inventory = fs::read_to_string(strangers.path("hub/fanout.toml")).unwrap();
+        assert!(!inventory.contains("[servers.web1]"), "{inventory}");
+    }
+    strangers.join("hub", &good).success();
+}
+
+#[test]
+fn keys_are_their_owners_alone() {
+    let world = World::with_agents(1);
+    let is_private = |path: &Path| {
+        let mode = fs::metadata(path).unwrap().permissions().mode();
+        mode & 0o077 == 0
+    };
+    for directory in [world.hub_dir().join("state"), world.agent_dir(0)] {
+        assert!(is_private(&directory), "{}", directory.display());
+        let mut keys = 0;
+        for entry in walkdir::WalkDir::new(&directory)
+            .into_iter()
+            .filter_map(Result::ok)
+        {
+            let bytes = fs::read(entry.path()).unwrap_or_default();
+            let has_key = String::from_utf8_lossy(&bytes).contains("PRIVATE KEY");
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if has_key || name.contains("key") && entry.file_type().is_file() {
+                keys += 1;
+                assert!(is_private(entry.path()), "{}", entry.path().display());
+            }
+        }
+        assert!(keys > 0, "no key below {}", directory.display());
+    }
+}
+
+#[test]
+fn two_hubs_may_be_let_in_but_neither_touches_the_others_tree() {
+    let strangers = Strangers::start();
+    for hub in ["hub", "other-hub"] {
+        let token = strangers.invite(&[]);
+        strangers.join(hub, &token).success();
+    }
+    let source = strangers.path("source");
+    site_once(&source);
+    let path = source.to_str().unwrap().to_owned();
+    let add = [
+        "add",
+        "platform",
+        "site",
+        "--path",
+        &path,
+        "--root",
+        "/srv/platforms/site",
+        "--on",
+        "web1",
+    ];
+    strangers.hub("hub", &add).success();
+    strangers
+        .hub("hub", &["push", "platform", "site", "--json"])
+        .success();
+    strangers.hub("other-hub", &add).success();
+    fs::write(source.join("index.php"), "<?php from the other hub\n").unwrap();
+    let output = strangers.hub("other-hub", &["push", "platform", "site", "--json"]);
+    assert_ne!(output.code, Some(0), "{}", output.describe());
+    let live = strangers.path("prefix/srv/platforms/site/index.php");
+    assert_eq!(fs::read(live).unwrap(), b"<?php require 'core/boot.php';\n");
+}
+
+#[test]
+fn an_agent_that_was_replaced_is_not_talked_to() {
+    let mut world = World::with_site(1, &site(), &[]);
+    world.push("site", &[]).all("committed");
+    // Another machine has taken the address: same name, another key.
+    world.kill_agent(0);
+    let state = world.agent_dir(0);
+    fs::rename(&state, state.with_extension("stolen")).unwrap();
+    let listen = world.agent_address(0).to_string();
+    let mut init = Command::new(FANOUT);
+    init.args([
+        "agent", "init", "--name", "web1", "--allow", "/srv", "--listen", &listen,
+    ])
+    .arg("--dir")
+    .arg(&state)
+    .arg("--prefix")
+    .arg(world.agent_prefix(0));
+    run::run(&mut init).success();
+    world.restart_agent(0);
+    let before = world.states("site");
+    fs::write(world.source("site").join("index.php"), "<?php secret();\n").unwrap();
+    let output = world.push("site", &[]);
+    assert_ne!(output.code, Some(0), "{}", output.describe());
+    world.assert_untouched("site", &before);
+}

@@ -1,0 +1,4 @@
+//! Real platforms, and large ones.
+
+mod large;
+mod platforms;

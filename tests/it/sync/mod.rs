@@ -1,0 +1,13 @@
+//! What a push, a resync, a verify and a rollback promise, through the real program and real
+//! processes: one hub and its members on loopback addresses.
+
+mod awkward;
+mod brakes;
+mod policies;
+mod push;
+mod random;
+mod results;
+mod rollback;
+mod rules;
+mod selection;
+mod verify;

@@ -108,6 +108,9 @@ impl Comparison {
     }
 }
 
+/// LIMIT: so many foreign paths are named in a plan.
+const MAX_FOREIGN: usize = 200;
+
 impl Seen {
     /// Plans the way from what is there to `desired`.
     pub fn plan(&mut self, desired: Manifest, roots: Roots) -> Result<Target, Problem> {
@@ -134,7 +137,10 @@ impl Seen {
         })
         .map_err(|error| of_fs(&error))?;
         let summary = &mut plan.summary;
-        summary.foreign = summary.foreign.max(self.keeper.foreign.tops().len() as u64);
+        let foreign = self.keeper.foreign.tops();
+        summary.foreign = summary.foreign.max(foreign.len() as u64);
+        let named = foreign.iter().take(MAX_FOREIGN);
+        summary.foreign_paths = named.map(|top| top.as_bytes().to_vec()).collect();
         for conflict in &mut summary.conflicts {
             if conflict.code.is_empty() {
                 conflict.code = Code::PreservedConflict.id();

@@ -165,7 +165,7 @@ mod tests {
     fn a_full_batch_of_segments_fits_into_one_datagram_of_the_kernel() {
         assert!(10 * usize::from(UDP_PAYLOAD_MAX_BYTES) <= 65_507);
         assert_eq!(
-            endpoint().get_max_udp_payload_size(),
+            endpoint(None).get_max_udp_payload_size(),
             u64::from(UDP_PAYLOAD_MAX_BYTES)
         );
     }

@@ -2,6 +2,7 @@
 
 use super::error::CommandError;
 use crate::codes::Code;
+use crate::config::DEFAULT_EXCLUDES;
 use sync_proto::filter::{Preserve, RuleError, Rules, Scope};
 
 /// Refuses rules that the engine would refuse, with the corrected line where there is one.
@@ -9,18 +10,20 @@ pub(crate) fn check(exclude: &[String], preserve: &[String]) -> Result<(), Comma
     scope(exclude, preserve).map(drop)
 }
 
-/// The rules as the engine asks them; the default excludes come after those of the platform.
+/// The rules as the engine asks them. A list in the inventory replaces the default excludes, which
+/// the inventory fills in where there is no list.
 pub(crate) fn scope(exclude: &[String], preserve: &[String]) -> Result<Scope, CommandError> {
-    use sync_proto::filter::DEFAULT_EXCLUDES;
-    let exclude = if exclude.iter().map(String::as_str).eq(DEFAULT_EXCLUDES) {
-        Rules::parse(exclude)
-    } else {
-        Rules::with_defaults(exclude)
-    };
     Ok(Scope {
-        exclude: exclude.map_err(|error| refused("exclude", &error))?,
+        exclude: Rules::parse(exclude).map_err(|error| refused("exclude", &error))?,
         preserve: Preserve::parse(preserve).map_err(|error| refused("preserve", &error))?,
     })
+}
+
+/// A list for the inventory: the rules that somebody gave, and the defaults that they add to.
+pub(crate) fn with_defaults(rules: &[String]) -> Vec<String> {
+    let defaults = DEFAULT_EXCLUDES.iter().map(ToString::to_string);
+    let missing = defaults.filter(|rule| !rules.contains(rule));
+    rules.iter().cloned().chain(missing).collect()
 }
 
 fn refused(kind: &str, error: &RuleError) -> CommandError {
@@ -32,18 +35,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_default_excludes_are_always_there_and_never_twice() {
-        let lines = |exclude: &[&str]| {
-            let exclude: Vec<String> = exclude.iter().map(ToString::to_string).collect();
-            scope(&exclude, &[]).unwrap().exclude.to_lines()
-        };
-        assert_eq!(lines(&[]), [".git", ".svn", ".hg", ".bzr"]);
-        assert_eq!(
-            lines(&[".git", ".svn", ".hg", ".bzr"]),
-            [".git", ".svn", ".hg", ".bzr"]
-        );
-        assert_eq!(lines(&["*.orig"])[0], "*.orig");
-        assert_eq!(lines(&["*.orig"]).len(), 5);
+    fn a_rule_adds_to_the_defaults_and_an_empty_list_excludes_nothing() {
+        let rules = with_defaults(&["*.orig".into(), ".git".into()]);
+        assert_eq!(rules, ["*.orig", ".git", ".svn", ".hg", ".bzr"]);
+        assert!(scope(&[], &[]).unwrap().exclude.is_empty());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod agent;
 mod architecture;
+mod cli;
 mod cli_basics;
 mod host_self_test;
 mod parity_filter;

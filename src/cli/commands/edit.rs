@@ -99,9 +99,12 @@ fn rule_settings(
         }
         Ok::<(), CommandError>(())
     };
-    // The list replaces the defaults when it is written for the first time; the engine adds them
-    // again, so nothing is lost.
-    append("exclude", &args.exclude)?;
+    let exclude = match platform.exclude.iter().eq(DEFAULT_EXCLUDES.iter()) {
+        // A list replaces the defaults, so it must have them too.
+        true if !args.exclude.is_empty() => rules::with_defaults(&args.exclude),
+        _ => args.exclude.clone(),
+    };
+    append("exclude", &exclude)?;
     append("preserve", &args.preserve)?;
     append("require", &args.require)?;
     let mut set = |key: &'static str, value: toml_edit::Value| {
@@ -117,7 +120,6 @@ fn rule_settings(
     if let Some(resync) = args.resync {
         set("resync", super::add::resync(resync).as_str().into())?;
     }
-    debug_assert!(DEFAULT_EXCLUDES.len() == 4);
     Ok(changed)
 }
 

@@ -32,22 +32,22 @@ pub fn check(member: &str, plan: &Plan, overrides: &Overrides) -> Vec<Problem> {
             format!("{member}: the root changed its kind: {what}"),
         ));
     }
+    // What was never committed is moved aside, and nobody loses it.
+    let lost = plan.deleted.saturating_sub(plan.surplus);
     let allowed = (plan.entries / ORDINARY_SHARE_DIVISOR).max(ORDINARY_DELETIONS);
-    let released = overrides
-        .delete_entries
-        .is_some_and(|count| plan.deleted <= count);
-    if plan.deleted > allowed && !released {
+    let released = overrides.delete_entries.is_some_and(|count| lost <= count);
+    if lost > allowed && !released {
         problems.push(
             Problem::new(
                 Code::TooManyDeletions,
                 format!(
                     "{member} would lose {} of {} entries (more than {allowed}){}",
-                    plan.deleted,
+                    lost,
                     plan.entries,
                     examples(&plan.deleted_examples)
                 ),
             )
-            .with_hint(format!("if that is meant: --allow-delete {}", plan.deleted)),
+            .with_hint(format!("if that is meant: --allow-delete {}", lost)),
         );
     } else if !plan.vanished_top.is_empty() && !released {
         problems.push(
@@ -59,7 +59,7 @@ pub fn check(member: &str, plan: &Plan, overrides: &Overrides) -> Vec<Problem> {
                     examples(&plan.vanished_top)
                 ),
             )
-            .with_hint(format!("if that is meant: --allow-delete {}", plan.deleted)),
+            .with_hint(format!("if that is meant: --allow-delete {}", lost)),
         );
     }
     if overrides.skip_space {
@@ -132,6 +132,16 @@ mod tests {
         };
         assert!(check("web1", &plan(1_000, 900), &released).is_empty());
         assert_eq!(check("web1", &plan(1_000, 901), &released).len(), 1);
+    }
+
+    #[test]
+    fn what_nobody_committed_is_no_loss() {
+        let mut plan = plan(1_000, 900);
+        plan.surplus = 700;
+        assert!(check("web1", &plan, &Overrides::default()).is_empty());
+        plan.surplus = 699;
+        let problem = check("web1", &plan, &Overrides::default()).remove(0);
+        assert_eq!(problem.hint(), "if that is meant: --allow-delete 201");
     }
 
     #[test]

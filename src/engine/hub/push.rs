@@ -12,7 +12,7 @@ use super::source::{self, Scanned, SourceSpec};
 use super::supply::Supply;
 use super::task::{Goal, PlannedChange, Task, TaskReport, tell};
 use super::transact::{self, Transaction};
-use crate::codes::{Code, Problem};
+use crate::codes::{Code, Exit, Problem};
 use crate::engine::depot::Depot;
 use crate::engine::event::{Event, MemberReport, Outcome, Phase};
 use crate::model::Serial;
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use sync_proto::commit::Policy;
 use sync_proto::filter::Preserve;
 use sync_proto::manifest::Roots;
-use sync_proto::wire::{self, Plan};
+use sync_proto::wire::{self, Item, ItemKind, Plan};
 use tokio::task::JoinSet;
 
 /// A change of the source while it is pushed is followed once.
@@ -38,6 +38,7 @@ pub async fn run(hub: &Hub, depot: Arc<Depot>, task: &Task, goal: Goal) -> TaskR
         began: Instant::now(),
         report: TaskReport::new(task),
         reports: vec![None; task.targets.len()],
+        is_repair: matches!(goal, Goal::Desired),
     };
     if let Err(problem) = run.all(goal).await {
         run.report.refusals.push(problem);
@@ -85,6 +86,8 @@ struct Run<'a> {
     began: Instant,
     report: TaskReport,
     reports: Vec<Option<MemberReport>>,
+    /// Each member on its own is brought to what was decided before.
+    is_repair: bool,
 }
 
 impl Run<'_> {
@@ -111,7 +114,18 @@ impl Run<'_> {
         let (aim, reached) = tokio::join!(self.aim(&goal, desired.as_ref()), self.preflight(fence));
         let mut aim = aim?;
         let (mut reached, unreached) = reached;
+        let unreached = match self.task.dry_run {
+            true => self.itemise_unbound(&aim, unreached),
+            false => unreached,
+        };
         self.note_unreached(unreached);
+        if !self.report.refusals.is_empty() {
+            for one in reached {
+                self.set_done(&one, Outcome::Aborted, 0);
+                let _goodbye = one.session.leave().await;
+            }
+            return Ok(());
+        }
         if reached.is_empty() {
             return Ok(());
         }
@@ -194,10 +208,15 @@ impl Run<'_> {
 
     fn note_unreached(&mut self, unreached: Vec<Unreached>) {
         for one in unreached {
-            let outcome = if one.answered {
-                Outcome::Failed
-            } else {
-                Outcome::Stale
+            // A brake on one member's own disk refuses the push for all, as any other does.
+            let is_brake = one.answered && one.problem.code.exit() == Exit::Refused;
+            if is_brake && !self.is_repair {
+                self.report.refusals.push(one.problem.clone());
+            }
+            let outcome = match (one.answered, is_brake) {
+                (true, true) if !self.is_repair => Outcome::Aborted,
+                (true, _) => Outcome::Failed,
+                (false, _) => Outcome::Stale,
             };
             self.set(one.at, outcome, Some(one.problem));
         }
@@ -219,12 +238,7 @@ impl Run<'_> {
         });
         let keeps = keeps.map(|generation| generation.serial.0);
         let is_there = |one: &Reached| {
-            let serial = one
-                .opened
-                .generation
-                .as_ref()
-                .map(|generation| generation.serial);
-            one.opened.observed == aim.offer.observed && keeps.is_some() && serial == keeps
+            one.opened.observed == aim.offer.observed && keeps.is_some() && serial_of(one) == keeps
         };
         let (there, behind): (Vec<_>, Vec<_>) = reached.drain(..).partition(is_there);
         for one in there {
@@ -234,7 +248,18 @@ impl Run<'_> {
         if behind.is_empty() {
             return Ok(false);
         }
-        let mut planned = self.compare(aim, behind).await;
+        let (mut planned, same): (Vec<_>, Vec<_>) = self
+            .compare(aim, behind)
+            .await
+            .into_iter()
+            .partition(|(one, plan)| {
+                serial_of(one) != keeps || keeps.is_none() || changes_of(plan) > 0
+            });
+        // What differs is nothing that a commit would change, such as a directory that is kept.
+        for (one, _) in same {
+            self.set_done(&one, Outcome::UpToDate, 0);
+            let _goodbye = one.session.leave().await;
+        }
         let refusals = if matches!(goal, Goal::Desired) {
             planned = self.leave_refused(planned).await;
             Vec::new()
@@ -364,7 +389,7 @@ impl Run<'_> {
         for (one, plan) in planned {
             let items = one.session.items().await.unwrap_or_default();
             let _goodbye = one.session.leave().await;
-            let changed = plan.added + plan.replaced + plan.touched + plan.deleted;
+            let changed = changes_of(&plan);
             let outcome = match (refused, changed) {
                 (true, _) => Outcome::Aborted,
                 (false, 0) => Outcome::UpToDate,
@@ -383,6 +408,45 @@ impl Run<'_> {
                 }),
             }
         }
+    }
+
+    /// A member that never had the tree would get all of it; a look doesn't bind it. Returns the
+    /// others.
+    fn itemise_unbound(&mut self, aim: &Aim, unreached: Vec<Unreached>) -> Vec<Unreached> {
+        let is_unbound = |one: &Unreached| one.answered && one.problem.code == Code::TreeUnknown;
+        let (unbound, rest): (Vec<_>, Vec<_>) = unreached.into_iter().partition(is_unbound);
+        if unbound.is_empty() {
+            return rest;
+        }
+        let manifest = &aim.offer.manifest;
+        let added = manifest.entries().map(|(directory, entry)| Item {
+            path: directory.path_of(&entry.name).as_bytes().to_vec(),
+            kind: ItemKind::Added,
+            sort: wire::sort_letter(&entry.kind),
+            attributes: String::new(),
+        });
+        let mut items: Vec<_> = added.collect();
+        items.sort_by(|a, b| a.path.cmp(&b.path));
+        let plan = Plan {
+            added: items.len() as u64,
+            write_bytes: manifest.content_bytes(),
+            free_bytes: u64::MAX,
+            free_inodes: u64::MAX,
+            ..Plan::default()
+        };
+        let named = |one: &Unreached| self.task.targets.get(one.at).map(|it| it.name.clone());
+        self.report.planned.push(PlannedChange {
+            members: unbound.iter().filter_map(named).collect(),
+            plan: plan.clone(),
+            items,
+        });
+        for one in unbound {
+            self.set(one.at, Outcome::Stale, None);
+            if let Some(Some(report)) = self.reports.get_mut(one.at) {
+                report.changed_entries = plan.added;
+            }
+        }
+        rest
     }
 
     async fn transact(
@@ -566,6 +630,19 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// The generation that a member is at.
+fn serial_of(one: &Reached) -> Option<u64> {
+    one.opened
+        .generation
+        .as_ref()
+        .map(|generation| generation.serial)
+}
+
+/// How many entries a plan changes.
+fn changes_of(plan: &Plan) -> u64 {
+    plan.added + plan.replaced + plan.touched + plan.deleted
 }
 
 /// Takes generations out that are not kept any more, on the hub; says which serials stay.

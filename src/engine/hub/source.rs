@@ -389,9 +389,17 @@ fn examples(paths: &[RelPath]) -> String {
     format!("{}{rest}", named.join(", "))
 }
 
+/// What was seen without privileged attributes says nothing about them: each has its own index.
+fn index_path(spec: &SourceSpec) -> PathBuf {
+    match spec.privileged_xattrs {
+        true => spec.index.with_extension("privileged"),
+        false => spec.index.clone(),
+    }
+}
+
 /// The index of the last scan; one that can't be read is none.
 fn read_index(spec: &SourceSpec) -> Option<Index> {
-    let (dir, name) = Dir::open_parent_of(&spec.index).ok()?;
+    let (dir, name) = Dir::open_parent_of(&index_path(spec)).ok()?;
     let mut bytes = Vec::new();
     dir.open_file(&name).ok()?.read_to_end(&mut bytes).ok()?;
     Index::decode(&bytes)
@@ -399,7 +407,7 @@ fn read_index(spec: &SourceSpec) -> Option<Index> {
 
 /// An index that can't be saved costs time at the next push and nothing else.
 fn save_index(spec: &SourceSpec, index: &Index) {
-    let saved = Dir::open_parent_of(&spec.index)
+    let saved = Dir::open_parent_of(&index_path(spec))
         .and_then(|(dir, name)| write_atomically(&dir, &name, &index.encode(), 0o600));
     if let Err(error) = saved {
         tracing::warn!(%error, "the index of the source can't be saved");

@@ -3,10 +3,12 @@
 //! One pass over the directories; what is managed isn't even stat'ed, what is held isn't entered.
 
 use super::keeper::Keeper;
+use super::place::Place;
 use crate::fs::walk::{Verdict, WalkTrouble, walk};
 use crate::fs::{Dir, FsError};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use sync_proto::path::{Name, RelPath};
+use sync_proto::wire::Layout;
 
 /// One name that may not be touched, the topmost one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +66,19 @@ pub fn survey(dir: &Dir, base: &RelPath, keeper: &Keeper) -> Result<Vec<HeldEntr
     held.sort_by(|a, b| a.path.cmp(&b.path));
     held.dedup_by(|later, earlier| later.path == earlier.path);
     Ok(held)
+}
+
+/// The member's own directories that the layout `switched` keeps in its shared place.
+///
+/// # Errors
+/// The shared place can't be read.
+pub fn shared(place: &Place, keeper: &Keeper) -> Result<BTreeSet<RelPath>, FsError> {
+    if place.layout() != Layout::Switched {
+        return Ok(BTreeSet::new());
+    }
+    let held = survey(&place.sub(b"shared")?, &RelPath::root(), keeper)?;
+    let directories = held.into_iter().filter(|held| held.is_directory);
+    Ok(directories.map(|held| held.path).collect())
 }
 
 /// A place that nobody can look into; the nearest one that has a path.

@@ -7,6 +7,7 @@
 
 use super::foreign::ForeignPaths;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fmt;
 use sync_proto::filter::{Scope, Side, Standing};
 use sync_proto::path::{RESERVED_NAME, RelPath};
@@ -42,6 +43,9 @@ pub struct Keeper {
     pub scope: Scope,
     /// What was there before fanout and stays. Empty where its removal was asked for.
     pub foreign: ForeignPaths,
+    /// Directories of the member that the layout `switched` keeps in its shared place. The symlinks
+    /// to them are touched as little as they are, also where a rule means directories only.
+    pub shared: BTreeSet<RelPath>,
 }
 
 impl Keeper {
@@ -107,6 +111,7 @@ impl Keeper {
         if path.components().next() == Some(RESERVED_NAME) {
             return Err(Untouchable::Reserved);
         }
+        let is_directory = is_directory || self.shared.contains(path);
         match self.scope.of(side, path, is_directory) {
             Standing::Managed => Ok(()),
             Standing::Preserved(pattern) => Err(Untouchable::Preserved(pattern.line().to_owned())),
@@ -132,6 +137,7 @@ mod tests {
                 preserve: Preserve::parse(&["/sites/*/files"]).unwrap(),
             },
             foreign: ForeignPaths::new(vec![path("theirs")]),
+            shared: BTreeSet::new(),
         };
         for held in [
             "sites/a/files",

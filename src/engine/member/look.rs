@@ -5,6 +5,7 @@
 //! preserve stays preserved, whatever this hub sends today.
 
 use super::foreign::ForeignPaths;
+use super::held::shared;
 use super::host::Claim;
 use super::keeper::Keeper;
 use super::live_index::{load_index, save_index};
@@ -17,6 +18,7 @@ use crate::fs::owner::Principals;
 use crate::fs::read::FsClock;
 use crate::fs::walk::WalkTrouble;
 use crate::fs::xattr::XattrPolicy;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use sync_proto::entry::{Meta, Principal};
 use sync_proto::filter::{Preserve, Rules, Scope, Side};
@@ -62,7 +64,7 @@ impl Seen {
         if open.fence > 0 {
             raise(&claim, &mut record, open.fence, &sent)?;
         }
-        let keeper = Keeper {
+        let mut keeper = Keeper {
             scope: Scope {
                 exclude: excluded(open)?,
                 preserve: record
@@ -72,7 +74,9 @@ impl Seen {
                     .map_err(|error| rule(&error))?,
             },
             foreign: ForeignPaths::load(place).map_err(|error| of_place(&error))?,
+            shared: BTreeSet::new(),
         };
+        keeper.shared = shared(place, &keeper).map_err(|error| of_fs(&error))?;
         let known = load_index(place)
             .map_err(|error| of_place(&error))?
             .map(Arc::new);
@@ -142,13 +146,14 @@ impl Seen {
         };
         let clock = FsClock::open(self.claim.place.state()).map_err(|error| of_fs(&error))?;
         let foreign = &self.keeper.foreign;
-        let pass_over = |path: &RelPath| foreign.contains(path);
+        let shared = &self.keeper.shared;
+        let pass_over = |path: &RelPath| foreign.contains(path) || shared.contains(path);
         let how = Look {
             known,
             rehash: level == Level::Content,
             scope: &self.keeper.scope,
             side: Side::Receiver,
-            pass_over: if foreign.is_empty() {
+            pass_over: if foreign.is_empty() && shared.is_empty() {
                 None
             } else {
                 Some(&pass_over)

@@ -2,6 +2,7 @@
 
 use super::foreign::ForeignPaths;
 use super::generations::collect;
+use super::held::shared;
 use super::host::Claim;
 use super::keeper::Keeper;
 use super::live_index::{load_index, refresh_index, save_index};
@@ -13,6 +14,7 @@ use super::transaction::Committed;
 use crate::codes::{Code, Problem};
 use crate::fs::walk::{Verdict, walk};
 use crate::fs::{Dir, FsError};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use sync_proto::filter::{Preserve, Scope};
 use sync_proto::path::{RelPath, escape};
@@ -117,10 +119,13 @@ fn keeper(claim: &Claim, scope: Option<Scope>) -> Result<Keeper, Problem> {
         .union(&claim.preserve)
         .map_err(|error| Problem::from_error(Code::RuleInvalid, &error))?;
     let exclude = scope.map(|scope| scope.exclude).unwrap_or_default();
-    Ok(Keeper {
+    let mut keeper = Keeper {
         scope: Scope { exclude, preserve },
         foreign: ForeignPaths::load(&claim.place).map_err(|error| of_place(&error))?,
-    })
+        shared: BTreeSet::new(),
+    };
+    keeper.shared = shared(&claim.place, &keeper).map_err(|error| of_fs(&error))?;
+    Ok(keeper)
 }
 
 /// Counts what a preserve rule protects, and drops it.

@@ -12,7 +12,7 @@ mod plan;
 pub mod table;
 
 pub use need::{Need, Needs, ranges_of};
-pub use plan::{Item, ItemKind, Notice, Plan};
+pub use plan::{Item, ItemKind, Notice, Plan, sort_letter};
 
 use crate::digest::Digest;
 use crate::manifest::Roots;

@@ -1,5 +1,6 @@
 //! What a commit would do on one member, as numbers and item by item.
 
+use crate::entry::Kind;
 use serde::{Deserialize, Serialize};
 
 /// The numbers that brakes look at, and things worth saying, before the first write.
@@ -15,7 +16,9 @@ pub struct Plan {
     pub touched: u64,
     /// Entries that go, those among them that were never committed included.
     pub deleted: u64,
-    /// Names in the root that vanish.
+    /// How many of those were never committed: they are moved aside, and nobody loses them.
+    pub surplus: u64,
+    /// Committed directories in the root that vanish.
     pub vanished_top: Vec<Vec<u8>>,
     /// The first few paths that go.
     pub deleted_examples: Vec<Vec<u8>>,
@@ -80,4 +83,18 @@ pub struct Item {
     /// Which attributes differ, for [`ItemKind::Content`] and [`ItemKind::Meta`]: `s` size or
     /// content, `t` time, `p` mode, `o` owner, `g` group, `x` xattrs or ACLs.
     pub attributes: String,
+}
+
+/// The sort of an entry of this kind, as [`Item::sort`] has it.
+pub const fn sort_letter(kind: &Kind) -> u8 {
+    match kind {
+        Kind::Directory => b'd',
+        Kind::File { .. } => b'f',
+        Kind::HardLink { .. } => b'h',
+        Kind::Symlink { .. } => b'l',
+        Kind::Fifo => b'p',
+        Kind::Socket => b's',
+        Kind::CharDevice { .. } => b'c',
+        Kind::BlockDevice { .. } => b'b',
+    }
 }

@@ -6,7 +6,10 @@ use crate::support::tree::Tree;
 use std::fs;
 
 fn source() -> Tree {
-    Tree::new().dir("web").file("web/index.php", "<?php\n").file("readme", "read me\n")
+    Tree::new()
+        .dir("web")
+        .file("web/index.php", "<?php\n")
+        .file("readme", "read me\n")
 }
 
 #[test]
@@ -20,12 +23,24 @@ fn an_adopted_root_is_listed_by_top_directory_with_what_is_foreign() {
     }
     put(&world.live(0, "site").join("mine"), "only here");
     world.add_platform("site", &[]);
-    let look = world.fanout(&["adopt", "platform", "site", "--dry-run"]).success();
-    assert!(look.text().contains("would be recorded"), "{}", look.describe());
+    let look = world
+        .fanout(&["adopt", "platform", "site", "--dry-run"])
+        .success();
+    assert!(
+        look.text().contains("would be recorded"),
+        "{}",
+        look.describe()
+    );
     world.push("site", &[]).refused("FX0207");
-    let output = world.fanout(&["adopt", "platform", "site", "--json"]).success();
+    let output = world
+        .fanout(&["adopt", "platform", "site", "--json"])
+        .success();
     let member = output.json_member("web1");
-    assert_eq!((&member["adopted"], &member["foreign"]), (&true.into(), &2.into()), "{member}");
+    assert_eq!(
+        (&member["adopted"], &member["foreign"]),
+        (&true.into(), &2.into()),
+        "{member}"
+    );
     assert_eq!(output.json_member("web2")["foreign"], 1);
     let tops = member["would_change"].as_array().unwrap();
     let top = |name: &str| tops.iter().find(|top| top["in"] == name).unwrap();
@@ -33,7 +48,10 @@ fn an_adopted_root_is_listed_by_top_directory_with_what_is_foreign() {
     assert_eq!(top("legacy")["foreign"], 1);
     let text = fs::read_to_string(world.hub_dir().join("fanout.toml")).unwrap();
     assert!(text.contains("layout = \"in-place\""), "{text}");
-    assert_eq!(fs::read(world.live(0, "site").join("web/index.php")).unwrap(), b"<?php old\n");
+    assert_eq!(
+        fs::read(world.live(0, "site").join("web/index.php")).unwrap(),
+        b"<?php old\n"
+    );
 }
 
 #[test]
@@ -43,7 +61,10 @@ fn monitoring_gets_one_line_and_an_exit() {
     world.add_platform("site", &[]);
     world.push("site", &[]).all("committed");
     let output = world.fanout(&["status", "--check"]).success();
-    assert_eq!(output.text(), "OK: 1 platforms, 2 members at their desired generations\n");
+    assert_eq!(
+        output.text(),
+        "OK: 1 platforms, 2 members at their desired generations\n"
+    );
     world.kill_agent(1);
     let output = world.fanout(&["status", "--check"]).exits(3);
     assert_eq!(output.text(), "WARNING: site on web2 unreachable\n");
@@ -51,12 +72,18 @@ fn monitoring_gets_one_line_and_an_exit() {
     world.push("site", &[]).exits(3);
     world.restart_agent(1);
     let output = world.fanout(&["status", "--check"]).exits(3);
-    assert_eq!(output.text(), "WARNING: site on web2 stale (#1, wanted #2)\n");
+    assert_eq!(
+        output.text(),
+        "WARNING: site on web2 stale (#1, wanted #2)\n"
+    );
     let status = world.fanout(&["status", "--json"]).success().json_result();
     assert_eq!(status["platforms"][0]["members"][1]["state"], "stale");
     assert_eq!(status["ok"], false);
     let line = world.fanout(&["resync"]).success().text();
-    assert!(line.starts_with("site web2: back at #2: ") && line.lines().count() == 1, "{line}");
+    assert!(
+        line.starts_with("site web2: back at #2: ") && line.lines().count() == 1,
+        "{line}"
+    );
     let silent = world.fanout(&["resync"]).success();
     assert_eq!(silent.text() + &silent.error_text(), "");
 }
@@ -71,14 +98,22 @@ fn a_preserve_rule_is_given_up_knowingly_or_not_at_all() {
     put(&upload, "a cat");
     world.configure("platforms.site", &["preserve = []"]);
     let said = world.push("site", &[]).exits(5).error_text();
-    assert!(said.contains("FX0215") && said.contains("--release-preserved /files"), "{said}");
+    assert!(
+        said.contains("FX0215") && said.contains("--release-preserved /files"),
+        "{said}"
+    );
     let words = ["edit", "platform", "site", "--release-preserved", "/files"];
     let said = world.fanout(&words).exits(64).error_text();
-    assert!(said.contains("protects 2 entries, 5 B") && said.contains("--yes"), "{said}");
+    assert!(
+        said.contains("protects 2 entries, 5 B") && said.contains("--yes"),
+        "{said}"
+    );
     world.push("site", &[]).exits(5);
     world.fanout(&[&words[..], &["--yes"]].concat()).success();
     assert!(upload.exists());
-    world.push("site", &["--allow-delete", "10"]).all("committed");
+    world
+        .push("site", &["--allow-delete", "10"])
+        .all("committed");
     assert!(!upload.exists());
 }
 
@@ -94,7 +129,9 @@ fn a_hub_with_an_old_state_reads_the_new_one_back_from_its_members() {
     put(&world.source("site").join("readme"), "two\n");
     world.push("site", &[]).all("committed");
     put(&world.source("site").join("readme"), "three\n");
-    world.push("site", &["--label", "release 3"]).all("committed");
+    world
+        .push("site", &["--label", "release 3"])
+        .all("committed");
     let depot = world.dir().join("depot");
     fs::rename(state.join("depot"), &depot).unwrap();
     fs::remove_dir_all(&state).unwrap();
@@ -104,13 +141,19 @@ fn a_hub_with_an_old_state_reads_the_new_one_back_from_its_members() {
 
     let output = world.fanout(&["init", "--recover", "--json"]).success();
     assert_eq!(output.json_result()["recovered"][0]["generation"], 3);
-    let list = world.fanout(&["generations", "platform", "site", "--json"]).success().json_result();
+    let list = world
+        .fanout(&["generations", "platform", "site", "--json"])
+        .success()
+        .json_result();
     assert_eq!(list["desired"], 3);
     assert_eq!(list["generations"][0]["label"], "release 3");
     world.fanout(&["status", "--check"]).success();
     world.resync(&[]).all("up-to-date");
     world.rollback("site", &[]).all("committed");
-    assert_eq!(fs::read(world.live(0, "site").join("readme")).unwrap(), b"two\n");
+    assert_eq!(
+        fs::read(world.live(0, "site").join("readme")).unwrap(),
+        b"two\n"
+    );
 }
 
 fn copy(from: &std::path::Path, to: &std::path::Path) {

@@ -22,7 +22,9 @@ fn pretend_ssh(world: &World) -> String {
 }
 
 fn site(world: &World) {
-    Tree::new().file("index.php", "<?php\n").write_to(&world.source("site"));
+    Tree::new()
+        .file("index.php", "<?php\n")
+        .write_to(&world.source("site"));
     world.add_platform("site", &[]);
 }
 
@@ -30,12 +32,19 @@ fn site(world: &World) {
 fn the_same_session_runs_over_ssh() {
     let world = World::with_agents(1);
     site(&world);
-    world.configure("servers.web1", &["transport = \"ssh\"", "ssh = \"me@web1\""]);
+    world.configure(
+        "servers.web1",
+        &["transport = \"ssh\"", "ssh = \"me@web1\""],
+    );
     let ssh = pretend_ssh(&world);
     let words = ["push", "platform", "site", "--json"];
-    world.fanout_with_env(&words, &[("FANOUT_SSH", &ssh)]).all("committed");
+    world
+        .fanout_with_env(&words, &[("FANOUT_SSH", &ssh)])
+        .all("committed");
     world.assert_delivered("site");
-    let output = world.fanout_with_env(&words, &[("FANOUT_SSH", "/bin/false")]).exits(1);
+    let output = world
+        .fanout_with_env(&words, &[("FANOUT_SSH", "/bin/false")])
+        .exits(1);
     assert_eq!(output.json_member("web1")["error"]["code"], "FX0315");
 }
 
@@ -47,10 +56,14 @@ fn where_udp_does_not_get_through_ssh_is_taken_and_the_rule_is_printed() {
     let dead = "address = \"127.0.0.1:9\"";
     world.configure("servers.web1", &[dead, "ssh = \"me@web1\""]);
     let ssh = pretend_ssh(&world);
-    let output =
-        world.fanout_with_env(&["push", "platform", "site"], &[("FANOUT_SSH", &ssh)]).success();
+    let output = world
+        .fanout_with_env(&["push", "platform", "site"], &[("FANOUT_SSH", &ssh)])
+        .success();
     let said = output.error_text();
-    assert!(said.contains("FX0302") && said.contains("ufw allow 9/udp"), "{said}");
+    assert!(
+        said.contains("FX0302") && said.contains("ufw allow 9/udp"),
+        "{said}"
+    );
     world.assert_delivered("site");
     // Without a way by ssh the address alone is blamed.
     world.configure("servers.web1", &[dead, "transport = \"quic\""]);
@@ -67,7 +80,15 @@ fn a_token_is_good_once_and_a_lost_key_is_exchanged_anew() {
     let token = run::run(&mut invite).success().stdout;
     let address = world.agent_address(0).to_string();
     let add = |name: &str| {
-        let words = ["add", "server", name, "--address", &address, "--token-file", "-"];
+        let words = [
+            "add",
+            "server",
+            name,
+            "--address",
+            &address,
+            "--token-file",
+            "-",
+        ];
         run::run_within(&mut world.command(&words), &token, run::USUAL_TIME)
     };
     // One agent is one server.

@@ -107,6 +107,7 @@ fn a_half_built_source_is_refused_until_it_is_done_or_allowed() {
     assert!(!world.live(0, "site").exists());
     world.push("site", &["--allow-half-built"]).all("committed");
     fs::remove_file(&mark).unwrap();
+    assert!(world.live(0, "site").join(".fanout-building").exists());
     put(
         &world.source("site").join("core/boot.php"),
         "<?php boot(2);\n",
@@ -311,8 +312,7 @@ fn a_full_disk_is_found_before_anything_is_written(layout: &str) {
     }
     let world = World::with_agents(2);
     let image = world.dir().join("small.img");
-    let platforms = world.agent_prefix(1).join("srv/platforms");
-    let _disk = SmallDisk::mount(platforms, &image, 48 << 20);
+    let _disk = SmallDisk::mount(world.agent_prefix(1).join("srv"), &image, 48 << 20);
     site().write_to(&world.source("site"));
     world.add_platform("site", &["--layout", layout]);
     world.push("site", &[]).all("committed");

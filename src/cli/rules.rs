@@ -2,7 +2,6 @@
 
 use super::error::CommandError;
 use crate::codes::Code;
-use crate::config::DEFAULT_EXCLUDES;
 use sync_proto::filter::{Preserve, RuleError, Rules, Scope};
 
 /// Refuses rules that the engine would refuse, with the corrected line where there is one.
@@ -10,20 +9,20 @@ pub(crate) fn check(exclude: &[String], preserve: &[String]) -> Result<(), Comma
     scope(exclude, preserve).map(drop)
 }
 
-/// The rules as the engine asks them. A list in the inventory replaces the default excludes, which
-/// the inventory fills in where there is no list.
+/// The rules as the engine asks them: the default excludes come after those of the platform, and
+/// an empty list excludes nothing at all.
 pub(crate) fn scope(exclude: &[String], preserve: &[String]) -> Result<Scope, CommandError> {
+    use sync_proto::filter::DEFAULT_EXCLUDES;
+    let is_default = exclude.iter().map(String::as_str).eq(DEFAULT_EXCLUDES);
+    let exclude = if exclude.is_empty() || is_default {
+        Rules::parse(exclude)
+    } else {
+        Rules::with_defaults(exclude)
+    };
     Ok(Scope {
-        exclude: Rules::parse(exclude).map_err(|error| refused("exclude", &error))?,
+        exclude: exclude.map_err(|error| refused("exclude", &error))?,
         preserve: Preserve::parse(preserve).map_err(|error| refused("preserve", &error))?,
     })
-}
-
-/// A list for the inventory: the rules that somebody gave, and the defaults that they add to.
-pub(crate) fn with_defaults(rules: &[String]) -> Vec<String> {
-    let defaults = DEFAULT_EXCLUDES.iter().map(ToString::to_string);
-    let missing = defaults.filter(|rule| !rules.contains(rule));
-    rules.iter().cloned().chain(missing).collect()
 }
 
 fn refused(kind: &str, error: &RuleError) -> CommandError {
@@ -35,10 +34,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rule_adds_to_the_defaults_and_an_empty_list_excludes_nothing() {
-        let rules = with_defaults(&["*.orig".into(), ".git".into()]);
-        assert_eq!(rules, ["*.orig", ".git", ".svn", ".hg", ".bzr"]);
-        assert!(scope(&[], &[]).unwrap().exclude.is_empty());
+    fn the_default_excludes_are_there_once_unless_nothing_shall_be_excluded() {
+        let lines = |exclude: &[&str]| {
+            let exclude: Vec<String> = exclude.iter().map(ToString::to_string).collect();
+            scope(&exclude, &[]).unwrap().exclude.to_lines()
+        };
+        assert!(lines(&[]).is_empty());
+        assert_eq!(
+            lines(&[".git", ".svn", ".hg", ".bzr"]),
+            [".git", ".svn", ".hg", ".bzr"]
+        );
+        assert_eq!(lines(&["*.orig"])[0], "*.orig");
+        assert_eq!(lines(&["*.orig"]).len(), 5);
     }
 
     #[test]

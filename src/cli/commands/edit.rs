@@ -11,7 +11,7 @@ use crate::cli::human::{bytes, counted};
 use crate::cli::json::ResultLine;
 use crate::cli::{members, plan, rules};
 use crate::codes::{Code, Exit, Problem};
-use crate::config::{DEFAULT_EXCLUDES, Edit, Kind, Platform};
+use crate::config::{Edit, Kind, Platform};
 use crate::engine::event::MemberName;
 use serde_json::{Value, json};
 use sync_proto::filter::Preserve;
@@ -99,12 +99,7 @@ fn rule_settings(
         }
         Ok::<(), CommandError>(())
     };
-    let exclude = match platform.exclude.iter().eq(DEFAULT_EXCLUDES.iter()) {
-        // A list replaces the defaults, so it must have them too.
-        true if !args.exclude.is_empty() => rules::with_defaults(&args.exclude),
-        _ => args.exclude.clone(),
-    };
-    append("exclude", &exclude)?;
+    append("exclude", &args.exclude)?;
     append("preserve", &args.preserve)?;
     append("require", &args.require)?;
     let mut set = |key: &'static str, value: toml_edit::Value| {

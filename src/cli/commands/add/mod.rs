@@ -72,8 +72,7 @@ async fn platform(context: &Context, args: AddPlatformArgs) -> Result<Exit, Comm
         root,
         layout: args.layout.map(layout),
         owner,
-        exclude: (!args.rules.exclude.is_empty())
-            .then(|| rules::with_defaults(&args.rules.exclude)),
+        exclude: (!args.rules.exclude.is_empty()).then_some(args.rules.exclude),
         preserve: args.rules.preserve,
         keep: args.rules.keep,
         resync: args.rules.resync.map(resync),

@@ -38,10 +38,10 @@ fn an_adopted_root_is_listed_by_top_directory_with_what_is_foreign() {
     let member = output.json_member("web1");
     assert_eq!(
         (&member["adopted"], &member["foreign"]),
-        (&true.into(), &2.into()),
+        (&true.into(), &3.into()),
         "{member}"
     );
-    assert_eq!(output.json_member("web2")["foreign"], 1);
+    assert_eq!(output.json_member("web2")["foreign"], 2);
     let tops = member["would_change"].as_array().unwrap();
     let top = |name: &str| tops.iter().find(|top| top["in"] == name).unwrap();
     assert_eq!(top("web")["replaced"], 1);

@@ -147,6 +147,6 @@ mod tests {
     fn a_table_without_rows_is_its_head() {
         let table = Table::new(&[("name", Align::Left), ("bytes", Align::Right)]);
         assert_eq!(table.to_string(), "name  bytes");
-        assert_eq!(table.len(), 0);
+        assert_eq!(table.rows.len(), 0);
     }
 }

@@ -161,7 +161,7 @@ impl<'a> Summary<'a> {
         };
         format!(
             "{what}{level}\n{rsync}\nAfter each step every member's tree was read and compared with \
-             the source."
+             what it has to be."
         )
     }
 }

@@ -63,7 +63,7 @@ fn monitoring_gets_one_line_and_an_exit() {
     let output = world.fanout(&["status", "--check"]).success();
     assert_eq!(
         output.text(),
-        "OK: 1 platforms, 2 members at their desired generations\n"
+        "OK: 1 platform, 2 members at the desired generation\n"
     );
     world.kill_agent(1);
     let output = world.fanout(&["status", "--check"]).exits(3);

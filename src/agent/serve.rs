@@ -169,6 +169,14 @@ impl Host for Agent {
         self.trees.claim(hub, tree)
     }
 
+    fn note_holder(&self, tree: TreeKey, connection: &Connection) {
+        self.trees.note_holder(tree, connection);
+    }
+
+    fn take_over(&self, hub: NodeKey, tree: TreeKey) {
+        self.trees.take_over(hub, tree);
+    }
+
     fn forget(&self, tree: TreeKey) -> Result<(), Problem> {
         self.trees.forget(tree)
     }

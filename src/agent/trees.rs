@@ -13,14 +13,18 @@ use crate::engine::member::refusal::{of_fs, of_place};
 use crate::fs::durable::{read_checked, write_checked};
 use crate::fs::{Dir, FsError};
 use crate::model::{AbsPath, TreeId};
-use crate::net::NodeKey;
+use crate::net::{Connection, NodeKey};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sync_proto::filter::Preserve;
 use sync_proto::path::{Name, escape};
 use sync_proto::wire::{Doubt, Layout, TreeKey};
+
+/// The close code of a session that another took over from.
+const SUPERSEDED: u32 = 18;
 
 const FILE: &[u8] = b"binding";
 const MAGIC: &[u8; 5] = b"FOBI\x01";
@@ -52,7 +56,8 @@ pub struct Trees {
 #[derive(Debug, Default)]
 struct State {
     bindings: BTreeMap<TreeKey, Binding>,
-    busy: HashSet<TreeKey>,
+    /// Claimed trees, with the connection of a session that may change one.
+    busy: HashMap<TreeKey, Option<Connection>>,
 }
 
 impl Trees {
@@ -75,7 +80,7 @@ impl Trees {
             config: config.clone(),
             state: Arc::new(Mutex::new(State {
                 bindings,
-                busy: HashSet::new(),
+                busy: HashMap::new(),
             })),
         })
     }
@@ -178,7 +183,7 @@ impl Trees {
         // What a session works on at the moment is that session's affair.
         let own = bindings
             .into_iter()
-            .filter(|(tree, it)| it.hub == hub && !busy.contains(tree));
+            .filter(|(tree, it)| it.hub == hub && !busy.contains_key(tree));
         own.filter_map(|(tree, binding)| {
             let place = Place::open(&binding.path).ok()?;
             let vote = Vote::load(&place).ok()??;
@@ -195,14 +200,34 @@ impl Trees {
     }
 
     fn take(&self, tree: TreeKey, shown: &str) -> Result<Busy, Problem> {
-        if !self.lock().busy.insert(tree) {
-            let message = format!("Another session works on `{shown}`");
-            return Err(Problem::new(Code::TaskLocked, message));
-        }
+        match self.lock().busy.entry(tree) {
+            Entry::Occupied(_) => {
+                let message = format!("Another session works on `{shown}`");
+                return Err(Problem::new(Code::TaskLocked, message));
+            }
+            Entry::Vacant(free) => free.insert(None),
+        };
         Ok(Busy {
             tree,
             state: self.state.clone(),
         })
+    }
+
+    /// Notes whose session changes a claimed tree.
+    pub fn note_holder(&self, tree: TreeKey, connection: &Connection) {
+        if let Some(holder) = self.lock().busy.get_mut(&tree) {
+            *holder = Some(connection.clone());
+        }
+    }
+
+    /// Ends the session of this hub that changes a tree. A hub has one task on a tree at a time,
+    /// by its own lock, so whoever comes under a new fence has outlived the other.
+    pub fn take_over(&self, hub: NodeKey, tree: TreeKey) {
+        let holder = self.lock().busy.get(&tree).cloned().flatten();
+        if let Some(holder) = holder.filter(|holder| holder.peer() == hub) {
+            tracing::info!(%hub, "a new session takes over from one that was left behind");
+            holder.close(SUPERSEDED, "a new session of this hub took over");
+        }
     }
 
     /// The administrator's own rules for a root: those of the root, and of directories above it.

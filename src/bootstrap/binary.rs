@@ -3,10 +3,8 @@
 use super::elf;
 use super::probe::{Facts, Libc, LibcVersion};
 use crate::codes::{Code, Problem};
-use crate::fs::Dir;
-use crate::fs::read::read_small;
+use crate::fs::own_executable;
 use sha2::{Digest, Sha256};
-use std::path::Path;
 
 /// LIMIT: a fanout with all its debugging information is below that.
 const MAX_BYTES: u64 = 1024 * 1024 * 1024;
@@ -30,28 +28,12 @@ pub(super) struct Needs {
 impl Binary {
     /// Reads the executable that this process runs.
     pub(super) fn own() -> Result<Self, Problem> {
-        let path = std::env::current_exe().map_err(|error| {
-            Problem::from_error(Code::InstallFailed, &error)
-                .with_hint("Mount /proc: it says which file this process runs")
-        })?;
-        Self::read(&path)
+        let content = own_executable(MAX_BYTES)
+            .map_err(|error| Problem::from_error(Code::InstallFailed, &error))?;
+        Ok(Self::of(content))
     }
 
-    pub(super) fn read(path: &Path) -> Result<Self, Problem> {
-        // An executable that was replaced while it runs is shown as "fanout (deleted)".
-        let unreadable = |reason: String| {
-            Problem::new(
-                Code::InstallFailed,
-                format!(
-                    "Can't read this program's own file {}: {reason}",
-                    path.display()
-                ),
-            )
-            .with_hint("If fanout was upgraded just now, run the command again")
-        };
-        let (dir, name) = Dir::open_parent_of(path).map_err(|e| unreadable(e.to_string()))?;
-        let (content, _) =
-            read_small(&dir, &name, None, MAX_BYTES).map_err(|e| unreadable(e.to_string()))?;
+    fn of(content: Vec<u8>) -> Self {
         let checksum = Sha256::digest(&content)
             .iter()
             .map(|byte| format!("{byte:02x}"))
@@ -60,11 +42,11 @@ impl Binary {
             machine: std::env::consts::ARCH,
             glibc: elf::glibc_needed(&content),
         };
-        Ok(Self {
+        Self {
             content,
             checksum,
             needs,
-        })
+        }
     }
 
     /// Refuses a server on which the executable couldn't start.
@@ -170,16 +152,9 @@ mod tests {
 
     #[test]
     fn the_checksum_is_that_of_sha256sum() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("fanout");
-        std::fs::write(&path, "abc").unwrap();
         assert_eq!(
-            Binary::read(&path).unwrap().checksum,
+            Binary::of(b"abc".to_vec()).checksum,
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-        let gone = Binary::read(&dir.path().join("fanout (deleted)"))
-            .err()
-            .unwrap();
-        assert_eq!(gone.code, Code::InstallFailed);
     }
 }

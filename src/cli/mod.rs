@@ -10,6 +10,7 @@ mod commands;
 mod complete;
 pub mod demo;
 mod error;
+mod fresh;
 mod hub;
 mod human;
 mod json;

@@ -10,9 +10,8 @@ use super::plan::level_word;
 use super::table;
 use super::work::Outcome;
 use crate::clock::Clock;
-use crate::codes::Code;
 use crate::config::Platform;
-use crate::engine::event::{MemberName, MemberReport};
+use crate::engine::event::MemberName;
 use crate::engine::hub::task::{PlannedChange, TaskReport};
 use crate::model::ServerName;
 use serde_json::{Value, json};
@@ -51,11 +50,22 @@ impl Ignored {
             let mut rules = self.0.iter().filter(|(name, _)| name.as_str() == member);
             rules.any(|(_, rule)| rule.covers(&path).is_some())
         };
-        items
-            .iter()
-            .filter(|item| !covered(item))
+        let (ignored, rest): (Vec<&Item>, Vec<&Item>) = items.iter().partition(|it| covered(it));
+        // Putting an entry into a directory changes the directory's time, and nothing else.
+        let holds_ignored = |item: &Item| {
+            item.sort == b'd'
+                && item.attributes == "t"
+                && ignored.iter().any(|inner| parent(&inner.path) == item.path)
+        };
+        rest.into_iter()
+            .filter(|item| !holds_ignored(item))
             .cloned()
             .collect()
+    }
+
+    /// True if something may differ on this member.
+    pub(crate) fn is_about(&self, member: &str) -> bool {
+        self.0.iter().any(|(name, _)| name.as_str() == member)
     }
 
     /// The same for what is planned, members with the same rest together.
@@ -82,13 +92,16 @@ impl Ignored {
     }
 }
 
+fn parent(path: &[u8]) -> &[u8] {
+    let slash = path.iter().rposition(|&byte| byte == b'/');
+    &path[..slash.unwrap_or(0)]
+}
+
 /// What a task would change, entry by entry.
 pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome, what: &str) {
     let report = &outcome.report;
     if context.ui.is_json() {
-        for change in &report.planned {
-            context.ui.json(&plan_line(platform, change));
-        }
+        plan_lines(context, platform, report);
         return;
     }
     let live = outcome
@@ -110,6 +123,11 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
         context.ui.out(format!("{}:", names(&change.members)));
         items(context, &change.items);
         context.ui.out(format!("  {}", numbers(&change.plan)));
+        for foreign in &change.plan.foreign_paths {
+            context
+                .ui
+                .out(format!("  foreign, stays: {}", escape(foreign)));
+        }
         for kept in &change.plan.kept {
             context.ui.out(format!(
                 "  kept, for it holds what may not go: {}",
@@ -129,18 +147,7 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
     if let Some(window) = mixture(platform, report) {
         context.ui.hint(window);
     }
-    let new: Vec<MemberName> = report
-        .members
-        .iter()
-        .filter(|m| is_new(m))
-        .map(|m| m.name.clone())
-        .collect();
-    if !new.is_empty() {
-        context
-            .ui
-            .out(format!("{}: everything is new there", names(&new)));
-    }
-    for member in report.members.iter().filter(|member| !is_new(member)) {
+    for member in &report.members {
         if let Some(problem) = &member.problem
             && !report.refusals.contains(problem)
         {
@@ -150,12 +157,11 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
     context.ui.status("Nothing was changed.");
 }
 
-/// A look doesn't bind a tree, so a member that never had it can't compare anything: all is new.
-pub(crate) fn is_new(member: &MemberReport) -> bool {
-    member
-        .problem
-        .as_ref()
-        .is_some_and(|problem| problem.code == Code::TreeUnknown)
+/// What would change, as JSON lines.
+pub(crate) fn plan_lines(context: &Context, platform: &Platform, report: &TaskReport) {
+    for change in &report.planned {
+        context.ui.json(&plan_line(platform, change));
+    }
 }
 
 /// In place, visitors may see old and new files together while the commit runs.
@@ -223,8 +229,8 @@ pub(crate) fn numbers(plan: &Plan) -> String {
     }
     if plan.foreign > 0 {
         parts.push(format!(
-            "{} stay, being foreign",
-            counted(plan.foreign, "entry", "entries")
+            "{} foreign and left alone",
+            counted(plan.foreign, "path is", "paths are")
         ));
     }
     format!("{}; {} to write", parts.join(", "), bytes(plan.write_bytes))
@@ -256,6 +262,7 @@ fn plan_line(platform: &Platform, change: &PlannedChange) -> ResultLine<Value> {
             "foreign": plan.foreign,
             "write_bytes": plan.write_bytes,
             "kept": paths(&plan.kept),
+            "foreign_paths": paths(&plan.foreign_paths),
             "items": change.items.iter().map(item_shape).collect::<Vec<_>>(),
         }),
     )

@@ -5,12 +5,13 @@
 
 use super::Context;
 use super::error::CommandError;
+use super::fresh::{self, Origin};
 use super::hub::{self, Hub, store_error};
 use super::plan::{self, Wish};
 use super::progress::Progress;
-use super::show;
 use crate::codes::{Code, Exit, Problem};
 use crate::config::Platform;
+use crate::engine::depot::Depot;
 use crate::engine::event::{Event, MemberReport, TaskKind};
 use crate::engine::hub::source::Released;
 use crate::engine::hub::task::{Goal, Task, TaskReport};
@@ -50,7 +51,7 @@ pub(crate) struct Outcome {
     pub(crate) task: Task,
 }
 
-/// Carries out a task on one platform.
+/// Carries out a task on one platform. `held` is its lock, where the caller has taken it.
 pub(crate) async fn carry_out(
     context: &Context,
     hub: &Hub,
@@ -58,14 +59,15 @@ pub(crate) async fn carry_out(
     kind: TaskKind,
     mut wish: Wish,
     aim: Aim,
+    held: Option<Lock>,
 ) -> Result<Outcome, CommandError> {
     let name = &platform.name;
     let what = format!("{} platform {name}", kind.word());
     let state = hub.state(name).await?;
     let changes = !wish.dry_run && !wish.report_only;
-    let _lock: Option<Lock> = match changes {
-        true => Some(hub.lock(name, &what, wish.task.wait).await?),
-        false => None,
+    let _lock: Option<Lock> = match held {
+        None if changes => Some(hub.lock(name, &what, wish.task.wait).await?),
+        held => held,
     };
     // Read again: it may have changed while the lock was waited for.
     let state = if changes {
@@ -109,6 +111,11 @@ pub(crate) async fn carry_out(
             .collect(),
     });
     let depot = hub.depot()?;
+    let origin = match &goal {
+        Goal::Source(spec) => Some(Origin::Source(spec.clone())),
+        Goal::Kept { roots, .. } => Some(Origin::Depot(*roots)),
+        Goal::Desired => desired_roots(hub, name).await?.map(Origin::Depot),
+    };
     let mut report = push::run(&engine, depot.clone(), &task, goal).await;
     if changes {
         if let Err(problem) = tidy(hub, &engine, &depot, platform, kind).await {
@@ -119,6 +126,14 @@ pub(crate) async fn carry_out(
         elapsed: began.elapsed(),
     });
     progress.finish();
+    if report.refusals.is_empty()
+        && let Some(refusal) = refused_by_all(&report)
+    {
+        report.refusals.push(refusal);
+    }
+    if task.dry_run {
+        plan_fresh(&mut report, origin, depot).await;
+    }
     let exit = exit_of(&report, &task);
     end(hub, id, exit, &summary(&report)).await?;
     Ok(Outcome {
@@ -127,6 +142,34 @@ pub(crate) async fn carry_out(
         before: state.desired,
         task,
     })
+}
+
+async fn desired_roots(hub: &Hub, platform: &PlatformName) -> Result<Option<Roots>, CommandError> {
+    let Some(serial) = hub.state(platform).await?.desired else {
+        return Ok(None);
+    };
+    let generation = hub.store.generation(platform, serial).await;
+    Ok(Some(push::roots_of(&generation.map_err(store_error)?)))
+}
+
+/// Members that never had the tree would get all of it.
+async fn plan_fresh(report: &mut TaskReport, origin: Option<Origin>, depot: Arc<Depot>) {
+    let members = fresh::take(report);
+    let Some(origin) = origin.filter(|_| !members.is_empty()) else {
+        return;
+    };
+    match fresh::plan(members, origin, depot).await {
+        Ok(change) => {
+            let entries = change.plan.added;
+            for member in &mut report.members {
+                if change.members.contains(&member.name) {
+                    member.changed_entries = entries;
+                }
+            }
+            report.planned.push(change);
+        }
+        Err(problem) => report.warnings.push(problem),
+    }
 }
 
 async fn prepare(
@@ -202,7 +245,7 @@ async fn label(context: &Context, platform: &Platform) -> Option<String> {
 async fn tidy(
     hub: &Hub,
     engine: &preflight::Hub,
-    depot: &Arc<crate::engine::depot::Depot>,
+    depot: &Arc<Depot>,
     platform: &Platform,
     kind: TaskKind,
 ) -> Result<(), Problem> {
@@ -239,6 +282,20 @@ async fn tidy(
     push::collect(engine, depot, u32::MAX).await
 }
 
+/// The refusal of a task whose every member refused by a brake, such as a root with content.
+fn refused_by_all(report: &TaskReport) -> Option<Problem> {
+    let refusal = |member: &MemberReport| {
+        let problem = member.problem.as_ref()?;
+        (problem.code.exit() == Exit::Refused).then(|| problem.clone())
+    };
+    let mut all = report
+        .members
+        .iter()
+        .map(refusal)
+        .collect::<Option<Vec<Problem>>>()?;
+    (!all.is_empty()).then(|| all.swap_remove(0))
+}
+
 fn exit_of(report: &TaskReport, task: &Task) -> Exit {
     if !report.refusals.is_empty() {
         return report.exit();
@@ -247,7 +304,7 @@ fn exit_of(report: &TaskReport, task: &Task) -> Exit {
         return report.exit();
     }
     // Nothing was to be changed: a member that would change has done well.
-    let is_failed = |member: &&MemberReport| member.problem.is_some() && !show::is_new(member);
+    let is_failed = |member: &&MemberReport| member.problem.is_some();
     let failed = report.members.iter().filter(is_failed).count();
     match failed {
         0 if task.report_only && report.planned.iter().any(|group| !group.items.is_empty()) => {

@@ -13,7 +13,7 @@
 use super::error::{FsError, joined};
 use super::fault;
 use super::stat::Stat;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -252,6 +252,14 @@ impl Dir {
         rustix::fs::readlinkat(&self.fd, name.as_bytes(), Vec::with_capacity(256))
             .map(std::ffi::CString::into_bytes)
             .map_err(|errno| self.error("read the symlink", name.as_bytes(), errno))
+    }
+
+    /// True if this process may add and remove names here; false on a read-only file system.
+    pub fn is_writable(&self) -> bool {
+        let wanted = Access::WRITE_OK | Access::EXEC_OK;
+        let answer = rustix::fs::accessat(&self.fd, c".", wanted, AtFlags::EACCESS);
+        // A kernel or sandbox without this question is no answer.
+        !matches!(answer, Err(Errno::ACCESS | Errno::ROFS))
     }
 
     /// Makes the names in this directory durable.

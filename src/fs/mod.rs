@@ -19,6 +19,7 @@ pub mod fault;
 mod list;
 pub mod lock;
 pub mod meta;
+mod own;
 pub mod owner;
 pub mod read;
 mod remove;
@@ -30,6 +31,7 @@ pub mod xattr;
 pub use dir::{Dir, NoOpenat2, probe_openat2};
 pub use error::FsError;
 pub use list::Listed;
+pub use own::own_executable;
 pub use stat::{FileKind, Stat};
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ async fn attempt(
     let socket = tuning::udp_socket(any).map_err(|errno| unreachable(errno.into()))?;
     let runtime = Arc::new(quinn::TokioRuntime);
     let quic =
-        quinn::Endpoint::new(tuning::endpoint(), None, socket, runtime).map_err(unreachable)?;
+        quinn::Endpoint::new(tuning::endpoint(None), None, socket, runtime).map_err(unreachable)?;
     let connecting = quic
         .connect_with(config, address, tls::SERVER_NAME)
         .map_err(|error| NetError::Lost {

@@ -61,8 +61,13 @@ impl Endpoint {
         // Never used for a handshake: each gets the accepted keys of its own moment.
         let unused = configs.build(Vec::new())?;
         let runtime = Arc::new(quinn::TokioRuntime);
-        let quic = quinn::Endpoint::new(tuning::endpoint(), Some(unused), socket, runtime)
-            .map_err(failed)?;
+        let quic = quinn::Endpoint::new(
+            tuning::endpoint(Some(&configs.identity)),
+            Some(unused),
+            socket,
+            runtime,
+        )
+        .map_err(failed)?;
         let (sender, receiver) = mpsc::channel(HALF_OPEN_MAX);
         let open = Open::default();
         let acceptor = tokio::spawn(accept_all(quic.clone(), configs, sender, Arc::clone(&open)));

@@ -183,6 +183,11 @@ impl Identity {
         })
     }
 
+    /// A key for another purpose, from the node's secret.
+    pub(super) fn derived_key(&self, purpose: &str) -> [u8; 32] {
+        blake3::derive_key(purpose, &self.secret_pkcs8)
+    }
+
     /// Who we are.
     pub fn key(&self) -> NodeKey {
         self.key

@@ -22,6 +22,7 @@ pub mod key;
 pub mod limits;
 mod pipe;
 mod quic;
+mod reset;
 pub mod stdio;
 mod tls;
 pub mod token;

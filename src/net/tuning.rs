@@ -18,7 +18,7 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt},
 };
 
-use super::goodbye::Openable;
+use super::{goodbye::Openable, identity::Identity, reset::ResetKey};
 
 /// LIMIT: how long a handshake may take, on either side.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -26,8 +26,9 @@ pub const HANDSHAKE: Duration = Duration::from_secs(5);
 /// LIMIT: how long a peer may say nothing at all.
 pub const IDLE: Duration = Duration::from_secs(30);
 
-/// How often an idle side says that it lives: two may get lost before [`IDLE`] is over.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// How often an idle side says that it lives. It is also how soon a peer that was restarted is
+/// noticed: its answer is a [stateless reset](super::reset).
+pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// LIMIT: how long a goodbye may take.
 pub const GOODBYE: Duration = Duration::from_secs(5);
@@ -116,9 +117,12 @@ fn cubic() -> CubicConfig {
     config
 }
 
-/// What all connections of a socket share.
-pub(super) fn endpoint() -> EndpointConfig {
-    let mut config = EndpointConfig::default();
+/// What all connections of a socket share. A node that listens is known again after a restart.
+pub(super) fn endpoint(listening: Option<&Identity>) -> EndpointConfig {
+    let mut config = match listening {
+        Some(identity) => EndpointConfig::new(Arc::new(ResetKey::of(identity))),
+        None => EndpointConfig::default(),
+    };
     // The value is a constant between 1,200 and 65,527, which is all that is checked.
     if let Err(error) = config.max_udp_payload_size(UDP_PAYLOAD_MAX_BYTES) {
         tracing::error!(%error, "the UDP payload size was refused");

@@ -10,6 +10,7 @@
 mod agent;
 mod architecture;
 mod cli_basics;
+mod demo;
 mod host_self_test;
 mod parity_filter;
 mod real;

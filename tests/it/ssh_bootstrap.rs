@@ -73,6 +73,22 @@ fn netns_a_server_is_installed_over_ssh_and_pushed_to() {
         "{}",
         added.describe()
     );
+    // Forgotten and added again: nothing is sent, and the agent that runs is kept.
+    let pid = || {
+        web.sh("cat /var/lib/fanout/agent/agent.pid")
+            .success()
+            .text()
+    };
+    let before = pid();
+    hub.run(&["fanout", "remove", "server", "web1", "--dir", "/root/hub"])
+        .success();
+    let again = add_server(&hub, "web1:4600", &["--ssh", "root@web1"]).success();
+    assert!(
+        again.error_text().contains("is there already"),
+        "{}",
+        again.describe()
+    );
+    assert_eq!(pid(), before);
     push_arrives(&hub, &web, "/srv/site");
     // Nobody but root may read the agent's key, and the executable is whole.
     let modes = web.sh("stat -c %a /usr/local/bin/fanout /var/lib/fanout/agent");
@@ -144,7 +160,8 @@ fn netns_an_ordinary_user_gets_an_agent_of_their_own_and_is_told_what_it_cannot_
     web.add_user("ann", false);
     let sshd = Sshd::start(&web);
     sshd.admit(&hub, "ann");
-    let added = add_server(&hub, "web1:4600", &["--ssh", "ann@web1"]).success();
+    let options = ["--ssh", "ann@web1", "--transport", "ssh"];
+    let added = add_server(&hub, "web1:4600", &options).success();
     assert!(
         added.error_text().contains("runs as ann"),
         "{}",
@@ -152,6 +169,7 @@ fn netns_an_ordinary_user_gets_an_agent_of_their_own_and_is_told_what_it_cannot_
     );
     let owner = web.run(&["stat", "-c", "%U", "/home/ann/.local/bin/fanout"]);
     assert_eq!(owner.success().text(), "ann\n");
+    push_arrives(&hub, &web, "/home/ann/www/site");
 }
 
 #[test]

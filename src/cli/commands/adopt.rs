@@ -163,7 +163,7 @@ async fn preview(
         ..Wish::default()
     };
     let aim = Aim::Source(Released::default());
-    let outcome = work::carry_out(context, hub, platform, TaskKind::Push, wish, aim).await;
+    let outcome = work::carry_out(context, hub, platform, TaskKind::Push, wish, aim, None).await;
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -208,15 +208,14 @@ async fn preview(
     Ok(())
 }
 
-/// New, replaced, touched and gone by the first name of the path.
-fn by_top(change: &PlannedChange) -> BTreeMap<&[u8], [u64; 4]> {
-    let mut tops: BTreeMap<&[u8], [u64; 4]> = BTreeMap::new();
+/// New, replaced, touched, gone and foreign by the first name of the path.
+fn by_top(change: &PlannedChange) -> BTreeMap<&[u8], [u64; 5]> {
+    let mut tops: BTreeMap<&[u8], [u64; 5]> = BTreeMap::new();
+    for foreign in &change.plan.foreign_paths {
+        tops.entry(top_of(foreign)).or_default()[4] += 1;
+    }
     for item in &change.items {
-        let top = item
-            .path
-            .split(|&byte| byte == b'/')
-            .next()
-            .unwrap_or_default();
+        let top = top_of(&item.path);
         let column = match item.kind {
             ItemKind::Added => 0,
             ItemKind::Content => 1,
@@ -228,6 +227,11 @@ fn by_top(change: &PlannedChange) -> BTreeMap<&[u8], [u64; 4]> {
     tops
 }
 
+fn top_of(path: &[u8]) -> &[u8] {
+    let mut names = path.split(|&byte| byte == b'/');
+    names.next().unwrap_or_default()
+}
+
 fn tops(change: &PlannedChange) -> Table {
     let mut table = Table::new(&[
         ("in", Align::Left),
@@ -235,6 +239,7 @@ fn tops(change: &PlannedChange) -> Table {
         ("replaced", Align::Right),
         ("metadata", Align::Right),
         ("deleted", Align::Right),
+        ("foreign", Align::Right),
     ]);
     for (top, counts) in by_top(change) {
         let name = if top.is_empty() {
@@ -256,10 +261,11 @@ fn result(platform: &Platform, found: &Found, outcome: Option<&Outcome>) -> Resu
                 .iter()
                 .find(|change| change.members.contains(member));
             let tops: Option<Value> = change.map(|change| {
-                let shape = |(top, [new, replaced, touched, deleted]): (&[u8], [u64; 4])| {
-                    json!({"in": escape(top), "added": new, "replaced": replaced,
-                           "touched": touched, "deleted": deleted})
-                };
+                let shape =
+                    |(top, [new, replaced, touched, deleted, foreign]): (&[u8], [u64; 5])| {
+                        json!({"in": escape(top), "added": new, "replaced": replaced,
+                           "touched": touched, "deleted": deleted, "foreign": foreign})
+                    };
                 by_top(change).into_iter().map(shape).collect()
             });
             json!({

@@ -78,7 +78,7 @@ async fn push(
         require: brakes.skip_require,
     };
     let aim = Aim::Source(released);
-    let outcome = work::carry_out(context, hub, platform, TaskKind::Push, wish, aim).await?;
+    let outcome = work::carry_out(context, hub, platform, TaskKind::Push, wish, aim, None).await?;
     if args.dry_run {
         show::planned(context, platform, &outcome, "a push");
         show::closing(context, &outcome.report, false);

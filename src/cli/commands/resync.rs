@@ -11,11 +11,14 @@ use crate::cli::hub::{self, Hub};
 use crate::cli::human::{bytes, counted};
 use crate::cli::plan::{self, Wish};
 use crate::cli::show::{self, Ignored};
-use crate::cli::work::{self, Aim, Outcome};
-use crate::codes::{Code, Exit};
+use crate::cli::work::{self, Aim};
+use crate::codes::{Code, Exit, Problem};
 use crate::config::Platform;
-use crate::engine::event::{Outcome as Fate, TaskKind};
+use crate::engine::event::{EventSink, MemberReport, Outcome as Fate, TaskKind};
+use crate::engine::hub::task::TaskReport;
+use crate::engine::hub::verify::{Verified, verify};
 use crate::model::ResyncMode;
+use crate::store::PlatformState;
 
 pub(crate) async fn run(context: &Context, args: ResyncArgs) -> Result<Exit, CommandError> {
     let hub = Hub::open(context).await?;
@@ -66,7 +69,7 @@ async fn resync(
         (None, ResyncMode::Report) => Some("resync = \"report\"".to_owned()),
         (None, ResyncMode::Repair) => None,
     };
-    let wish = Wish {
+    let mut wish = Wish {
         members: args.members.clone(),
         level: plan::level(args.level),
         task: args.task.clone(),
@@ -74,15 +77,31 @@ async fn resync(
         report_only: why.is_some() && !args.dry_run,
         ..Wish::default()
     };
+    let ignored = Ignored::of(platform, &hub.clock);
+    let mut spared = Spared::default();
+    if why.is_none() && !args.dry_run {
+        spared = spare(hub, platform, &state, &wish, &ignored).await?;
+        wish.members.skip.extend(spared.names());
+    }
+    if spared.is_everyone {
+        return Ok(only_spared(context, platform, spared));
+    }
+    let aim = Aim::Desired;
     let mut outcome =
-        work::carry_out(context, hub, platform, TaskKind::Resync, wish, Aim::Desired).await?;
+        work::carry_out(context, hub, platform, TaskKind::Resync, wish, aim, None).await?;
     if args.dry_run {
         show::planned(context, platform, &outcome, "a resync");
         show::closing(context, &outcome.report, false);
         return Ok(outcome.exit);
     }
+    for member in spared.members {
+        if member.problem.is_some() {
+            outcome.exit = outcome.exit.and(Exit::Differences);
+        }
+        outcome.report.members.push(member);
+    }
     if why.is_some() {
-        Ignored::of(platform, &hub.clock).filter(&mut outcome.report.planned);
+        ignored.filter(&mut outcome.report.planned);
         let drifts = outcome
             .report
             .planned
@@ -103,14 +122,101 @@ async fn resync(
             }
         }
     }
-    lines(context, platform, &outcome, why.as_deref());
+    if context.ui.is_json() {
+        show::plan_lines(context, platform, &outcome.report);
+    }
+    lines(context, platform, &outcome.report, why.as_deref());
     show::closing(context, &outcome.report, false);
     Ok(outcome.exit)
 }
 
+/// Members that a repair leaves alone, because it would undo what `drift_ignore` allows.
+#[derive(Default)]
+struct Spared {
+    members: Vec<MemberReport>,
+    is_everyone: bool,
+    report: Option<TaskReport>,
+}
+
+impl Spared {
+    fn names(&self) -> impl Iterator<Item = String> + '_ {
+        self.members.iter().map(|member| member.name.to_string())
+    }
+}
+
+/// Looks at the members that may differ. A repair is exact, so one that differs in more than what
+/// is allowed is left alone as well, and reported: repairing the rest would undo the allowed part.
+async fn spare(
+    hub: &Hub,
+    platform: &Platform,
+    state: &PlatformState,
+    wish: &Wish,
+    ignored: &Ignored,
+) -> Result<Spared, CommandError> {
+    let engine = hub.engine(EventSink::none());
+    let mut task = plan::task(hub, platform, state, 0, wish, &engine.events).await?;
+    let all = task.targets.len();
+    task.targets.retain(|target| ignored.is_about(&target.name));
+    if task.targets.is_empty() {
+        return Ok(Spared::default());
+    }
+    let verified = verify(&engine, hub.depot()?, &task).await?;
+    let mut members = Vec::new();
+    for member in &verified.members {
+        // One that is behind is brought forward, as a push would do it.
+        let is_there = member.generation == Some(verified.generation);
+        let Verified::Drift(items) = &member.state else {
+            continue;
+        };
+        let rest = ignored.rest(&member.name, items);
+        if !is_there || rest.len() == items.len() {
+            continue;
+        }
+        let mut report = MemberReport::new(member.name.clone(), Fate::UpToDate);
+        report.generation = member.generation;
+        if !rest.is_empty() {
+            report.outcome = Fate::Stale;
+            report.problem = Some(beside(rest.len() as u64));
+        }
+        members.push(report);
+    }
+    let is_everyone = members.len() == all;
+    let mut report = TaskReport::new(&task);
+    report.generation = Some(verified.generation);
+    Ok(Spared {
+        members,
+        is_everyone,
+        report: Some(report),
+    })
+}
+
+fn beside(entries: u64) -> Problem {
+    Problem::new(
+        Code::Drift,
+        format!(
+            "{} beside what `drift_ignore` allows, and left alone: a repair would undo both",
+            counted(entries, "entry differs", "entries differ")
+        ),
+    )
+    .with_hint("`fanout verify platform NAME` lists them; end the `drift_ignore` entry to repair")
+}
+
+/// Nobody is left to work on.
+fn only_spared(context: &Context, platform: &Platform, spared: Spared) -> Exit {
+    let Some(mut report) = spared.report else {
+        return Exit::Done;
+    };
+    report.members = spared.members;
+    lines(context, platform, &report, None);
+    show::closing(context, &report, false);
+    match report.members.iter().any(|member| member.problem.is_some()) {
+        true => Exit::Differences,
+        false => Exit::Done,
+    }
+}
+
 /// One line for each member that changed, or that isn't where it should be.
-fn lines(context: &Context, platform: &Platform, outcome: &Outcome, why: Option<&str>) {
-    let report = &outcome.report;
+fn lines(context: &Context, platform: &Platform, report: &TaskReport, why: Option<&str>) {
     if context.ui.is_json() || !report.refusals.is_empty() {
         return;
     }

@@ -18,6 +18,14 @@ pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<Exit, C
     let hub = Hub::open(context).await?;
     let platform = hub.platform(&args.name)?;
     let name = &platform.name;
+    // ORDER: the lock before the choice, or what is rolled back may not be what was looked at.
+    let lock = match args.dry_run {
+        true => None,
+        false => {
+            let what = format!("rollback platform {name}");
+            Some(hub.lock(name, &what, args.task.wait).await?)
+        }
+    };
     let state = hub.state(name).await?;
     let Some(desired) = state.desired else {
         return Err(CommandError::new(
@@ -76,7 +84,8 @@ pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<Exit, C
     context
         .ui
         .status(format!("Rolling {name} back from {desired} to {shown}."));
-    let outcome = work::carry_out(context, &hub, platform, TaskKind::Rollback, wish, aim).await?;
+    let outcome =
+        work::carry_out(context, &hub, platform, TaskKind::Rollback, wish, aim, lock).await?;
     if args.dry_run {
         show::planned(context, platform, &outcome, "a rollback");
         show::closing(context, &outcome.report, false);

@@ -31,7 +31,8 @@ pub(crate) async fn run(context: &Context, args: DemoArgs) -> Result<Exit, Comma
     // What is dropped with the story's future ends with it: agents, commands, transfers.
     let told = tokio::select! {
         told = story::tell(ui, &args, &place) => told,
-        () = interrupted => Err(CommandError::new(Code::Interrupted, "The demo was interrupted")),
+        () = interrupted => Err(CommandError::new(Code::Interrupted, "The demo was interrupted")
+            .hint("No process of it is left, and no file unless --keep asked for that")),
     };
     if args.keep {
         ui.status(format!(

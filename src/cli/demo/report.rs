@@ -154,7 +154,15 @@ impl<'a> Summary<'a> {
             ),
             None => "rsync is not installed here, so there is nothing to compare with.".to_owned(),
         };
-        format!("{what}\n{rsync}\nAfter each step every member's tree was read and compared.")
+        let level = self.steps.iter().find_map(|step| step.level.as_deref());
+        let level = match level {
+            Some(level) => format!(" fanout looks at members at the level `{level}`."),
+            None => String::new(),
+        };
+        format!(
+            "{what}{level}\n{rsync}\nAfter each step every member's tree was read and compared with \
+             what it has to be."
+        )
     }
 }
 

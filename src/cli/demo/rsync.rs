@@ -13,7 +13,7 @@ const TIME: Duration = Duration::from_secs(1_800);
 
 /// The rsync of this machine.
 pub(super) struct Rsync {
-    /// What it calls itself: `rsync  version 3.2.7  protocol version 31`.
+    /// What it calls itself: `rsync version 3.2.7`.
     pub(super) version: String,
 }
 
@@ -35,7 +35,7 @@ impl Rsync {
         let text = output.text();
         let first = text.lines().next()?.split_whitespace();
         Some(Self {
-            version: first.take(5).collect::<Vec<_>>().join(" "),
+            version: first.take(3).collect::<Vec<_>>().join(" "),
         })
     }
 

@@ -206,8 +206,8 @@ impl Story<'_> {
         }
         self.check("the aborted push", second, None).await?;
         let text = format!(
-            "While {} were on their way, {name} was killed: after {} the push was called off and \
-             nobody switched.",
+            "While {} were on their way, {name} was killed: after {}, most of it spent waiting for \
+             it, the push was called off and nobody switched.",
             human::counted(changed as u64, "changed file", "changed files"),
             human::time(elapsed),
         );

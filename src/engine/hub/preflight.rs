@@ -122,22 +122,32 @@ pub async fn settle_doubts(
         .iter()
         .filter(|doubt| doubt.tree == task.tree)
     {
-        let decision = decide_doubt(hub, doubt).await?;
-        let notices = session
-            .settle(doubt, decision)
-            .await
-            .map_err(|error| error.problem())?;
-        let word = match decision {
-            Decision::Commit => "committed",
-            Decision::Abort => "aborted",
-        };
-        hub.events.emit(Event::Note(format!(
-            "{} was in doubt about generation #{}: it was {word}",
-            target.name, doubt.serial
-        )));
-        for notice in &notices {
-            tell(&hub.events, &target.name, notice);
-        }
+        settle_doubt(hub, session, target, doubt).await?;
+    }
+    Ok(())
+}
+
+async fn settle_doubt(
+    hub: &Hub,
+    session: &Session,
+    target: &Target,
+    doubt: &Doubt,
+) -> Result<(), Problem> {
+    let decision = decide_doubt(hub, doubt).await?;
+    let notices = session
+        .settle(doubt, decision)
+        .await
+        .map_err(|error| error.problem())?;
+    let word = match decision {
+        Decision::Commit => "committed",
+        Decision::Abort => "aborted",
+    };
+    hub.events.emit(Event::Note(format!(
+        "{} was in doubt about generation #{}: it was {word}",
+        target.name, doubt.serial
+    )));
+    for notice in &notices {
+        tell(&hub.events, &target.name, notice);
     }
     Ok(())
 }
@@ -186,6 +196,21 @@ async fn open(
             let (_, notices) = bound.map_err(|error| error.problem())?;
             for notice in &notices {
                 tell(&hub.events, &target.name, notice);
+            }
+            let opened = session
+                .open(request(fence))
+                .await
+                .map_err(|error| error.problem())?;
+            Ok((opened, fence))
+        }
+        // It voted in a session that was left behind, and could not say so when it was greeted.
+        Some(Code::TransactionOpen) if fence > 0 => {
+            let survey = session
+                .survey(task.tree)
+                .await
+                .map_err(|error| error.problem())?;
+            if let Some(doubt) = &survey.doubt {
+                settle_doubt(hub, session, target, doubt).await?;
             }
             let opened = session
                 .open(request(fence))

@@ -396,11 +396,9 @@ impl Run<'_> {
                 (false, _) => Outcome::Stale,
             };
             self.set_done(&one, outcome, changed);
-            let same = self
-                .report
-                .planned
-                .iter_mut()
-                .find(|group| group.items == items);
+            let same = self.report.planned.iter_mut().find(|group| {
+                group.items == items && group.plan.foreign_paths == plan.foreign_paths
+            });
             match same {
                 Some(group) => group.members.push(one.name),
                 None => self.report.planned.push(PlannedChange {

@@ -8,8 +8,7 @@
 use super::fault::point;
 use super::journal::{Journal, TREE, Work};
 use super::keeper::Untouchable;
-use super::live::{Hands, How, LiveError, Spot, Tree};
-use super::overwritten::Aside;
+use super::live::{Hands, How, LiveError, Tree};
 use super::place::Place;
 use super::step::{Attributes, Old, Seen, Step};
 use super::transaction::CommitError;
@@ -89,11 +88,11 @@ fn swap_directory(place: &Place, journal: &Journal) -> Result<Dir, FsError> {
     undo.create_dir_if_absent(&place.own_name(b"swap")?, 0o700)
 }
 
-struct Worker<'a> {
-    hands: Hands<'a>,
+pub(super) struct Worker<'a> {
+    pub(super) hands: Hands<'a>,
     how: How<'a>,
     live: Tree,
-    work: Tree,
+    pub(super) work: Tree,
     notices: Vec<Notice>,
 }
 
@@ -132,6 +131,11 @@ impl Worker<'_> {
                     || error.is_exists() =>
             {
                 format!("was changed by somebody else during the commit: {error}")
+            }
+            // Permissions were checked before the vote. Repeating won't help, and a transaction
+            // that can't be finished would keep the whole tree from being served.
+            Err(LiveError::Fs(error)) if error.is_permission() => {
+                format!("could not be changed: {error}")
             }
             Err(LiveError::Fs(error)) => return Err(error.into()),
             Err(LiveError::Meta(error)) => error.to_string(),
@@ -313,117 +317,4 @@ impl Worker<'_> {
         self.hands.touch(path, &target, &attributes, how)?;
         Ok(())
     }
-
-    /// Sorts what came out: what was committed becomes the undo area, everything else goes aside.
-    fn put_away(
-        &mut self,
-        place: &Place,
-        journal: &Journal,
-        steps: &[Step],
-    ) -> Result<(), CommitError> {
-        self.work.forget();
-        let aside = Aside::new(place, &journal.directory);
-        for step in steps {
-            match step {
-                Step::Put {
-                    path, old, below, ..
-                } => self.sort_out(path, old.as_ref(), below, &aside)?,
-                Step::Remove { path, old } => self.sort_out(path, Some(old), &[], &aside)?,
-                Step::Meta { .. } | Step::RemoveDirectory { .. } => {}
-            }
-        }
-        // Exchanges without the kernel's help that lost their way.
-        for left in self.hands.swap.list()? {
-            aside.take(
-                self.hands.swap,
-                &left.name,
-                &RelPath::root().join(&left.name)?,
-            )?;
-        }
-        Ok(())
-    }
-
-    fn sort_out(
-        &mut self,
-        path: &RelPath,
-        old: Option<&Old>,
-        below: &[(RelPath, Old)],
-        aside: &Aside<'_>,
-    ) -> Result<(), CommitError> {
-        let Some(found) = self.work.stat(path)? else {
-            return Ok(());
-        };
-        let is_ours = old.is_some_and(|old| !old.is_drift && old.seen.matches(&found));
-        let is_known_directory =
-            found.is_directory() && old.is_some_and(|old| old.seen.matches(&found));
-        if is_known_directory {
-            return self.audit(path, below, aside);
-        }
-        if is_ours {
-            return Ok(());
-        }
-        self.work.forget();
-        if let Some(spot) = self.work.spot(path)? {
-            if found.is_directory() && is_hollow(spot.dir, &spot.name)? {
-                return Ok(());
-            }
-            aside.take(spot.dir, &spot.name, path)?;
-        }
-        Ok(())
-    }
-
-    /// A directory came out as a whole. Whatever in it wasn't known to be ours goes aside.
-    fn audit(
-        &mut self,
-        top: &RelPath,
-        below: &[(RelPath, Old)],
-        aside: &Aside<'_>,
-    ) -> Result<(), CommitError> {
-        let mut pending = vec![top.clone()];
-        while let Some(directory) = pending.pop() {
-            let names = match self.work.dir(&directory)? {
-                Some(dir) => dir.list()?,
-                None => continue,
-            };
-            for listed in names {
-                let path = directory.join(&listed.name)?;
-                let Some(found) = self.work.stat(&path)? else {
-                    continue;
-                };
-                let known = below
-                    .binary_search_by(|(known, _)| known.cmp(&path))
-                    .ok()
-                    .and_then(|at| below.get(at))
-                    .is_some_and(|(_, old)| {
-                        old.seen.matches(&found) && (found.is_directory() || !old.is_drift)
-                    });
-                match (known, found.is_directory()) {
-                    (true, true) => pending.push(path),
-                    (true, false) => {}
-                    (false, _) => {
-                        let spot: Option<Spot<'_>> = self.work.spot(&path)?;
-                        if let Some(spot) = spot {
-                            aside.take(spot.dir, &spot.name, &path)?;
-                        }
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// True for a directory without a single entry but directories: nothing worth keeping.
-fn is_hollow(dir: &Dir, name: &Name) -> Result<bool, FsError> {
-    let mut pending = vec![dir.open_dir(name)?];
-    while let Some(dir) = pending.pop() {
-        for listed in dir.list()? {
-            match dir.stat(&listed.name)? {
-                Some(stat) if stat.is_directory() => pending.push(dir.open_dir(&listed.name)?),
-                Some(_) => return Ok(false),
-                None => {}
-            }
-        }
-    }
-    Ok(true)
 }

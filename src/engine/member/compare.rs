@@ -39,8 +39,6 @@ pub struct Target {
 
 /// With less space than this to spare it is worth knowing how much staging takes.
 const TIGHT_BYTES: u64 = 64 << 20;
-/// How many foreign entries of an adopted root are named.
-const FOREIGN_SHOWN: usize = 20;
 
 /// What the staging areas take that nothing else refers to.
 fn staged_bytes(place: &Place) -> u64 {
@@ -127,6 +125,9 @@ impl Comparison {
     }
 }
 
+/// LIMIT: so many foreign paths are named in a plan.
+const MAX_FOREIGN: usize = 200;
+
 impl Seen {
     /// Plans the way from what is there to `desired`.
     pub fn plan(&mut self, desired: Manifest, roots: Roots) -> Result<Target, Problem> {
@@ -153,16 +154,13 @@ impl Seen {
         })
         .map_err(|error| of_fs(&error))?;
         let summary = &mut plan.summary;
-        summary.foreign = summary.foreign.max(self.keeper.foreign.tops().len() as u64);
+        let foreign = self.keeper.foreign.tops();
+        summary.foreign = summary.foreign.max(foreign.len() as u64);
+        let named = foreign.iter().take(MAX_FOREIGN);
+        summary.foreign_paths = named.map(|top| top.as_bytes().to_vec()).collect();
         if summary.write_bytes.saturating_add(TIGHT_BYTES) > summary.free_bytes {
             // What an earlier attempt left is used, or makes way.
             summary.free_bytes = summary.free_bytes.saturating_add(staged_bytes(place));
-        }
-        if self.record.adopted && self.record.live.is_none() {
-            let tops = self.keeper.foreign.tops().iter().take(FOREIGN_SHOWN);
-            let stays = "was there before fanout, and stays";
-            let told = tops.map(|top| information(top.as_bytes(), stays));
-            summary.notices.extend(told);
         }
         for conflict in &mut summary.conflicts {
             if conflict.code.is_empty() {

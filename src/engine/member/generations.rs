@@ -163,12 +163,11 @@ pub fn kept_contents(place: &Place) -> Result<Vec<KeptContent>, PlaceError> {
 /// The disk said no.
 pub fn open_kept(place: &Place, source: &Source) -> Result<Option<File>, FsError> {
     let top = place.sub(if source.is_undo { b"undo" } else { b"gen" })?;
-    let mut dir = top.try_open_dir(&source.directory)?;
-    if let Some(area) = dir.filter(|_| source.is_undo) {
-        dir = area.try_open_dir(&place.own_name(TREE)?)?;
-    } else {
-        dir = top.try_open_dir(&source.directory)?;
-    }
+    let area = top.try_open_dir(&source.directory)?;
+    let dir = match area {
+        Some(area) if source.is_undo => area.try_open_dir(&place.own_name(TREE)?)?,
+        area => area,
+    };
     let Some(dir) = dir else {
         return Ok(None);
     };

@@ -3,7 +3,7 @@
 use super::place::Place;
 use crate::codes::Problem;
 use crate::fs::Dir;
-use crate::net::NodeKey;
+use crate::net::{Connection, NodeKey};
 use std::any::Any;
 use std::sync::Arc;
 use sync_proto::filter::Preserve;
@@ -34,6 +34,13 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     /// It isn't bound, it belongs to another hub, or another session has it.
     fn claim(&self, hub: NodeKey, tree: TreeKey) -> Result<Claim, Problem>;
+
+    /// Notes that this session may change a tree that it has claimed.
+    fn note_holder(&self, tree: TreeKey, connection: &Connection);
+
+    /// Ends another session of the same hub that may change the tree: under a new fence it was
+    /// left behind.
+    fn take_over(&self, hub: NodeKey, tree: TreeKey);
 
     /// Lets go of a tree that the session has claimed.
     ///

@@ -7,27 +7,28 @@
 use super::held::{Kept, survey};
 use super::journal::{Made, Work};
 use super::live::Tree;
+use super::prepare::Job;
 use super::step::{Attributes, Old, Seen, Step};
-use super::transaction::{CommitError, Job};
+use super::transaction::CommitError;
 use super::tree_plan::{Action, Change, notice};
 use crate::engine::index::Stamp;
-use crate::fs::Stat;
 use crate::fs::xattr::read_xattrs_at;
+use crate::fs::{Dir, Stat};
 use std::collections::BTreeSet;
 use sync_proto::digest::Digest;
 use sync_proto::entry::{Kind, Meta, Time};
 use sync_proto::path::RelPath;
 use sync_proto::wire::Notice;
 
-/// What prepare found and planned.
-pub(super) struct Prepared {
+/// What a layout's own part of prepare found and planned.
+pub(super) struct Planned {
     pub(super) work: Work,
     pub(super) made: Vec<Made>,
     pub(super) overwritten: Vec<Notice>,
 }
 
 /// Turns the plan into steps.
-pub(super) fn prepare(job: &Job<'_>, live: Tree, staged: Tree) -> Result<Prepared, CommitError> {
+pub(super) fn prepare(job: &Job<'_>, live: Tree, staged: Tree) -> Result<Planned, CommitError> {
     let held = survey(live.root(), &RelPath::root(), job.keeper)?;
     let observed = job.observed.manifest();
     let exists = |path: &RelPath| observed.entry(path).is_some();
@@ -103,7 +104,9 @@ impl Builder<'_> {
         };
         let is_directory_lost =
             old.as_ref().is_some_and(|old| old.seen.is_directory) && !staged.is_directory();
-        if is_directory_lost && self.kept.contains(path) {
+        let is_kept =
+            || self.kept.contains(path) || self.job.keeper.allow_replace(path, true).is_err();
+        if is_directory_lost && is_kept() {
             return Err(CommitError::Kept(path.clone()));
         }
         let mut inside = Vec::new();
@@ -225,7 +228,8 @@ impl Builder<'_> {
         }
     }
 
-    fn finish(mut self) -> Result<Prepared, CommitError> {
+    fn finish(mut self) -> Result<Planned, CommitError> {
+        self.check_permissions()?;
         let made = self.missing_directories()?;
         let times = self.times();
         // ORDER: new before changed before gone; what goes, deepest first.
@@ -234,11 +238,39 @@ impl Builder<'_> {
         steps.sort_by_key(Step::phase);
         gone.sort_by(|a, b| b.path().cmp(a.path()));
         steps.extend(gone);
-        Ok(Prepared {
+        Ok(Planned {
             work: Work::InPlace { steps, times },
             made,
             overwritten: self.overwritten,
         })
+    }
+
+    /// What this process may not do is found out before the vote, not in the window.
+    fn check_permissions(&mut self) -> Result<(), CommitError> {
+        let mut changed: BTreeSet<&RelPath> = self.touched.iter().collect();
+        // A directory that moves gets another `..`, so it must be writable itself.
+        for step in &self.steps {
+            if let Step::Put { path, old, .. } = step
+                && old.as_ref().is_some_and(|old| old.seen.is_directory)
+            {
+                changed.insert(path);
+            }
+        }
+        for path in changed {
+            let is_writable = self.live.dir(path)?.is_none_or(Dir::is_writable);
+            if !is_writable {
+                return Err(CommitError::Unwritable(path.clone()));
+            }
+        }
+        for step in &self.steps {
+            if let Step::Put { path, new, .. } = step
+                && new.is_directory
+                && !self.staged.dir(path)?.is_none_or(Dir::is_writable)
+            {
+                return Err(CommitError::Unwritable(path.clone()));
+            }
+        }
+        Ok(())
     }
 
     /// The directories in the staged tree that will receive what is removed.

@@ -1,6 +1,9 @@
 //! The member's side of a push: what is there, what is staged, and the switch.
+//!
+//! [`session`] speaks with the hub; [`look`], [`compare`], [`fill`], [`receive`] and [`stage`] get
+//! a tree ready beside the live one; [`prepare`], [`transaction`] and what they use make it live.
 
-pub mod apply;
+mod apply;
 pub mod compare;
 pub mod fault;
 pub mod fill;
@@ -9,7 +12,7 @@ pub mod foreign;
 pub mod generations;
 pub mod held;
 pub mod host;
-pub mod in_place;
+mod in_place;
 pub mod journal;
 pub mod keeper;
 pub mod large;
@@ -19,16 +22,22 @@ pub mod look;
 pub mod overwritten;
 pub mod phase;
 pub mod place;
+mod place_error;
+mod plan_summary;
+pub mod prepare;
+mod put_away;
 pub mod receive;
 pub mod record;
 pub mod refusal;
 pub mod removal;
 pub mod requests;
 pub mod session;
+mod shared;
 pub mod stage;
 pub mod staged;
 pub mod step;
-pub mod switched;
+mod switch;
+mod switched;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

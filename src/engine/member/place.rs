@@ -19,15 +19,14 @@
 //! It refuses a root that is a symlink of somebody else, another kind of thing, or has content
 //! that nobody asked to adopt.
 
+pub use super::place_error::PlaceError;
 use super::record::TreeRecord;
-use crate::fs::durable::CheckedError;
 use crate::fs::space::trial_rename;
 use crate::fs::{Dir, FsError};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use sync_proto::path::{Name, PathError, RESERVED_NAME, escape};
+use sync_proto::path::{Name, RESERVED_NAME, escape};
 use sync_proto::wire::{Layout, TreeKey};
-use thiserror::Error;
 
 /// The directories of a state directory, with their modes.
 const DIRECTORIES: [(&[u8], u32); 7] = [
@@ -39,57 +38,6 @@ const DIRECTORIES: [(&[u8], u32); 7] = [
     (b"overwritten", 0o700),
     (b"journal", 0o700),
 ];
-
-/// Why a tree has no place.
-#[derive(Debug, Error)]
-pub enum PlaceError {
-    /// The disk said no.
-    #[error(transparent)]
-    Fs(#[from] FsError),
-    /// A file of ours can't be read.
-    #[error(transparent)]
-    Checked(#[from] CheckedError),
-    /// A name is too long, or the root has none.
-    #[error("`{0}` can't be the root of a tree: {1}")]
-    Name(String, PathError),
-    /// The root is a symlink that fanout didn't make.
-    #[error("The root `{0}` is a symlink that fanout did not make")]
-    ForeignSymlink(String),
-    /// The root is neither a directory nor absent.
-    #[error("The root `{0}` is not a directory")]
-    NotADirectory(String),
-    /// The root has content.
-    #[error("The root `{root}` holds {entries} entries that fanout did not make")]
-    NotEmpty {
-        /// Which root.
-        root: String,
-        /// How many names are in it.
-        entries: usize,
-    },
-    /// An existing directory can't be taken over by the layout `switched`.
-    #[error("The root `{0}` is a directory with content: only the layout in-place can adopt it")]
-    AdoptSwitched(String),
-    /// The layout `switched` needs its state beside the root.
-    #[error("State can't lie beside `{root}`, so the layout switched is not possible there")]
-    NoStateBeside {
-        /// Which root.
-        root: String,
-        /// Why not.
-        source: FsError,
-    },
-    /// Another tree has this root.
-    #[error("The root `{0}` belongs to another tree")]
-    BoundToOther(String),
-    /// The same tree, laid out otherwise.
-    #[error("The tree at `{0}` was bound with another layout")]
-    OtherLayout(String),
-    /// There is no tree of ours.
-    #[error("No tree of fanout is at `{0}`")]
-    Unbound(String),
-    /// A file of ours isn't one.
-    #[error("`{0}` is damaged, or was written by a newer version")]
-    Damaged(String),
-}
 
 /// What bears the root's name at the moment.
 #[derive(Debug)]
@@ -391,6 +339,8 @@ fn make_state(
     let beside = parent
         .create_dir_if_absent(&state_name, 0o711)
         .and_then(|state| {
+            #[cfg(test)]
+            no_rename::check()?;
             let tried = trial_rename(parent, &state)
                 .and_then(|()| root.map_or(Ok(()), |root| trial_rename(root, &state)));
             match tried {
@@ -434,4 +384,27 @@ fn count_names(dir: &Dir) -> Result<usize, FsError> {
         .iter()
         .filter(|listed| listed.name.as_bytes() != RESERVED_NAME)
         .count())
+}
+
+/// A parent that names can't be moved out of, for tests.
+#[cfg(test)]
+pub(super) mod no_rename {
+    use crate::fs::FsError;
+    use rustix::io::Errno;
+    use std::cell::Cell;
+
+    thread_local! {
+        static ON: Cell<bool> = const { Cell::new(false) };
+    }
+
+    pub(crate) fn set(on: bool) {
+        ON.set(on);
+    }
+
+    pub(super) fn check() -> Result<(), FsError> {
+        match ON.get() {
+            true => Err(FsError::new("rename", b"", Errno::XDEV)),
+            false => Ok(()),
+        }
+    }
 }

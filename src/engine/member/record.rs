@@ -101,6 +101,25 @@ impl TreeRecord {
         Ok(true)
     }
 
+    /// Adds preserve rules that the hub sent, durably: what was once preserved stays so until it
+    /// is released.
+    ///
+    /// # Errors
+    /// There would be too many rules, or the record can't be written.
+    pub fn learn_preserve(&mut self, place: &Place, sent: &Preserve) -> Result<(), PlaceError> {
+        let preserve = self.preserve.union(sent)?;
+        if preserve == self.preserve {
+            return Ok(());
+        }
+        let learnt = Self {
+            preserve,
+            ..self.clone()
+        };
+        learnt.save(place)?;
+        *self = learnt;
+        Ok(())
+    }
+
     /// The record of the live generation.
     pub fn live_generation(&self) -> Option<&KeptGeneration> {
         let live = self.live?;

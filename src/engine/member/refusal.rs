@@ -49,6 +49,7 @@ pub fn of_place(error: &PlaceError) -> Problem {
         PlaceError::Fs(error) => return of_fs(error),
         PlaceError::Checked(_) | PlaceError::Damaged(_) => Code::AgentStateDamaged,
         PlaceError::Name(..) => Code::PathNotAllowed,
+        PlaceError::Rules(_) => Code::RuleInvalid,
         PlaceError::ForeignSymlink(_)
         | PlaceError::NotADirectory(_)
         | PlaceError::NotEmpty { .. }
@@ -72,6 +73,7 @@ pub fn of_commit(error: &CommitError) -> Problem {
         CommitError::RootChanged(_) | CommitError::RootGone => Code::RootKindChanged,
         CommitError::NotStaged(_) | CommitError::StagingLost => Code::CommitFailed,
         CommitError::Changed(_) => Code::PathChanged,
+        CommitError::Unwritable(_) => Code::PermissionDenied,
         CommitError::NoTransaction | CommitError::OtherTransaction | CommitError::Decided => {
             Code::TransactionOpen
         }

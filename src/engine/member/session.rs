@@ -41,6 +41,9 @@ const PROGRESS: Duration = Duration::from_millis(250);
 const SILENCE: Duration = Duration::from_secs(3600);
 /// How long a tree that another session has is waited for: the hub may just have left it.
 const CLAIM: Duration = Duration::from_secs(3);
+/// How long a hub that is to change a tree waits for a session that was left behind: longer than a
+/// connection lives without a sign of life.
+const TAKE_OVER: Duration = Duration::from_secs(35);
 /// LIMIT: objects that are worked on at once.
 const WORKERS: usize = 4;
 /// LIMIT: how many notices or names of one sort are told.
@@ -345,7 +348,7 @@ impl Session {
                 txn,
                 decision,
             } => {
-                let claim = self.claim(tree).await?;
+                let claim = self.claim_over(tree).await?;
                 let done = blocking(move || requests::settle(&claim, txn, decision)).await?;
                 done.map_or(
                     Reply::Ok {
@@ -460,7 +463,19 @@ impl Session {
 
     /// Takes a tree; one that another session is just leaving is waited for.
     async fn claim(&self, tree: TreeKey) -> Result<Claim, Problem> {
-        let end = Instant::now() + CLAIM;
+        self.claim_within(tree, CLAIM).await
+    }
+
+    /// Takes a tree for changing it, from a session of the same hub that was left behind too.
+    async fn claim_over(&self, tree: TreeKey) -> Result<Claim, Problem> {
+        self.host.take_over(self.connection.peer(), tree);
+        let claim = self.claim_within(tree, TAKE_OVER).await?;
+        self.host.note_holder(tree, &self.connection);
+        Ok(claim)
+    }
+
+    async fn claim_within(&self, tree: TreeKey, limit: Duration) -> Result<Claim, Problem> {
+        let end = Instant::now() + limit;
         loop {
             let (host, peer) = (self.host.clone(), self.connection.peer());
             match blocking(move || host.claim(peer, tree)).await {
@@ -486,7 +501,10 @@ impl Session {
     }
 
     async fn open(&mut self, open: Open) -> Result<Reply, Problem> {
-        let claim = self.claim(open.tree).await?;
+        let claim = match open.fence {
+            0 => self.claim(open.tree).await?,
+            _ => self.claim_over(open.tree).await?,
+        };
         let key = open.tree;
         let tree = blocking(move || Tree::open(claim, &open)).await?;
         let seen = &tree.seen;

@@ -8,11 +8,12 @@ use super::foreign::ForeignPaths;
 use super::host::Claim;
 use super::live_index::{refresh_index, save_index};
 use super::look::{Seen, summarised};
+use super::prepare::{Job, prepare};
 use super::receive::Receiver;
 use super::record::TreeRecord;
 use super::refusal::{of_commit, of_fs, of_place};
 use super::stage::{StageEvent, Staging};
-use super::transaction::{self, Committed, Job, recover};
+use super::transaction::{self, Committed, recover};
 use super::work::Work;
 use crate::codes::{Code, Problem};
 use crate::engine::index::Index;
@@ -177,7 +178,7 @@ impl Tree {
             return Err(Problem::new(Code::TransactionOpen, message));
         }
         let principals = seen.principals.clone();
-        let prepared = transaction::prepare(&Job {
+        let prepared = prepare(&Job {
             place: &seen.claim.place,
             record: &seen.record,
             keeper: &seen.keeper,

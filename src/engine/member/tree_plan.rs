@@ -5,17 +5,18 @@
 
 use super::held::{HeldEntry, Kept, survey};
 use super::keeper::{Keeper, Untouchable};
+use super::plan_summary::{attributes, meta_letters};
 use crate::engine::index::Index;
 use crate::fs::space::Space;
 use crate::fs::{Dir, FsError};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use sync_proto::entry::{Entry, Kind, Meta};
+use sync_proto::entry::{Entry, Kind};
 use sync_proto::manifest::{Change as Differs, Manifest, diff};
 use sync_proto::path::RelPath;
 use sync_proto::wire::{Item, ItemKind, Layout, Notice, Plan, sort_letter};
 
-/// How many paths that go are named.
-const EXAMPLES: usize = 10;
+const IN_THE_WAY: &str =
+    "is wanted as something else than a directory, and holds names that may not be touched";
 
 /// What a plan is made from.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +128,10 @@ pub fn plan(input: &PlanInput<'_>) -> Result<TreePlan, FsError> {
     let mut planner = Planner {
         input,
         kept,
-        held: held.iter().map(|held| held.path.clone()).collect(),
+        held: held
+            .iter()
+            .map(|held| (held.path.clone(), held.is_directory))
+            .collect(),
         changes: BTreeMap::new(),
         seeds: BTreeSet::new(),
         stays: BTreeSet::new(),
@@ -149,17 +153,18 @@ pub fn plan(input: &PlanInput<'_>) -> Result<TreePlan, FsError> {
     })
 }
 
-struct Planner<'a> {
-    input: &'a PlanInput<'a>,
+pub(super) struct Planner<'a> {
+    pub(super) input: &'a PlanInput<'a>,
     kept: Kept,
-    held: BTreeSet<RelPath>,
-    changes: BTreeMap<RelPath, Change>,
+    /// What may not be touched, and whether it is a directory.
+    held: BTreeMap<RelPath, bool>,
+    pub(super) changes: BTreeMap<RelPath, Change>,
     seeds: BTreeSet<RelPath>,
     /// Directories that left the manifest, but hold what may not go.
-    stays: BTreeSet<RelPath>,
+    pub(super) stays: BTreeSet<RelPath>,
     /// Wanted paths that belong to the member: the topmost ones, with how many entries.
-    ignored: BTreeMap<RelPath, u64>,
-    summary: Plan,
+    pub(super) ignored: BTreeMap<RelPath, u64>,
+    pub(super) summary: Plan,
 }
 
 impl Planner<'_> {
@@ -167,6 +172,9 @@ impl Planner<'_> {
         match *change {
             Differs::Added(new) => {
                 if self.may_write(&path, new) {
+                    if self.held.get(&path) == Some(&true) && !new.kind.is_directory() {
+                        self.conflict(&path, IN_THE_WAY);
+                    }
                     self.note(path, Action::Add, new, String::new());
                 }
             }
@@ -175,8 +183,12 @@ impl Planner<'_> {
                 if !self.may_write(&path, new) {
                     return;
                 }
-                if old.kind.is_directory() && self.kept.contains(&path) {
-                    self.conflict(&path, "is wanted as something else than a directory, and holds names that may not be touched");
+                let is_kept = || {
+                    let keeper = self.input.keeper;
+                    self.kept.contains(&path) || keeper.allow_replace(&path, true).is_err()
+                };
+                if old.kind.is_directory() && is_kept() {
+                    self.conflict(&path, IN_THE_WAY);
                 }
                 let attributes = attributes(Some(old), new);
                 self.note(path, Action::Replace, new, attributes);
@@ -246,7 +258,7 @@ impl Planner<'_> {
             return false;
         };
         let is_preserved = matches!(why, Untouchable::Preserved(_));
-        if self.input.seed && is_preserved && !self.held.contains(&top) {
+        if self.input.seed && is_preserved && !self.held.contains_key(&top) {
             self.seeds.insert(top);
             return true;
         }
@@ -332,86 +344,10 @@ impl Planner<'_> {
     fn conflict(&mut self, path: &RelPath, message: &str) {
         self.summary.conflicts.push(notice(path, message));
     }
-
-    fn count(&mut self) {
-        let input = self.input;
-        let observed = input.observed.manifest();
-        let summary = &mut self.summary;
-        summary.entries = count(observed.entry_count());
-        for change in self.changes.values() {
-            let counter = match change.action {
-                Action::Add => &mut summary.added,
-                Action::Replace => &mut summary.replaced,
-                Action::Touch => &mut summary.touched,
-                Action::Remove => &mut summary.deleted,
-            };
-            *counter += 1;
-            summary.drifted += u64::from(change.is_drift);
-            let name = change.path.as_bytes();
-            match change.action {
-                Action::Remove => {
-                    // What was never committed is moved aside, and nobody counts on it. Where it is
-                    // not known what was, everything counts.
-                    let is_surplus = input
-                        .committed
-                        .is_some_and(|it| it.manifest().entry(&change.path).is_none());
-                    if is_surplus {
-                        summary.surplus += 1;
-                    } else if !name.contains(&b'/') && change.sort == b'd' {
-                        summary.vanished_top.push(name.to_vec());
-                    }
-                    if summary.deleted_examples.len() < EXAMPLES {
-                        summary.deleted_examples.push(name.to_vec());
-                    }
-                }
-                Action::Add | Action::Replace => {
-                    match input.desired.entry(&change.path).map(|entry| &entry.kind) {
-                        Some(Kind::File { size, .. }) => {
-                            summary.write_bytes = summary.write_bytes.saturating_add(*size);
-                            summary.write_inodes += 1;
-                        }
-                        Some(Kind::HardLink { .. }) => {}
-                        _ => summary.write_inodes += 1,
-                    }
-                }
-                Action::Touch => {}
-            }
-        }
-        if input.layout == Layout::Switched {
-            // A generation has directories of its own; what is unchanged is linked.
-            summary.write_inodes = summary
-                .write_inodes
-                .saturating_add(count(input.desired.directories().len()));
-        }
-        let foreign = &input.keeper.foreign;
-        if !foreign.is_empty() {
-            let strangers = observed
-                .entries()
-                .filter(|(directory, entry)| foreign.contains(&directory.path_of(&entry.name)));
-            summary.foreign = count(strangers.count());
-        }
-        let free = input.space;
-        summary.free_bytes = free.map_or(u64::MAX, |space| space.free_bytes);
-        summary.free_inodes = free.and_then(|space| space.free_inodes).unwrap_or(u64::MAX);
-        summary.root_changed = input.root_changed.map(str::to_owned);
-        for (top, entries) in &self.ignored {
-            let message = format!(
-                "belongs to the member and stays as it is; the source holds {entries} entries there"
-            );
-            summary.notices.push(notice(top, &message));
-        }
-        for kept in &self.stays {
-            summary.kept.push(kept.as_bytes().to_vec());
-            summary.notices.push(notice(
-                kept,
-                "left the source, but stays: it holds names that may not be touched",
-            ));
-        }
-    }
 }
 
 /// True if a change is staged as an entry of its own.
-fn is_made(change: &Change, is_switched: bool) -> bool {
+pub(super) fn is_made(change: &Change, is_switched: bool) -> bool {
     match change.action {
         Action::Add | Action::Replace => true,
         Action::Touch => is_switched && change.sort != b'd',
@@ -449,30 +385,4 @@ pub(super) fn notice(path: &RelPath, message: &str) -> Notice {
         path: path.as_bytes().to_vec(),
         message: message.to_owned(),
     }
-}
-
-fn attributes(old: Option<&Entry>, new: &Entry) -> String {
-    let Some(old) = old else {
-        return String::new();
-    };
-    let content = if old.kind == new.kind { "" } else { "s" };
-    format!("{content}{}", meta_letters(&old.meta, &new.meta))
-}
-
-fn meta_letters(old: &Meta, new: &Meta) -> String {
-    let is_timed = old.mtime.is_some() && new.mtime.is_some();
-    [
-        (is_timed && old.mtime != new.mtime, 't'),
-        (old.mode != new.mode, 'p'),
-        (old.user != new.user, 'o'),
-        (old.group != new.group, 'g'),
-        (old.xattrs != new.xattrs, 'x'),
-    ]
-    .into_iter()
-    .filter_map(|(differs, letter)| differs.then_some(letter))
-    .collect()
-}
-
-fn count(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
 }

@@ -42,6 +42,8 @@ pub struct Plan {
     pub conflicts: Vec<Notice>,
     /// Things worth saying.
     pub notices: Vec<Notice>,
+    /// The first few topmost foreign paths.
+    pub foreign_paths: Vec<Vec<u8>>,
 }
 
 /// Something about one path. Names are raw bytes; whoever prints them escapes them.

@@ -45,7 +45,9 @@ impl SourceFile {
 
     /// True for files that hold nothing but unit tests.
     pub(crate) fn is_unit_tests(&self) -> bool {
-        self.name.ends_with("/tests.rs") || self.name.contains("/tests/")
+        self.name.ends_with("/tests.rs")
+            || self.name.contains("/tests/")
+            || self.name.contains("/testing/")
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::fault::counted::fail_at;
 use super::super::generations::collect;
-use super::super::testing::{World, keeper, set_mtime};
+use super::super::testing::{World, keeper, quick, set_mtime};
 use super::super::transaction::abort;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -122,7 +122,7 @@ fn uploads(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 fn live_a_life(layout: Layout, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut world = World::new(layout, keeper(&["*.log"], &["/**/keep"]));
+    let mut world = World::in_dir(quick(), layout, keeper(&["*.log"], &["/**/keep"]), false);
     for round in 0..4 {
         let source = world.tmp.path().join(format!("source-{round}"));
         let entries = random.random_range(0..30);

@@ -1,0 +1,211 @@
+//! What others do to a tree while a push is on its way.
+
+use super::super::testing::{Node, Staged, World, build, path, set_mtime, snapshot};
+use super::super::transaction::{CommitError, recover};
+use super::{BEFORE, LAYOUTS, check_after, read, ready, rules};
+use sync_proto::wire::Layout;
+
+#[test]
+fn what_changes_between_the_plan_and_the_vote_is_moved_aside() {
+    let (world, staged) = ready(Layout::InPlace);
+    std::fs::write(world.root().join("gone.txt"), "late edit").unwrap();
+    std::fs::write(world.root().join("fifo2"), "in the way").unwrap();
+    let prepared = world.prepare(&staged).unwrap();
+    let paths: Vec<_> = prepared
+        .overwritten
+        .iter()
+        .map(|it| it.path.clone())
+        .collect();
+    assert!(paths.contains(&b"gone.txt".to_vec()), "{paths:?}");
+    assert!(paths.contains(&b"fifo2".to_vec()), "{paths:?}");
+    world.commit(staged.txn).unwrap();
+    check_after(&world, &staged);
+    let aside = world.tmp.path().join("overwritten/000002");
+    assert_eq!(read(aside.join("gone.txt")), "late edit");
+    assert_eq!(read(aside.join("fifo2")), "in the way");
+}
+
+#[test]
+fn what_changes_between_the_vote_and_the_commit_is_not_destroyed() {
+    let (world, staged) = ready(Layout::InPlace);
+    world.prepare(&staged).unwrap();
+    let root = world.root();
+    std::fs::write(root.join("fifo2"), "in the way").unwrap();
+    std::fs::write(root.join("gone.txt"), "late edit").unwrap();
+    build(
+        &root.join("newdir"),
+        &[("own", Node::File("own")), ("k", Node::File("their k"))],
+    );
+    std::fs::write(root.join("dir_to_file/y/late"), "late").unwrap();
+    std::fs::write(root.join("hl2/d"), "edited in place").unwrap();
+    world.commit(staged.txn).unwrap();
+    let aside = world.tmp.path().join("overwritten/000002");
+    assert_eq!(read(aside.join("fifo2")), "in the way");
+    assert_eq!(read(aside.join("gone.txt")), "late edit");
+    assert_eq!(read(aside.join("newdir/k")), "their k");
+    assert_eq!(read(aside.join("dir_to_file/y/late")), "late");
+    assert_eq!(read(aside.join("hl2/d")), "edited in place");
+    assert_eq!(read(root.join("newdir/own")), "own");
+    std::fs::remove_file(root.join("newdir/own")).unwrap();
+    set_mtime(&root.join("newdir"), 1_500_000_000);
+    check_after_but_hl2(&world, &staged);
+}
+
+/// A file that was written through one of its names is the other one, too.
+fn check_after_but_hl2(world: &World, staged: &Staged) {
+    let left = world.difference(&staged.desired);
+    assert!(left.iter().all(|it| it.starts_with("hl2/c")), "{left:?}");
+}
+
+#[test]
+fn a_file_that_would_only_be_touched_and_changed_meanwhile_gets_a_no() {
+    for (layout, victim) in [
+        (Layout::InPlace, "mode.txt"),
+        (Layout::Switched, "same.txt"),
+    ] {
+        let (world, staged) = ready(layout);
+        std::fs::write(world.root().join(victim), "changed").unwrap();
+        let refused = world.prepare(&staged);
+        assert!(matches!(refused, Err(CommitError::Changed(at)) if at == path(victim)));
+        assert!(recover(&world.place).unwrap().vote.is_none());
+    }
+}
+
+#[test]
+fn a_symlink_in_the_way_is_never_followed() {
+    let (world, staged) = ready(Layout::InPlace);
+    world.prepare(&staged).unwrap();
+    let outside = world.tmp.path().join("outside");
+    build(&outside, &[("deep/one", Node::File("outside"))]);
+    let before = snapshot(&outside);
+    let sub = world.root().join("sub");
+    #[allow(clippy::disallowed_methods, reason = "the test plays the attacker")]
+    std::fs::rename(&sub, world.root().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(&outside, &sub).unwrap();
+    let committed = world.commit(staged.txn).unwrap();
+    assert_eq!(snapshot(&outside), before);
+    assert!(
+        committed
+            .notices
+            .iter()
+            .any(|it| it.path == b"sub/deep/three")
+    );
+}
+
+#[test]
+fn an_upload_directory_that_appears_after_the_vote_is_not_lost() {
+    let mut world = World::new(Layout::Switched, rules());
+    let before = world.source("before", BEFORE);
+    world.push(&before);
+    let changed = [BEFORE, &[("new", Node::File("n"))]].concat();
+    let after = world.source("after", &changed);
+    let staged = world.stage(&after);
+    world.prepare(&staged).unwrap();
+    build(
+        &world.root().join("sites/x/files"),
+        &[("late.jpg", Node::File("late"))],
+    );
+    world.commit(staged.txn).unwrap();
+    assert_eq!(read(world.root().join("sites/x/files/late.jpg")), "late");
+    let shared = world
+        .tmp
+        .path()
+        .join(".www.fanout/shared/sites/x/files/late.jpg");
+    assert_eq!(read(shared), "late");
+}
+
+#[test]
+fn a_root_that_became_something_else_gets_a_no() {
+    let (world, staged) = ready(Layout::Switched);
+    std::fs::remove_file(world.root()).unwrap();
+    std::os::unix::fs::symlink("/nowhere", world.root()).unwrap();
+    assert!(matches!(
+        world.prepare(&staged),
+        Err(CommitError::RootChanged(_))
+    ));
+}
+
+#[test]
+fn a_reader_never_misses_a_path_that_both_trees_have() {
+    for layout in LAYOUTS {
+        let (world, staged) = ready(layout);
+        world.prepare(&staged).unwrap();
+        let root = world.root();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let stop = &stop;
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = [
+                ("a.txt", &["edited here", "two!"][..]),
+                ("hl/a", &["linked", "linked anew"]),
+                ("hl2/d", &["apart soon", "apart now"]),
+                ("sub/deep/one", &["1"]),
+                ("sites/x/files/up.jpg", &["upload"]),
+            ]
+            .into_iter()
+            .map(|(at, expected)| {
+                let at = root.join(at);
+                scope.spawn(move || {
+                    let mut reads = 0;
+                    while !stop.load(std::sync::atomic::Ordering::Relaxed) || reads == 0 {
+                        let content = read(&at);
+                        assert!(expected.contains(&content.as_str()), "{at:?}: {content}");
+                        reads += 1;
+                    }
+                })
+            })
+            .collect();
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            world.commit(staged.txn).unwrap();
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            readers
+                .into_iter()
+                .for_each(|reader| reader.join().unwrap());
+        });
+    }
+}
+
+#[test]
+fn a_directory_that_a_rule_protects_is_not_replaced_by_a_file() {
+    for layout in LAYOUTS {
+        let rules = super::super::testing::keeper(&["P guarded"], &[]);
+        let mut world = World::new(layout, rules);
+        let before = world.source("before", &[("guarded/x", Node::File("x"))]);
+        world.push(&before);
+        let after = world.source("after", &[("guarded", Node::File("now a file"))]);
+        let staged = world.stage(&after);
+        assert_eq!(staged.plan.summary.conflicts.len(), 1);
+        assert!(world.prepare(&staged).is_err(), "{layout:?}");
+        assert_eq!(read(world.root().join("guarded/x")), "x");
+    }
+}
+
+#[test]
+fn a_directory_that_the_agent_may_not_write_gets_a_no() {
+    use std::os::unix::fs::PermissionsExt;
+    let (world, staged) = ready(Layout::InPlace);
+    let deep = world.root().join("sub/deep");
+    let allow = |mode| std::fs::set_permissions(&deep, PermissionsExt::from_mode(mode)).unwrap();
+    allow(0o555);
+    let is_root = crate::fs::Dir::open_absolute(&deep).unwrap().is_writable();
+    let outcome = world.prepare(&staged);
+    allow(0o755);
+    // Root may write everywhere; an ordinary user finds out before the vote.
+    assert_eq!(outcome.is_ok(), is_root);
+    if !is_root {
+        assert!(matches!(outcome, Err(CommitError::Unwritable(at)) if at == path("sub/deep")));
+    }
+}
+
+#[test]
+fn an_upload_that_appears_after_the_vote_keeps_its_directory() {
+    let (world, staged) = ready(Layout::InPlace);
+    world.prepare(&staged).unwrap();
+    // A log, which the rules exclude, in a directory that is about to become a file.
+    let late = world.root().join("dir_to_file/y/late.log");
+    std::fs::write(&late, "late").unwrap();
+    let committed = world.commit(staged.txn).unwrap();
+    assert_eq!(read(&late), "late");
+    assert_eq!(read(world.root().join("dir_to_file/x")), "x");
+    let said = committed.notices.iter().any(|it| it.path == b"dir_to_file");
+    assert!(said, "{:?}", committed.notices);
+}

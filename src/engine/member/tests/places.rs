@@ -1,0 +1,147 @@
+//! Where a tree and its state may lie.
+
+use super::super::foreign::ForeignPaths;
+use super::super::generations::collect;
+use super::super::place::{Place, PlaceError, no_rename};
+use super::super::record::TreeRecord;
+use super::super::removal::{delete_tree, forget};
+use super::super::testing::{Node, World, build, snapshot};
+use super::{AFTER, BEFORE, LAYOUTS, check_after, live_on, read, rules};
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use sync_proto::wire::Layout;
+
+fn create(root: &Path, layout: Layout, adopt: bool) -> Result<Place, PlaceError> {
+    Place::create(root, [1; 16], layout, adopt).map(|created| created.place)
+}
+
+#[test]
+fn a_root_that_is_not_ours_is_refused_and_untouched() {
+    let tmp = tempfile::tempdir().unwrap();
+    let at = |name: &str| tmp.path().join(name);
+    build(
+        tmp.path(),
+        &[
+            ("full/index.php", Node::File("x")),
+            ("file", Node::File("x")),
+        ],
+    );
+    symlink("full", at("link")).unwrap();
+    let before = snapshot(tmp.path());
+    for layout in LAYOUTS {
+        let refused = |name: &str, adopt| create(&at(name), layout, adopt).unwrap_err();
+        assert!(matches!(
+            refused("full", false),
+            PlaceError::NotEmpty { entries: 1, .. }
+        ));
+        assert!(matches!(
+            refused("link", true),
+            PlaceError::ForeignSymlink(_)
+        ));
+        assert!(matches!(
+            refused("file", true),
+            PlaceError::NotADirectory(_)
+        ));
+        assert!(matches!(refused("absent/www", false), PlaceError::Fs(_)));
+    }
+    let switched = create(&at("full"), Layout::Switched, true).unwrap_err();
+    assert!(matches!(switched, PlaceError::AdoptSwitched(_)));
+    assert_eq!(snapshot(tmp.path()), before);
+}
+
+#[test]
+fn a_tree_is_bound_once_and_may_be_bound_again_after_it_was_forgotten() {
+    let tmp = tempfile::tempdir().unwrap();
+    let root = tmp.path().join("www");
+    let place = create(&root, Layout::Switched, false).unwrap();
+    let mut record = TreeRecord::load(&place).unwrap();
+    assert!(record.raise_fence(&place, 5).unwrap());
+    assert!(!record.raise_fence(&place, 5).unwrap());
+    create(&root, Layout::Switched, false).unwrap();
+    assert!(matches!(
+        create(&root, Layout::InPlace, false),
+        Err(PlaceError::OtherLayout(_))
+    ));
+    let other = || Place::create(&root, [2; 16], Layout::Switched, false);
+    assert!(matches!(other(), Err(PlaceError::BoundToOther(_))));
+    assert_eq!(forget(&place).unwrap().len(), 2);
+    let place = other().unwrap().place;
+    let record = TreeRecord::load(&place).unwrap();
+    assert_eq!((record.tree, record.fence), ([2; 16], 5));
+}
+
+#[test]
+fn the_state_directory_shows_others_no_more_than_it_must() {
+    let tmp = tempfile::tempdir().unwrap();
+    create(&tmp.path().join("www"), Layout::Switched, false).unwrap();
+    let mode = |name: &str| {
+        let at = tmp.path().join(".www.fanout").join(name);
+        at.metadata().unwrap().permissions().mode() & 0o7777
+    };
+    for (name, expected) in [
+        ("", 0o711),
+        ("gen", 0o711),
+        ("shared", 0o711),
+        ("stage", 0o700),
+        ("undo", 0o700),
+        ("journal", 0o700),
+        ("record", 0o600),
+    ] {
+        assert_eq!(mode(name), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_damaged_record_is_an_error_and_not_an_empty_tree() {
+    let tmp = tempfile::tempdir().unwrap();
+    let root = tmp.path().join("www");
+    create(&root, Layout::InPlace, false).unwrap();
+    let record = tmp.path().join(".www.fanout/record");
+    let mut bytes = std::fs::read(&record).unwrap();
+    bytes[7] ^= 1;
+    std::fs::write(&record, bytes).unwrap();
+    assert!(matches!(Place::open(&root), Err(PlaceError::Checked(_))));
+    assert!(create(&root, Layout::InPlace, false).is_err());
+}
+
+#[test]
+fn a_root_that_nothing_can_be_renamed_into_keeps_its_state_inside() {
+    no_rename::set(true);
+    let tmp = tempfile::tempdir().unwrap();
+    let switched = create(&tmp.path().join("other"), Layout::Switched, false);
+    assert!(matches!(switched, Err(PlaceError::NoStateBeside { .. })));
+
+    let mut world = World::in_dir(tmp, Layout::InPlace, rules(), false);
+    assert!(!world.place.is_state_beside_root());
+    assert!(!world.tmp.path().join(".www.fanout").exists());
+    let before = world.source("before", BEFORE);
+    world.push(&before);
+    live_on(&world);
+    world.reopen();
+    let after = world.source("after", AFTER);
+    let staged = world.stage(&after);
+    world.prepare(&staged).unwrap();
+    world.commit(staged.txn).unwrap();
+    world.settle(&staged);
+    check_after(&world, &staged);
+    collect(&world.place, &[], &world.keeper, None).unwrap();
+    assert!(world.root().join(".fanout/record").exists());
+
+    let World {
+        place, keeper, tmp, ..
+    } = world;
+    delete_tree(place, &keeper).unwrap();
+    assert!(!tmp.path().join("www/.fanout").exists());
+    assert_eq!(read(tmp.path().join("www/sites/x/files/up.jpg")), "upload");
+    no_rename::set(false);
+}
+
+#[test]
+fn an_adopted_root_is_remembered_as_such() {
+    let tmp = tempfile::tempdir().unwrap();
+    build(&tmp.path().join("www"), &[("index.php", Node::File("x"))]);
+    let created = Place::create(&tmp.path().join("www"), [1; 16], Layout::InPlace, true).unwrap();
+    assert_eq!(created.found_entries, 1);
+    assert!(TreeRecord::load(&created.place).unwrap().adopted);
+    assert!(ForeignPaths::load(&created.place).unwrap().is_empty());
+}

@@ -325,7 +325,7 @@ impl Trees {
 
     /// Refuses a root that is in, above or the same as another tree or one of our directories.
     fn refuse_overlap(&self, tree: TreeKey, path: &Path, shown: &str) -> Result<(), Problem> {
-        let above = chain(path);
+        let (above, own) = (chain(path), inode(path));
         let bindings = self.lock().bindings.clone();
         let mut others: Vec<(PathBuf, String)> = vec![
             (
@@ -343,8 +343,9 @@ impl Trees {
             others.push((binding.path.clone(), what));
         }
         for (other, what) in others {
-            let is_above = above.iter().any(|it| chain(&other).first() == Some(it));
-            let is_inside = above.first().is_some_and(|own| chain(&other).contains(own));
+            // By inode: two paths may lead to one directory through a symlink or a bind mount.
+            let is_above = inode(&other).is_some_and(|it| above.contains(&it));
+            let is_inside = own.is_some_and(|own| chain(&other).contains(&own));
             if other == path || other.starts_with(path) || is_above || is_inside {
                 let message = format!("The root `{shown}` overlaps {what}");
                 return Err(Problem::new(Code::RootsOverlap, message));
@@ -412,12 +413,15 @@ fn load(dir: &Dir, name: &Name) -> Result<Option<Binding>, Problem> {
     postcard::from_bytes(body).map(Some).map_err(|_| damaged())
 }
 
-/// The inodes of a path and of everything above it, as far as they exist; its own first.
+/// The inodes of a path and of everything above it, as far as they exist.
 fn chain(path: &Path) -> Vec<(u64, u64)> {
-    path.ancestors()
-        .filter_map(|above| Dir::open_absolute(above).ok()?.stat_self().ok())
-        .map(|stat| (stat.dev, stat.ino))
-        .collect()
+    path.ancestors().filter_map(inode).collect()
+}
+
+/// The directory that a path leads to, if it does.
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    let stat = Dir::open_absolute(path).ok()?.stat_self().ok()?;
+    Some((stat.dev, stat.ino))
 }
 
 fn state_path(root: &Path) -> PathBuf {

@@ -5,6 +5,7 @@
 
 use super::foreign::ForeignPaths;
 use super::look::Seen;
+use super::place::Place;
 use super::refusal::{information, notice, of_fs};
 use super::tree_plan::{PlanInput, TreePlan, plan};
 use crate::codes::{Code, Problem};
@@ -34,6 +35,22 @@ pub struct Target {
     pub plan: TreePlan,
     /// What is foreign once it is there.
     pub foreign_after: ForeignPaths,
+}
+
+/// With less space than this to spare it is worth knowing how much staging takes.
+const TIGHT_BYTES: u64 = 64 << 20;
+
+/// What the staging areas take that nothing else refers to.
+fn staged_bytes(place: &Place) -> u64 {
+    let walked = place
+        .stages()
+        .and_then(|stages| walk(&stages, |_, _, _| Verdict::Descend));
+    let Ok(walked) = walked else {
+        return 0;
+    };
+    let entries = walked.dirs.iter().flat_map(|directory| &directory.entries);
+    let own = entries.filter(|entry| entry.stat.is_file() && entry.stat.nlink == 1);
+    own.map(|entry| entry.stat.size).sum()
 }
 
 impl Comparison {
@@ -141,6 +158,10 @@ impl Seen {
         summary.foreign = summary.foreign.max(foreign.len() as u64);
         let named = foreign.iter().take(MAX_FOREIGN);
         summary.foreign_paths = named.map(|top| top.as_bytes().to_vec()).collect();
+        if summary.write_bytes.saturating_add(TIGHT_BYTES) > summary.free_bytes {
+            // What an earlier attempt left is used, or makes way.
+            summary.free_bytes = summary.free_bytes.saturating_add(staged_bytes(place));
+        }
         for conflict in &mut summary.conflicts {
             if conflict.code.is_empty() {
                 conflict.code = Code::PreservedConflict.id();

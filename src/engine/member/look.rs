@@ -63,6 +63,7 @@ impl Seen {
         let sent = Preserve::parse(&open.preserve).map_err(|error| rule(&error))?;
         if open.fence > 0 {
             raise(&claim, &mut record, open.fence, &sent)?;
+            place.make_root().map_err(|error| of_fs(&error))?;
         }
         let mut keeper = Keeper {
             scope: Scope {

@@ -102,7 +102,7 @@ pub fn prepare(job: &Job<'_>) -> Result<Prepared, CommitError> {
         Some(what) if job.plan.summary.root_changed.as_ref() != Some(&what) => {
             return Err(CommitError::RootChanged(what));
         }
-        _ => job.place.make_root()?,
+        _ => {}
     }
     let stage = job.place.stages()?.create_dir_if_absent(job.stage, 0o700)?;
     let tree = stage.create_dir_if_absent(&job.place.own_name(TREE)?, 0o700)?;

@@ -207,7 +207,7 @@ fn preserved_content_in_the_source_is_refused_until_it_is_seeded(layout: &str) {
     let world = World::with_site(2, &source, &options);
     let said = world.push("site", &[]).refused("FX0110").everything_said();
     assert!(said.contains("sites/default/files"), "{said}");
-    assert!(!world.live(0, "site").exists());
+    assert!(!world.live(0, "site").join("index.php").exists());
     world.configure("platforms.site", &["seed = true"]);
     world.push("site", &[]).all("committed");
     let seeded = |index| {

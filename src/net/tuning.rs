@@ -27,7 +27,7 @@ pub const HANDSHAKE: Duration = Duration::from_secs(5);
 pub const IDLE: Duration = Duration::from_secs(30);
 
 /// How often an idle side says that it lives. It is also how soon a peer that was restarted is
-/// noticed: its answer is a [stateless reset](super::reset).
+/// noticed: its answer is a stateless reset (`reset.rs`).
 pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// LIMIT: how long a goodbye may take.

@@ -1,7 +1,7 @@
 //! A task on one platform, from the source to the last member's confirmation.
 //!
 //! Phases in order: look at the source and reach the members, both at the same time; compare; the
-//! brakes; stage, prepare and commit ([`transact`](super::transact)); record. Push, rollback and
+//! brakes; stage, prepare and commit (`transact`); record. Push, rollback and
 //! resync differ in their [`Goal`] alone.
 
 use super::brakes;

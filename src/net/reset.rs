@@ -25,6 +25,14 @@ impl ResetKey {
     }
 }
 
+/// What this node's connection identifiers are recognised by, the same at every start.
+pub(super) fn connection_id_key(identity: &Identity) -> u64 {
+    let key = identity.derived_key("fanout 2026 connection identifiers");
+    let mut first = [0; 8];
+    first.copy_from_slice(&key[..8]);
+    u64::from_le_bytes(first)
+}
+
 impl HmacKey for ResetKey {
     fn sign(&self, data: &[u8], signature_out: &mut [u8]) {
         let length = signature_out.len().min(LENGTH);

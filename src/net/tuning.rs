@@ -13,12 +13,17 @@ use quinn::{
     EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
     congestion::{BbrConfig, CubicConfig},
 };
+use quinn_proto::HashedConnectionIdGenerator;
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt},
 };
 
-use super::{goodbye::Openable, identity::Identity, reset::ResetKey};
+use super::{
+    goodbye::Openable,
+    identity::Identity,
+    reset::{self, ResetKey},
+};
 
 /// LIMIT: how long a handshake may take, on either side.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -120,7 +125,14 @@ fn cubic() -> CubicConfig {
 /// What all connections of a socket share. A node that listens is known again after a restart.
 pub(super) fn endpoint(listening: Option<&Identity>) -> EndpointConfig {
     let mut config = match listening {
-        Some(identity) => EndpointConfig::new(Arc::new(ResetKey::of(identity))),
+        Some(identity) => {
+            let mut config = EndpointConfig::new(Arc::new(ResetKey::of(identity)));
+            // Only an identifier that could be our own is answered with a reset, so these, too,
+            // must be told as ours after a restart.
+            let key = reset::connection_id_key(identity);
+            config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
+            config
+        }
         None => EndpointConfig::default(),
     };
     // The value is a constant between 1,200 and 65,527, which is all that is checked.

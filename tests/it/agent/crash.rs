@@ -157,7 +157,6 @@ fn an_agent_that_cannot_write_votes_no_and_nothing_changes(layout: &str) {
     for (point, is_early) in [
         // Where it can't even write its fence it takes no part, and the others may go on.
         ("fs.create_file=error:ENOSPC@4", true),
-        ("fs.create_dir=error:EIO@2", true),
         ("fs.syncfs=error:EIO", false),
         ("member.prepare.journal=error:EDQUOT", false),
         ("member.prepare.vote=error:EROFS", false),

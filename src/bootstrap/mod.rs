@@ -1,7 +1,7 @@
 //! First contact: installs fanout on a server over the system's ssh and exchanges keys.
 //!
-//! Two round trips over ssh, then the session: look ([`probe`](self::probe)), install and start
-//! ([`setup`](self::setup)), join ([`join`](self::join)). What can't work is refused after the
+//! Two round trips over ssh, then the session: look (`probe`), install and start
+//! (`setup`), join ([`join`]). What can't work is refused after the
 //! first, before anything is written. Doing it again is harmless and repairs what was left half
 //! done. The invitation that lets this hub in travels inside ssh, never as an argument.
 //!

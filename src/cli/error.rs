@@ -44,13 +44,6 @@ impl CommandError {
         self
     }
 
-    /// The same with another exit than that of its code.
-    #[must_use]
-    pub(crate) fn exiting(mut self, exit: Exit) -> Self {
-        self.exit = exit;
-        self
-    }
-
     /// Which error it is.
     pub(crate) fn code(&self) -> Code {
         self.problem.code

@@ -3,8 +3,6 @@
 //! Nothing below this module prints, asks or exits. A command is a function from its arguments to
 //! an [`Exit`] or a `CommandError`; [`run`] turns either into the process's exit code.
 
-#![allow(dead_code, unused_imports, reason = "until every command is built in")]
-
 mod args;
 mod commands;
 mod complete;
@@ -31,7 +29,7 @@ use args::{AgentCommand, Cli, ColorWhen, Command, GlobalArgs};
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use error::CommandError;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 use ui::Ui;

@@ -230,7 +230,7 @@ pub(crate) fn numbers(plan: &Plan) -> String {
     if plan.foreign > 0 {
         parts.push(format!(
             "{} foreign and left alone",
-            counted(plan.foreign, "path is", "paths are")
+            counted(plan.foreign, "entry is", "entries are")
         ));
     }
     format!("{}; {} to write", parts.join(", "), bytes(plan.write_bytes))

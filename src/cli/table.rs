@@ -35,11 +35,6 @@ impl Table {
         self.rows.push(cells.collect());
     }
 
-    /// How many rows there are.
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
-    }
-
     fn widths(&self) -> Vec<usize> {
         let width_of = |column: usize| {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
@@ -152,6 +147,6 @@ mod tests {
     fn a_table_without_rows_is_its_head() {
         let table = Table::new(&[("name", Align::Left), ("bytes", Align::Right)]);
         assert_eq!(table.to_string(), "name  bytes");
-        assert_eq!(table.len(), 0);
+        assert_eq!(table.rows.len(), 0);
     }
 }

@@ -117,10 +117,8 @@ pub(crate) async fn carry_out(
         Goal::Desired => desired_roots(hub, name).await?.map(Origin::Depot),
     };
     let mut report = push::run(&engine, depot.clone(), &task, goal).await;
-    if changes {
-        if let Err(problem) = tidy(hub, &engine, &depot, platform, kind).await {
-            report.warnings.push(problem);
-        }
+    if changes && let Err(problem) = tidy(hub, &engine, &depot, platform, kind).await {
+        report.warnings.push(problem);
     }
     engine.events.emit(Event::TaskFinished {
         elapsed: began.elapsed(),

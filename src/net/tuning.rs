@@ -19,11 +19,7 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt},
 };
 
-use super::{
-    goodbye::Openable,
-    identity::Identity,
-    reset::{self, ResetKey},
-};
+use super::{goodbye::Openable, identity::Identity, reset::ResetKey};
 
 /// LIMIT: how long a handshake may take, on either side.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -32,7 +28,7 @@ pub const HANDSHAKE: Duration = Duration::from_secs(5);
 pub const IDLE: Duration = Duration::from_secs(30);
 
 /// How often an idle side says that it lives. It is also how soon a peer that was restarted is
-/// noticed: its answer is a [stateless reset](super::reset).
+/// noticed: its answer is a stateless reset (`reset.rs`).
 pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
 
 /// LIMIT: how long a goodbye may take.
@@ -127,9 +123,8 @@ pub(super) fn endpoint(listening: Option<&Identity>) -> EndpointConfig {
     let mut config = match listening {
         Some(identity) => {
             let mut config = EndpointConfig::new(Arc::new(ResetKey::of(identity)));
-            // Only an identifier that could be our own is answered with a reset, so these, too,
-            // must be told as ours after a restart.
-            let key = reset::connection_id_key(identity);
+            // A packet whose connection id isn't one of ours is dropped without a word.
+            let key = ResetKey::for_connection_ids(identity);
             config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
             config
         }
@@ -177,7 +172,7 @@ mod tests {
     fn a_full_batch_of_segments_fits_into_one_datagram_of_the_kernel() {
         assert!(10 * usize::from(UDP_PAYLOAD_MAX_BYTES) <= 65_507);
         assert_eq!(
-            endpoint().get_max_udp_payload_size(),
+            endpoint(None).get_max_udp_payload_size(),
             u64::from(UDP_PAYLOAD_MAX_BYTES)
         );
     }

@@ -9,6 +9,7 @@
 
 mod agent;
 mod architecture;
+mod cli;
 mod cli_basics;
 mod demo;
 mod host_self_test;

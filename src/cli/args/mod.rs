@@ -4,21 +4,13 @@
 //! are checked here for being there at all, by the commands for being known. The doc comments are
 //! what `--help`, the man pages and `docs/cli-reference.md` show.
 
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "some commands are not built in yet"
-)]
-
 mod agent;
 mod inventory;
 mod tasks;
 mod tools;
 mod values;
 
-pub(crate) use agent::{
-    AgentArgs, AgentCommand, AgentConnectArgs, AgentInitArgs, AgentInviteArgs, AgentRunArgs,
-};
+pub(crate) use agent::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs};
 pub(crate) use inventory::{
     AddArgs, AddClusterArgs, AddNoun, AddPlatformArgs, AddServerArgs, AdoptArgs, AdoptNoun,
     AdoptPlatformArgs, DeleteArgs, DeleteNoun, DeletePlatformArgs, EditArgs, EditNoun,
@@ -26,14 +18,12 @@ pub(crate) use inventory::{
 };
 pub(crate) use tasks::{
     GenerationsArgs, GenerationsNoun, LockArgs, LockNoun, LockPlatformArgs, MarkBadArgs,
-    MarkBadNoun, MarkBadPlatformArgs, MemberArgs, PinArgs, PinNoun, PinPlatformArgs, PushArgs,
-    PushNoun, PushPlatformArgs, ResyncArgs, RollbackArgs, RollbackNoun, RollbackPlatformArgs,
-    StatusArgs, TaskArgs, VerifyArgs, VerifyNoun, VerifyPlatformArgs,
+    MarkBadNoun, MemberArgs, PinArgs, PinNoun, PinPlatformArgs, PushArgs, PushNoun,
+    PushPlatformArgs, ResyncArgs, RollbackArgs, RollbackNoun, StatusArgs, TaskArgs, VerifyArgs,
+    VerifyNoun, VerifyPlatformArgs,
 };
 pub(crate) use tools::{CompletionsArgs, DemoArgs, ExplainArgs, ExplainTarget, ManArgs};
-pub(crate) use values::{
-    ColorWhen, LayoutArg, LevelArg, PolicyArg, ResyncArg, TransportArg, VerifyLevelArg,
-};
+pub(crate) use values::{ColorWhen, LayoutArg, LevelArg, PolicyArg, ResyncArg, TransportArg};
 
 use clap::builder::styling::{AnsiColor, Effects, Styles};
 use clap::{Args, Parser, Subcommand};

@@ -29,17 +29,6 @@ pub(crate) enum LevelArg {
     Content,
 }
 
-impl LevelArg {
-    /// The word that results show.
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Index => "index",
-            Self::Stat => "stat",
-            Self::Content => "content",
-        }
-    }
-}
-
 /// `--level` of `verify`, which always looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum VerifyLevelArg {

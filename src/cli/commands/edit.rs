@@ -11,7 +11,7 @@ use crate::cli::human::{bytes, counted};
 use crate::cli::json::ResultLine;
 use crate::cli::{members, plan, rules};
 use crate::codes::{Code, Exit, Problem};
-use crate::config::{DEFAULT_EXCLUDES, Edit, Kind, Platform};
+use crate::config::{Edit, Kind, Platform};
 use crate::engine::event::MemberName;
 use serde_json::{Value, json};
 use sync_proto::filter::Preserve;
@@ -99,8 +99,6 @@ fn rule_settings(
         }
         Ok::<(), CommandError>(())
     };
-    // The list replaces the defaults when it is written for the first time; the engine adds them
-    // again, so nothing is lost.
     append("exclude", &args.exclude)?;
     append("preserve", &args.preserve)?;
     append("require", &args.require)?;
@@ -117,7 +115,6 @@ fn rule_settings(
     if let Some(resync) = args.resync {
         set("resync", super::add::resync(resync).as_str().into())?;
     }
-    debug_assert!(DEFAULT_EXCLUDES.len() == 4);
     Ok(changed)
 }
 

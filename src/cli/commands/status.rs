@@ -7,6 +7,7 @@ use crate::cli::Context;
 use crate::cli::args::StatusArgs;
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, store_error};
+use crate::cli::human::counted;
 use crate::cli::json::ResultLine;
 use crate::cli::members;
 use crate::cli::plan::{self, Wish};
@@ -208,8 +209,9 @@ fn check_line(seen: &[Seen], exit: Exit) -> String {
         .collect();
     match exit {
         Exit::Done => format!(
-            "OK: {} platforms, {all} members at their desired generations",
-            seen.len()
+            "OK: {}, {} at the desired generation",
+            counted(seen.len() as u64, "platform", "platforms"),
+            counted(all as u64, "member", "members")
         ),
         Exit::Failed => format!("CRITICAL: {}", bad.join(", ")),
         _ => format!("WARNING: {}", bad.join(", ")),
@@ -218,10 +220,10 @@ fn check_line(seen: &[Seen], exit: Exit) -> String {
 
 async fn text(context: &Context, hub: &Hub, seen: &[Seen]) -> Result<(), CommandError> {
     context.ui.out(format!(
-        "hub {}: {} servers, {} platforms",
+        "hub {}: {}, {}",
         hub.inventory.hub,
-        hub.inventory.servers.len(),
-        seen.len()
+        counted(hub.inventory.servers.len() as u64, "server", "servers"),
+        counted(seen.len() as u64, "platform", "platforms")
     ));
     for platform in seen {
         let desired = match platform.state.desired {
@@ -353,7 +355,7 @@ mod tests {
         assert_eq!(exit_of(&good), Exit::Done);
         assert_eq!(
             check_line(&good, Exit::Done),
-            "OK: 1 platforms, 2 members at their desired generations"
+            "OK: 1 platform, 2 members at the desired generation"
         );
         let lost = Problem::new(Code::Unreachable, "No answer");
         let lost = member("web2".into(), Err(lost), Some(Serial(42)), None);

@@ -47,7 +47,7 @@ pub fn check(member: &str, plan: &Plan, overrides: &Overrides) -> Vec<Problem> {
                     examples(&plan.deleted_examples)
                 ),
             )
-            .with_hint(format!("if that is meant: --allow-delete {}", lost)),
+            .with_hint(format!("if that is meant: --allow-delete {lost}")),
         );
     } else if !plan.vanished_top.is_empty() && !released {
         problems.push(
@@ -59,7 +59,7 @@ pub fn check(member: &str, plan: &Plan, overrides: &Overrides) -> Vec<Problem> {
                     examples(&plan.vanished_top)
                 ),
             )
-            .with_hint(format!("if that is meant: --allow-delete {}", lost)),
+            .with_hint(format!("if that is meant: --allow-delete {lost}")),
         );
     }
     if overrides.skip_space {

@@ -166,8 +166,10 @@ async fn over_ssh(
         io,
         _life: life.clone(),
     };
-    let mut options = Options::default();
-    options.handshake = LOGIN;
+    let options = Options {
+        handshake: LOGIN,
+        ..Options::default()
+    };
     let remote = format!("ssh {}", ssh.destination);
     let made =
         Connection::over_pipe(pipe, &remote, identity, Side::Client(route.key), &options).await;

@@ -1,7 +1,7 @@
 //! A task on one platform, from the source to the last member's confirmation.
 //!
 //! Phases in order: look at the source and reach the members, both at the same time; compare; the
-//! brakes; stage, prepare and commit ([`transact`](super::transact)); record. Push, rollback and
+//! brakes; stage, prepare and commit (`transact`); record. Push, rollback and
 //! resync differ in their [`Goal`] alone.
 
 use super::brakes;
@@ -118,8 +118,12 @@ impl Run<'_> {
             true => self.itemise_unbound(&aim, unreached),
             false => unreached,
         };
+        let one_said_no = unreached.iter().any(|one| one.answered);
         self.note_unreached(unreached);
-        if !self.report.refusals.is_empty() {
+        // A member that answers and then can't take part is a no before the vote.
+        let is_unanimous = matches!(self.task.policy, Policy::Reachable | Policy::All);
+        let is_push = fence > 0 && !self.is_repair;
+        if !self.report.refusals.is_empty() || one_said_no && is_unanimous && is_push {
             for one in reached {
                 self.set_done(&one, Outcome::Aborted, 0);
                 let _goodbye = one.session.leave().await;

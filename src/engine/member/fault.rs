@@ -33,10 +33,10 @@ pub(super) mod counted {
     pub(super) fn pass(name: &'static str) -> Result<(), FsError> {
         match LEFT.get() {
             None => Ok(()),
-            Some(0) => Err(FsError::new(
+            Some(0) => Err(FsError::from_io(
                 "pass the failpoint",
                 name.as_bytes(),
-                rustix::io::Errno::IO,
+                &std::io::ErrorKind::Other.into(),
             )),
             Some(left) => {
                 LEFT.set(Some(left - 1));

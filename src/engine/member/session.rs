@@ -6,6 +6,10 @@
 //!
 //! LIMIT: one tree per session, one session per tree, so many objects at once, so long a silence.
 
+mod claims;
+mod comparing;
+mod staging;
+
 use super::fill::{Library, Sources};
 use super::host::{Claim, Host, Proposal};
 use super::phase::Phase;
@@ -187,89 +191,6 @@ impl Session {
             Err(_) => return Err(SessionEnd::Silent),
         };
         self.take(&bytes).await
-    }
-
-    /// Waits for the hub, for the staging area, and for the next moment to tell progress.
-    async fn step_staging(&mut self) -> Result<(), SessionEnd> {
-        let Some(running) = &mut self.running else {
-            return Ok(());
-        };
-        tokio::select! {
-            bytes = self.connection.recv() => {
-                let bytes = bytes?;
-                self.take(&bytes).await
-            }
-            event = running.events.recv() => match event {
-                Some(event) => self.on_stage(event).await,
-                None => Ok(()),
-            },
-            () = tokio::time::sleep(PROGRESS) => self.tell_progress().await,
-        }
-    }
-
-    async fn tell_progress(&mut self) -> Result<(), SessionEnd> {
-        let Some(running) = &mut self.running else {
-            return Ok(());
-        };
-        let now = running.receiver.staging().progress();
-        if std::mem::replace(&mut running.told, now) == now {
-            return Ok(());
-        }
-        let (staged_entries, staged_bytes) = now;
-        let progress = Reply::Progress {
-            staged_entries,
-            staged_bytes,
-        };
-        self.send(&progress).await
-    }
-
-    async fn on_stage(&mut self, event: StageEvent) -> Result<(), SessionEnd> {
-        match event {
-            StageEvent::Need(needs) => self.send_needs(needs).await,
-            StageEvent::Failed(problem) => {
-                self.stop_staging().await;
-                self.phase = Phase::Planned;
-                self.refuse(&problem).await
-            }
-            StageEvent::Filled | StageEvent::Complete => {
-                let Some(running) = &mut self.running else {
-                    return Ok(());
-                };
-                running.is_filled |= matches!(event, StageEvent::Filled);
-                if !running.is_filled || !running.receiver.staging().has_all() {
-                    return Ok(());
-                }
-                self.stop_staging().await;
-                let finished = self.with_tree(Tree::finish).await;
-                match finished {
-                    Ok(notices) => {
-                        self.phase = Phase::Staged;
-                        let notices = told(notices);
-                        self.send(&Reply::Staged { notices }).await
-                    }
-                    Err(problem) => {
-                        self.phase = Phase::Planned;
-                        self.refuse(&problem).await
-                    }
-                }
-            }
-        }
-    }
-
-    /// Ends all work on the staging area, and waits until nobody touches it any more.
-    async fn stop_staging(&mut self) {
-        let Some(running) = self.running.take() else {
-            return;
-        };
-        if !running.is_filled || !running.receiver.staging().has_all() {
-            running.receiver.staging().stop();
-        }
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        // Its errors were told as events.
-        let _told = running.filler.await;
-        // The one permit that the waiting receiver of objects has is no work.
-        let idle = u32::try_from(WORKERS - 1).unwrap_or(1);
-        let _all_idle = self.workers.acquire_many(idle).await;
     }
 
     async fn take(&mut self, bytes: &[u8]) -> Result<(), SessionEnd> {
@@ -461,32 +382,6 @@ impl Session {
         })
     }
 
-    /// Takes a tree; one that another session is just leaving is waited for.
-    async fn claim(&self, tree: TreeKey) -> Result<Claim, Problem> {
-        self.claim_within(tree, CLAIM).await
-    }
-
-    /// Takes a tree for changing it, from a session of the same hub that was left behind too.
-    async fn claim_over(&self, tree: TreeKey) -> Result<Claim, Problem> {
-        self.host.take_over(self.connection.peer(), tree);
-        let claim = self.claim_within(tree, TAKE_OVER).await?;
-        self.host.note_holder(tree, &self.connection);
-        Ok(claim)
-    }
-
-    async fn claim_within(&self, tree: TreeKey, limit: Duration) -> Result<Claim, Problem> {
-        let end = Instant::now() + limit;
-        loop {
-            let (host, peer) = (self.host.clone(), self.connection.peer());
-            match blocking(move || host.claim(peer, tree)).await {
-                Err(problem) if problem.code == Code::TaskLocked && Instant::now() < end => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                other => return other,
-            }
-        }
-    }
-
     async fn survey(&self, tree: TreeKey) -> Result<Reply, Problem> {
         match self.claim(tree).await {
             Ok(claim) => {
@@ -519,115 +414,6 @@ impl Session {
         self.tree = Some(tree);
         self.phase = Phase::Opened;
         Ok(reply)
-    }
-
-    fn collect(&mut self, part: &[u8]) -> Result<(), Problem> {
-        self.list
-            .add(part)
-            .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))
-    }
-
-    async fn compare(&mut self) -> Result<Outcome, Problem> {
-        let list = std::mem::take(&mut self.list);
-        let Some((roots, root_meta)) = self.announced.take() else {
-            return Err(Problem::new(
-                Code::ProtocolViolation,
-                "A table without a comparison",
-            ));
-        };
-        let wanted = self
-            .with_tree(move |tree| {
-                let rows = list.rows();
-                let rows =
-                    rows.map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))?;
-                tree.compare(roots, &root_meta, rows)
-            })
-            .await?;
-        self.phase = Phase::Listings;
-        // A range takes ten bytes at most.
-        let mut parts: Vec<Vec<(u32, u32)>> =
-            wanted.chunks(PART_BYTES / 10).map(<[_]>::to_vec).collect();
-        let last = parts.pop().unwrap_or_default();
-        for ranges in parts {
-            self.send_quietly(&Reply::Wanted {
-                ranges,
-                last: false,
-            })
-            .await?;
-        }
-        Ok(Some(Reply::Wanted {
-            ranges: last,
-            last: true,
-        }))
-    }
-
-    async fn plan(&mut self) -> Result<Reply, Problem> {
-        let list = std::mem::take(&mut self.list);
-        let plan = self
-            .with_tree(move |tree| {
-                let listings = list.listings();
-                let listings = listings
-                    .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))?;
-                tree.plan(listings)
-                    .map(|target| target.plan.summary.clone())
-            })
-            .await?;
-        self.phase = Phase::Planned;
-        Ok(Reply::Planned(shortened(plan)))
-    }
-
-    async fn itemise(&mut self) -> Result<Outcome, Problem> {
-        let target = self.tree.as_ref().and_then(Tree::target).cloned();
-        let mut items: Vec<Item> = Vec::new();
-        let mut bytes = 0;
-        if let Some(target) = target {
-            for item in target.plan.items() {
-                bytes += item.path.len() + item.attributes.len() + 16;
-                if bytes > PART_BYTES {
-                    bytes = 0;
-                    let part = std::mem::take(&mut items);
-                    self.send_quietly(&Reply::Items {
-                        items: part,
-                        last: false,
-                    })
-                    .await?;
-                }
-                items.push(item);
-            }
-        }
-        Ok(Some(Reply::Items { items, last: true }))
-    }
-
-    async fn stage(
-        &mut self,
-        txn: TxnKey,
-        generation: Generation,
-        delete_foreign: bool,
-    ) -> Result<Outcome, Problem> {
-        let (say, events) = unbounded_channel();
-        let begun: (Arc<Receiver>, Sources, Arc<Library>) = self
-            .with_tree(move |tree| tree.stage(txn, generation, delete_foreign, say))
-            .await?;
-        let (receiver, mut sources, library) = begun;
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(receiver.clone());
-        let needs = std::mem::take(&mut sources.needs);
-        let staging = receiver.staging().clone();
-        let filler = tokio::task::spawn_blocking(move || match sources.fill(&staging, &library) {
-            Ok(()) => staging.tell(StageEvent::Filled),
-            Err(problem) => staging.fail(problem),
-        });
-        self.running = Some(Running {
-            receiver,
-            events,
-            filler,
-            is_filled: false,
-            told: (0, 0),
-        });
-        self.phase = Phase::Staging;
-        if !needs.is_empty() {
-            self.send_needs(needs).await.map_err(|end| lost(&end))?;
-        }
-        Ok(None)
     }
 
     async fn decide(&mut self, txn: TxnKey, decision: Decision) -> Result<Reply, Problem> {
@@ -697,13 +483,6 @@ impl Session {
         }
     }
 
-    async fn send_needs(&mut self, needs: Needs) -> Result<(), SessionEnd> {
-        for (needs, last) in parts_of(needs) {
-            self.send(&Reply::Need { needs, last }).await?;
-        }
-        Ok(())
-    }
-
     async fn send(&self, reply: &Reply) -> Result<(), SessionEnd> {
         let bytes = match wire::encode(reply) {
             Ok(bytes) => bytes,
@@ -763,40 +542,6 @@ fn told(mut notices: Vec<Notice>) -> Vec<Notice> {
         });
     }
     notices
-}
-
-fn shortened(mut plan: Plan) -> Plan {
-    plan.vanished_top.truncate(MAX_TOLD);
-    plan.kept.truncate(MAX_TOLD);
-    plan.deleted_examples.truncate(MAX_TOLD);
-    plan.conflicts = told(plan.conflicts);
-    plan.notices = told(plan.notices);
-    plan
-}
-
-/// Needs in parts that fit into a message: ten bytes for a range, about forty for the others.
-fn parts_of(needs: Needs) -> Vec<(Needs, bool)> {
-    let mut parts = Vec::new();
-    let whole = needs.whole.chunks(PART_BYTES / 10).map(|part| Needs {
-        whole: part.to_vec(),
-        ..Needs::default()
-    });
-    parts.extend(whole);
-    let patched = needs.patched.chunks(PART_BYTES / 40).map(|part| Needs {
-        patched: part.to_vec(),
-        ..Needs::default()
-    });
-    parts.extend(patched);
-    let resumed = needs.resumed.chunks(PART_BYTES / 50).map(|part| Needs {
-        resumed: part.to_vec(),
-        ..Needs::default()
-    });
-    parts.extend(resumed);
-    let count = parts.len();
-    let numbered = parts.into_iter().enumerate();
-    numbered
-        .map(|(nth, part)| (part, nth + 1 == count))
-        .collect()
 }
 
 async fn blocking<T: Send + 'static>(

@@ -19,6 +19,7 @@ in_both_layouts!(
     an_entry_may_change_its_kind,
     an_edit_that_keeps_size_and_mtime_is_delivered,
     many_files_come_and_go_at_once,
+    a_further_name_that_becomes_the_only_one_keeps_its_attributes,
 );
 
 fn a_first_push_delivers_every_attribute_of_every_entry(layout: &str) {
@@ -155,6 +156,21 @@ fn an_edit_that_keeps_size_and_mtime_is_delivered(layout: &str) {
         let live = world.live(index, "site").join("core/boot.php");
         assert_eq!(fs::read(live).unwrap(), b"<?php BOOT();\n");
     }
+}
+
+fn a_further_name_that_becomes_the_only_one_keeps_its_attributes(layout: &str) {
+    let source = site()
+        .file("first", "one file")
+        .mode(0o640)
+        .xattr("user.note", "on both names")
+        .hard_link("second", "first");
+    let world = World::with_site(2, &source, &["--layout", layout]);
+    world.push("site", &[]).all("committed");
+    fs::remove_file(world.source("site").join("first")).unwrap();
+    let output = world.push("site", &[]).all("committed");
+    assert_eq!(output.content_bytes(), 0, "{}", output.describe());
+    world.assert_delivered("site");
+    world.assert_clean("site");
 }
 
 #[test]

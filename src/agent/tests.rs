@@ -9,6 +9,7 @@ use crate::engine::hub::ownership::Ownership;
 use crate::engine::hub::session::{Offer, Session, SessionError};
 use crate::engine::hub::source::{Released, SourceSpec, scan};
 use crate::engine::member::session::serve as serve_session;
+use crate::model::SpecialFile;
 use crate::net::limits::Options;
 use crate::net::{Connection, Role, Side};
 use std::collections::BTreeMap;
@@ -115,7 +116,7 @@ impl World {
             },
             require: Vec::new(),
             ownership: Ownership::default(),
-            special_files: true,
+            special_files: SpecialFile::ALL.to_vec(),
             privileged_xattrs: false,
             preserved_seen: true,
             seed: false,

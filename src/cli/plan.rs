@@ -166,7 +166,7 @@ pub(crate) async fn source(
             directory_mode: platform.dirs.map(model::Mode::bits),
             file_mode: platform.files.map(model::Mode::bits),
         },
-        special_files: !platform.special_files.is_empty(),
+        special_files: platform.special_files.clone(),
         privileged_xattrs: platform.privileged_xattrs,
         // What the first push let pass was looked at then.
         preserved_seen: state.desired.is_some() || platform.seed,

@@ -130,7 +130,7 @@ choice!(
         Setuid = "setuid",
         /// Block and character devices.
         Devices = "devices",
-        /// Named pipes.
+        /// Named pipes and sockets.
         Fifos = "fifos",
     }
 );

@@ -14,6 +14,7 @@ mod cli_basics;
 mod demo;
 mod host_self_test;
 mod parity_filter;
+mod readme;
 mod real;
 mod ssh_bootstrap;
 #[allow(

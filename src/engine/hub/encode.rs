@@ -29,7 +29,8 @@ use tokio::sync::Semaphore;
 
 /// Small files share a pack of about this many raw bytes.
 const PACK_RAW_BYTES: u64 = 1 << 20;
-/// Files below this are never patched: a pack of whole files is smaller and simpler.
+/// Files below this are never patched: they travel whole in packs that all members share (decision
+/// 2).
 pub const PATCH_FROM_BYTES: u64 = 64 << 10;
 /// Files up to this go into packs, larger ones into segments.
 const PACK_UP_TO_BYTES: u64 = 2 << 20;

@@ -14,9 +14,10 @@ use crate::fs::read::FsClock;
 use crate::fs::walk::WalkTrouble;
 use crate::fs::xattr::XattrPolicy;
 use crate::fs::{Dir, FsError};
+use crate::model::SpecialFile;
 use std::path::PathBuf;
 use std::sync::Arc;
-use sync_proto::entry::Kind;
+use sync_proto::entry::{Entry, Kind};
 use sync_proto::filter::{Preserve, Scope, Side, Standing};
 use sync_proto::manifest::Manifest;
 use sync_proto::path::{Name, RelPath, escape};
@@ -45,8 +46,8 @@ pub struct SourceSpec {
     pub require: Vec<String>,
     /// Owner and modes.
     pub ownership: Ownership,
-    /// Devices, FIFOs, sockets and setuid bits are allowed.
-    pub special_files: bool,
+    /// Kinds of special files that it may hold.
+    pub special_files: Vec<SpecialFile>,
     /// `trusted.*` and `security.*` xattrs are preserved.
     pub privileged_xattrs: bool,
     /// Content below preserved paths is allowed in the source; it is not pushed.
@@ -274,12 +275,7 @@ fn refuse_entries(
     let mut special = Vec::new();
     let mut suspicious = Vec::new();
     for (directory, entry) in observed.index.manifest().entries() {
-        let is_special = match entry.kind {
-            Kind::Fifo | Kind::Socket | Kind::CharDevice { .. } | Kind::BlockDevice { .. } => true,
-            Kind::File { .. } => entry.meta.mode & 0o6000 != 0,
-            _ => false,
-        };
-        if is_special && !spec.special_files {
+        if speciality(entry).is_some_and(|kind| !spec.special_files.contains(&kind)) {
             special.push(directory.path_of(&entry.name));
         }
         if looks_secret(&entry.name) {
@@ -290,7 +286,8 @@ fn refuse_entries(
         return Err(Problem::new(
             Code::EntryRefused,
             format!(
-                "The source holds {} devices, FIFOs, sockets or setuid files: {}",
+                "The source holds {} devices, FIFOs, sockets or setuid files that the platform \
+                 doesn't allow: {}",
                 special.len(),
                 examples(&special)
             ),
@@ -319,6 +316,16 @@ fn refuse_entries(
         .into_iter()
         .chain(warn(Code::PreservedInSource, unsent, &preserved))
         .collect())
+}
+
+/// What an entry has to be allowed as.
+fn speciality(entry: &Entry) -> Option<SpecialFile> {
+    match entry.kind {
+        Kind::Fifo | Kind::Socket => Some(SpecialFile::Fifos),
+        Kind::CharDevice { .. } | Kind::BlockDevice { .. } => Some(SpecialFile::Devices),
+        Kind::File { .. } if entry.meta.mode & 0o6000 != 0 => Some(SpecialFile::Setuid),
+        _ => None,
+    }
 }
 
 /// Preserved names that are really there in the source and hold something.

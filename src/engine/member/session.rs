@@ -24,14 +24,13 @@ use crate::net::{Connection, NetError, Role};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use sync_proto::delta::batch::MAX_BATCH_BYTES;
 use sync_proto::filter::Scope;
 use sync_proto::manifest::Roots;
 use sync_proto::path::escape;
 use sync_proto::wire::table::Collector;
 use sync_proto::wire::{
-    self, Decision, Generation, Item, Needs, Notice, Open, PART_BYTES, Plan, Reply, Request,
-    Survey, TreeKey, TxnKey, WireError,
+    self, Decision, Generation, Item, MAX_OBJECT_BYTES, Needs, Notice, Open, PART_BYTES, Plan,
+    Reply, Request, Survey, TreeKey, TxnKey, WireError,
 };
 use thiserror::Error;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -126,7 +125,7 @@ async fn receive_objects(connection: Connection, current: Current, workers: Arc<
         let Ok(permit) = workers.clone().acquire_owned().await else {
             return;
         };
-        match connection.recv_object(MAX_BATCH_BYTES).await {
+        match connection.recv_object(MAX_OBJECT_BYTES).await {
             Ok(object) => {
                 if let Some(receiver) = now() {
                     tokio::task::spawn_blocking(move || {

@@ -14,6 +14,7 @@ pub mod table;
 pub use need::{Need, Needs, ranges_of};
 pub use plan::{Item, ItemKind, Notice, Plan, sort_letter};
 
+use crate::delta::batch::MAX_BATCH_BYTES;
 use crate::digest::Digest;
 use crate::manifest::Roots;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -30,8 +31,9 @@ pub const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 pub const PART_BYTES: usize = 768 * 1024;
 /// LIMIT: bytes of an object's header.
 pub const MAX_HEADER_BYTES: usize = 1024;
-/// LIMIT: bytes of an object's body: 4 MiB of content, incompressible, with its rows.
-pub const MAX_OBJECT_BYTES: usize = 8 * 1024 * 1024;
+/// LIMIT: bytes of an object's body. The longest is a batch with one delta; packs, segments and
+/// parts of recipes stay far below.
+pub const MAX_OBJECT_BYTES: usize = MAX_BATCH_BYTES;
 
 /// Why bytes are not a message.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -233,7 +235,8 @@ pub struct Open {
 /// What the tree may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
-    /// Devices, FIFOs, sockets and setuid bits are allowed.
+    /// The platform allows special files of some kind. The hub looks at its source; a member takes
+    /// what the manifest says.
     pub special_files: bool,
     /// `trusted.*` and `security.*` xattrs are preserved.
     pub privileged_xattrs: bool,

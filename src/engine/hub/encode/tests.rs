@@ -35,7 +35,7 @@ impl Fixture {
             scope: Scope::default(),
             require: Vec::new(),
             ownership: Ownership::default(),
-            special_files: false,
+            special_files: Vec::new(),
             privileged_xattrs: false,
             preserved_seen: false,
             seed: false,

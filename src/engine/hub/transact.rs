@@ -6,8 +6,9 @@
 //! member has to be found again, and after that the member is in doubt.
 
 use super::encode::Encoder;
+use super::kept::kept_serials;
 use super::preflight::{Hub, Reached, connect, settle_doubts, state_problem};
-use super::push::{DECISION, kept_serials, spawn};
+use super::push::{DECISION, spawn};
 use super::session::{Done, Session, SessionError, Staging, encode_problem};
 use super::source::{self, Scanned, SourceSpec};
 use super::task::{Task, tell};

@@ -18,7 +18,7 @@ use sync_proto::wire::{
     Reply, Request, Survey, TreeKey, TxnKey, WireError,
 };
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 /// A member that makes no progress for so long is given up.
@@ -626,6 +626,7 @@ async fn send_ordered(
 ) -> Result<(), SessionError> {
     let in_flight = Arc::new(Semaphore::new(OBJECTS_IN_FLIGHT));
     let mut sending: JoinSet<Result<(), SessionError>> = JoinSet::new();
+    let mut before: Option<oneshot::Receiver<()>> = None;
     loop {
         let order = tokio::select! {
             order = orders.recv() => order,
@@ -648,13 +649,22 @@ async fn send_ordered(
             };
             let (connection, encoder) = (connection.clone(), encoder.clone());
             let content_bytes = content_bytes.clone();
+            let (done, next) = oneshot::channel();
+            let before = before.replace(next);
             sending.spawn(async move {
-                let _in_flight = permit;
                 let (header, body) = encoder.fetch(&key).await?;
                 content_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
                 connection
                     .send_object(&wire::encode(&header)?, body)
                     .await?;
+                // ORDER: a place in flight is given back in the order of the objects. One that has
+                // to be made first would otherwise be overtaken by any number that are at hand,
+                // and a member holds only a few blocks of a file that come before their turn.
+                if let Some(before) = before {
+                    let _one_that_failed_ends_all = before.await;
+                }
+                drop(permit);
+                let _nobody_after_us = done.send(());
                 Ok(())
             });
         }

@@ -215,7 +215,11 @@ impl Run<'_> {
             // A brake on one member's own disk refuses the push for all, as any other does.
             let is_brake = one.answered && one.problem.code.exit() == Exit::Refused;
             if is_brake && !self.is_repair {
-                self.report.refusals.push(one.problem.clone());
+                let mut refusal = one.problem.clone();
+                if let Some(target) = self.task.targets.get(one.at) {
+                    refusal.message = format!("{}: {}", target.name, refusal.message);
+                }
+                self.report.refusals.push(refusal);
             }
             let outcome = match (one.answered, is_brake) {
                 (true, true) if !self.is_repair => Outcome::Aborted,
@@ -241,8 +245,13 @@ impl Run<'_> {
             roots_of(generation) == roots && !matches!(goal, Goal::Kept { .. })
         });
         let keeps = keeps.map(|generation| generation.serial.0);
+        // What is foreign is not in the roots, so nothing shows until members compare.
+        let clears = self.task.overrides.delete_foreign;
         let is_there = |one: &Reached| {
-            one.opened.observed == aim.offer.observed && keeps.is_some() && serial_of(one) == keeps
+            !clears
+                && one.opened.observed == aim.offer.observed
+                && keeps.is_some()
+                && serial_of(one) == keeps
         };
         let (there, behind): (Vec<_>, Vec<_>) = reached.drain(..).partition(is_there);
         for one in there {
@@ -257,7 +266,8 @@ impl Run<'_> {
             .await
             .into_iter()
             .partition(|(one, plan)| {
-                serial_of(one) != keeps || keeps.is_none() || changes_of(plan) > 0
+                let is_changed = changes_of(plan) > 0 || clears && plan.foreign > 0;
+                serial_of(one) != keeps || keeps.is_none() || is_changed
             });
         // What differs is nothing that a commit would change, such as a directory that is kept.
         for (one, _) in same {
@@ -322,12 +332,24 @@ impl Run<'_> {
             refusals.push(Problem::new(
                 Code::VotesMissing,
                 format!(
-                    "The policy `all` needs every member, and {} take no part",
-                    missing + self.task.left_out.len()
+                    "The policy `all` needs every member, and {} of {} take no part",
+                    missing + self.task.left_out.len(),
+                    self.task.targets.len() + self.task.left_out.len()
                 ),
             ));
         }
         let healthy = u32::try_from(self.in_play()).unwrap_or(u32::MAX);
+        // Votes that can't come in are not worth a transfer.
+        if let Policy::Quorum(votes) = self.task.policy
+            && healthy < votes
+        {
+            refusals.push(Problem::new(
+                Code::VotesMissing,
+                format!(
+                    "The policy `quorum:{votes}` needs {votes} members, and {healthy} can vote"
+                ),
+            ));
+        }
         if healthy < self.task.min_healthy {
             refusals.push(Problem::new(
                 Code::TooFewHealthy,

@@ -204,6 +204,8 @@ pub struct MemberReport {
     pub elapsed: Duration,
     /// Why it is not at the new generation.
     pub problem: Option<Problem>,
+    /// Where the member keeps what it found that nobody had committed; escaped.
+    pub kept_aside: Option<String>,
 }
 
 impl MemberReport {
@@ -219,6 +221,7 @@ impl MemberReport {
             changed_entries: 0,
             elapsed: Duration::ZERO,
             problem: None,
+            kept_aside: None,
         }
     }
 

@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use sync_proto::commit::{Coordinator, CoordinatorAction, Fate, Policy};
+use sync_proto::path::escape;
 use sync_proto::wire::{Decision, Generation, Plan, TxnKey};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -311,6 +312,13 @@ impl Member {
                 Ok(committed) => {
                     report.generation = Some(self.generation.serial);
                     report.changed_entries = committed.changed_entries;
+                    for notice in &committed.notices {
+                        if notice.code == Code::Drift.id() {
+                            report.kept_aside = Some(escape(&notice.path));
+                        } else {
+                            tell(&self.hub.events, &one.name, notice);
+                        }
+                    }
                     done = Some(committed);
                 }
                 Err(problem) => report.problem = Some(problem),

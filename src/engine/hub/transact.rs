@@ -358,6 +358,14 @@ impl Member {
                 changed_entries: total_entries,
                 total_bytes: raw_bytes,
             }),
+            Staging::Sent {
+                sent_bytes,
+                needed_bytes,
+            } => events.emit(Event::Sent {
+                member: name.clone(),
+                sent_bytes,
+                total_bytes: needed_bytes,
+            }),
             Staging::Progress { entries, .. } => events.emit(Event::Staged {
                 member: name.clone(),
                 staged_entries: entries,

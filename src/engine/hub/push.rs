@@ -187,7 +187,11 @@ impl Run<'_> {
             // A brake on one member's own disk refuses the push for all, as any other does.
             let is_brake = one.answered && one.problem.code.exit() == Exit::Refused;
             if is_brake && !self.is_repair {
-                self.report.refusals.push(one.problem.clone());
+                let mut refusal = one.problem.clone();
+                if let Some(target) = self.task.targets.get(one.at) {
+                    refusal.message = format!("{}: {}", target.name, refusal.message);
+                }
+                self.report.refusals.push(refusal);
             }
             let outcome = match (one.answered, is_brake) {
                 (true, true) if !self.is_repair => Outcome::Aborted,
@@ -213,8 +217,13 @@ impl Run<'_> {
             roots_of(generation) == roots && !matches!(goal, Goal::Kept { .. })
         });
         let keeps = keeps.map(|generation| generation.serial.0);
+        // What is foreign is not in the roots, so nothing shows until members compare.
+        let clears = self.task.overrides.delete_foreign;
         let is_there = |one: &Reached| {
-            one.opened.observed == aim.offer.observed && keeps.is_some() && serial_of(one) == keeps
+            !clears
+                && one.opened.observed == aim.offer.observed
+                && keeps.is_some()
+                && serial_of(one) == keeps
         };
         let (there, behind): (Vec<_>, Vec<_>) = reached.drain(..).partition(is_there);
         for one in there {
@@ -229,7 +238,8 @@ impl Run<'_> {
             .await
             .into_iter()
             .partition(|(one, plan)| {
-                serial_of(one) != keeps || keeps.is_none() || changes_of(plan) > 0
+                let is_changed = changes_of(plan) > 0 || clears && plan.foreign > 0;
+                serial_of(one) != keeps || keeps.is_none() || is_changed
             });
         // What differs is nothing that a commit would change, such as a directory that is kept.
         for (one, _) in same {

@@ -57,12 +57,24 @@ impl Run<'_> {
             refusals.push(Problem::new(
                 Code::VotesMissing,
                 format!(
-                    "The policy `all` needs every member, and {} take no part",
-                    missing + self.task.left_out.len()
+                    "The policy `all` needs every member, and {} of {} take no part",
+                    missing + self.task.left_out.len(),
+                    self.task.targets.len() + self.task.left_out.len()
                 ),
             ));
         }
         let healthy = u32::try_from(self.in_play()).unwrap_or(u32::MAX);
+        // Votes that can't come in are not worth a transfer.
+        if let Policy::Quorum(votes) = self.task.policy
+            && healthy < votes
+        {
+            refusals.push(Problem::new(
+                Code::VotesMissing,
+                format!(
+                    "The policy `quorum:{votes}` needs {votes} members, and {healthy} can vote"
+                ),
+            ));
+        }
         if healthy < self.task.min_healthy {
             refusals.push(Problem::new(
                 Code::TooFewHealthy,

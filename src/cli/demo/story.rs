@@ -239,7 +239,7 @@ impl Story<'_> {
         let step = Step::new("push without it", elapsed, &result).with_rsync(rsync);
         let text = format!(
             "Pushed again, the others switched in {}, using what they had staged already; {name} \
-             is stale and out of rotation.",
+             is stale and still serves the former one.",
             human::time(elapsed)
         );
         self.tell(step.saying(text));

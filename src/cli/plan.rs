@@ -11,10 +11,11 @@ use crate::engine::event::{EventSink, MemberName};
 use crate::engine::hub::dial::{Route, SshRoute, dial, nowhere};
 use crate::engine::hub::ownership::Ownership;
 use crate::engine::hub::source::{Released, SourceSpec};
-use crate::engine::hub::task::{Overrides, Target, Task};
+use crate::engine::hub::task::{Overrides, Spare, Target, Task};
 use crate::model::{self, CommitPolicy, Member, OwnerPolicy, Selection, Selector};
 use crate::net::{Identity, NodeKey};
 use crate::store::PlatformState;
+use std::path::PathBuf;
 use std::time::Duration;
 use sync_proto::commit::Policy;
 use sync_proto::filter::Scope;
@@ -115,6 +116,10 @@ pub(crate) async fn task(
             delete_excluded: platform.delete_excluded,
             seed: platform.seed,
         },
+        spare: Some(Spare {
+            root: platform.path.as_path().to_owned(),
+            index: source_index(hub, platform),
+        }),
         keep: platform.keep,
         overrides: wish.overrides,
         dry_run: wish.dry_run,
@@ -123,6 +128,16 @@ pub(crate) async fn task(
         label: wish.label.clone(),
         author: hub.who.to_string(),
     })
+}
+
+/// Where the index of the platform's source lies: what was seen without privileged attributes says
+/// nothing about them, so each has its own.
+fn source_index(hub: &Hub, platform: &Platform) -> PathBuf {
+    let index = hub.dir.source_index(&platform.name);
+    match platform.privileged_xattrs {
+        true => index.with_extension("privileged"),
+        false => index,
+    }
 }
 
 /// The source as the engine takes it.
@@ -157,7 +172,7 @@ pub(crate) async fn source(
         preserved_seen: state.desired.is_some() || platform.seed,
         seed: platform.seed,
         released,
-        index: hub.dir.source_index(&platform.name),
+        index: source_index(hub, platform),
     })
 }
 

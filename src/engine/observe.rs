@@ -390,10 +390,21 @@ impl Reader<'_> {
             })?;
         let xattrs = read_xattrs_at(dir, &walked.name, self.look.xattrs, self.look.principals)
             .map_err(meta_problem)?;
-        let known = known.map(|(entry, stamp)| (&entry.meta, *stamp));
+        let known = known.and_then(|(entry, stamp)| Some((self.known_meta(entry)?, *stamp)));
         let left_out = walked.stat.is_directory() && self.is_left_out(parent, walked);
         let meta = self.meta(&walked.stat, xattrs, known, left_out);
         Ok((Entry { name, kind, meta }, self.trusted(&walked.stat)))
+    }
+
+    /// The metadata of a known entry; a further name of a file has that of the first one.
+    fn known_meta<'e>(&'e self, entry: &'e Entry) -> Option<&'e Meta> {
+        match &entry.kind {
+            Kind::HardLink { leader } => {
+                let (leader, _) = self.look.known?.entry(leader)?;
+                Some(&leader.meta)
+            }
+            _ => Some(&entry.meta),
+        }
     }
 
     /// The earlier name of the same file, if there is one.

@@ -16,6 +16,8 @@ use sync_proto::entry::{Meta, Time, Xattrs};
 use sync_proto::path::escape;
 use thiserror::Error;
 
+/// The owner may write.
+const OWNER_WRITES: u32 = 0o200;
 const SETUID: u32 = 0o4000;
 const SETGID: u32 = 0o2000;
 
@@ -123,6 +125,11 @@ pub fn apply_meta(
     let now = target.stat()?;
     // ORDER: chown first, because it clears set-id bits and file capabilities.
     let mode = target.apply_owner(&now, wanted, &mut unkept)?;
+    if wanted.xattrs.is_some() && !now.is_symlink() && now.permissions() & OWNER_WRITES == 0 {
+        // An ordinary user may not write attributes of their own read-only file. What refuses this
+        // refuses the attributes as well, and is told there.
+        let _refused = target.chmod(now.permissions() | OWNER_WRITES);
+    }
     // ORDER: attributes before chmod, which may take away our own right to write them, and an
     // unwanted ACL goes before chmod, which would otherwise set the ACL's mask.
     target.apply_xattrs(wanted, how, &mut unkept)?;
@@ -186,11 +193,7 @@ impl Target<'_> {
         if self.stat()?.permissions() == mode & 0o7777 {
             return Ok(());
         }
-        let bits = Mode::from_raw_mode(mode & 0o7777);
-        let done = match self {
-            Self::Open(fd) => rustix::fs::fchmod(fd, bits),
-            Self::Held { .. } => rustix::fs::chmod(self.magic_link(), bits),
-        };
+        let done = self.chmod(mode);
         // The kernel drops a setgid bit silently for a group that isn't ours.
         let kept = self.permitted(done, "change the mode of")?
             && self.stat()?.permissions() == mode & 0o7777;
@@ -198,6 +201,14 @@ impl Target<'_> {
             unkept.push(Unkept::Mode);
         }
         Ok(())
+    }
+
+    fn chmod(&self, mode: u32) -> Result<(), Errno> {
+        let bits = Mode::from_raw_mode(mode & 0o7777);
+        match self {
+            Self::Open(fd) => rustix::fs::fchmod(fd, bits),
+            Self::Held { .. } => rustix::fs::chmod(self.magic_link(), bits),
+        }
     }
 
     fn apply_xattrs(

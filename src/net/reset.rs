@@ -20,6 +20,13 @@ impl ResetKey {
         Self(identity.derived_key("fanout 2026 stateless reset"))
     }
 
+    /// The key by which this node knows its connection ids again, the same at every start.
+    pub(super) fn for_connection_ids(identity: &Identity) -> u64 {
+        let key = identity.derived_key("fanout 2026 connection ids");
+        key.first_chunk()
+            .map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    }
+
     fn hash(&self, data: &[u8]) -> blake3::Hash {
         blake3::keyed_hash(&self.0, data)
     }

@@ -13,6 +13,7 @@ use quinn::{
     EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
     congestion::{BbrConfig, CubicConfig},
 };
+use quinn_proto::HashedConnectionIdGenerator;
 use rustix::{
     io::Errno,
     net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt},
@@ -120,7 +121,13 @@ fn cubic() -> CubicConfig {
 /// What all connections of a socket share. A node that listens is known again after a restart.
 pub(super) fn endpoint(listening: Option<&Identity>) -> EndpointConfig {
     let mut config = match listening {
-        Some(identity) => EndpointConfig::new(Arc::new(ResetKey::of(identity))),
+        Some(identity) => {
+            let mut config = EndpointConfig::new(Arc::new(ResetKey::of(identity)));
+            // A packet whose connection id isn't one of ours is dropped without a word.
+            let key = ResetKey::for_connection_ids(identity);
+            config.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(key)));
+            config
+        }
         None => EndpointConfig::default(),
     };
     // The value is a constant between 1,200 and 65,527, which is all that is checked.

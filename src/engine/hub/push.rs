@@ -461,10 +461,11 @@ impl Run<'_> {
         planned: Vec<(Reached, Plan)>,
     ) -> Result<bool, Problem> {
         let (depot, offer) = (self.depot.clone(), aim.offer.clone());
-        let supply = aim
-            .scanned
-            .as_ref()
-            .map_or_else(Supply::depot, Scanned::supply);
+        let supply = match (&aim.scanned, &self.task.spare) {
+            (Some(scanned), _) => scanned.supply(),
+            (None, Some(spare)) => Supply::spare(&spare.root, &spare.index),
+            (None, None) => Supply::depot(),
+        };
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         let encoder = spawn(move || {
             depot

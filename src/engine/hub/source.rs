@@ -3,7 +3,7 @@
 //! The brakes here look at the hub's own disk and refuse before any member is contacted.
 
 use super::ownership::{Ownership, wanted};
-use super::supply::Supply;
+use super::supply::{Supply, read_index};
 use crate::codes::{Code, Problem};
 use crate::engine::event::{Event, EventSink};
 use crate::engine::index::Index;
@@ -15,7 +15,6 @@ use crate::fs::walk::WalkTrouble;
 use crate::fs::xattr::XattrPolicy;
 use crate::fs::{Dir, FsError};
 use crate::model::SpecialFile;
-use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use sync_proto::entry::{Entry, Kind};
@@ -160,7 +159,7 @@ pub fn check(spec: &SourceSpec) -> Result<Dir, Problem> {
 /// Scans the source. A source that won't hold still is looked at once more, then refused.
 pub fn scan(spec: &SourceSpec, events: &EventSink) -> Result<Scanned, Problem> {
     let root = Arc::new(check(spec)?);
-    let known = read_index(spec);
+    let known = read_index(&spec.index);
     let mut observed = look(spec, &root, known.as_ref(), events)?;
     if observed.problems.iter().any(ObserveProblem::is_unrest) {
         observed = look(spec, &root, known.as_ref(), events)?;
@@ -396,25 +395,9 @@ fn examples(paths: &[RelPath]) -> String {
     format!("{}{rest}", named.join(", "))
 }
 
-/// What was seen without privileged attributes says nothing about them: each has its own index.
-fn index_path(spec: &SourceSpec) -> PathBuf {
-    match spec.privileged_xattrs {
-        true => spec.index.with_extension("privileged"),
-        false => spec.index.clone(),
-    }
-}
-
-/// The index of the last scan; one that can't be read is none.
-fn read_index(spec: &SourceSpec) -> Option<Index> {
-    let (dir, name) = Dir::open_parent_of(&index_path(spec)).ok()?;
-    let mut bytes = Vec::new();
-    dir.open_file(&name).ok()?.read_to_end(&mut bytes).ok()?;
-    Index::decode(&bytes)
-}
-
 /// An index that can't be saved costs time at the next push and nothing else.
 fn save_index(spec: &SourceSpec, index: &Index) {
-    let saved = Dir::open_parent_of(&index_path(spec))
+    let saved = Dir::open_parent_of(&spec.index)
         .and_then(|(dir, name)| write_atomically(&dir, &name, &index.encode(), 0o600));
     if let Err(error) = saved {
         tracing::warn!(%error, "the index of the source can't be saved");

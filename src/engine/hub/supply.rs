@@ -1,4 +1,5 @@
-//! Where the hub gets a content from: the source tree as it was scanned, or the depot.
+//! Where the hub gets a content from: the source tree as it was scanned, or the depot; for a repair
+//! the depot, and the source for what is too large to be stored.
 //!
 //! A file of the source is opened beneath its root without following anything, and must still be
 //! the file that was scanned: a change is reported by name, never sent.
@@ -9,6 +10,8 @@ use crate::fs::read::read_range;
 use crate::fs::{Dir, FsError, Stat};
 use std::collections::HashMap;
 use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 use std::sync::Arc;
 use sync_proto::delta::chunk::{ChunkList, Chunker};
 use sync_proto::digest::Digest;
@@ -46,12 +49,47 @@ pub struct Supply {
 struct Tree {
     root: Arc<Dir>,
     files: HashMap<Digest, (RelPath, Stamp)>,
+    /// A file that changed is none of ours any more, and no reason to stop.
+    is_spare: bool,
+}
+
+/// The index of a source; one that can't be read is none.
+pub(super) fn read_index(path: &Path) -> Option<Index> {
+    let (dir, name) = Dir::open_parent_of(path).ok()?;
+    let mut bytes = Vec::new();
+    dir.open_file(&name).ok()?.read_to_end(&mut bytes).ok()?;
+    Index::decode(&bytes)
 }
 
 impl Supply {
     /// The depot alone.
     pub fn depot() -> Self {
         Self::default()
+    }
+
+    /// The depot, and for contents too large for it the source as it was last scanned, while they
+    /// are there unchanged. Nothing else of the source is looked at: a repair publishes nothing.
+    pub fn spare(root: &Path, index: &Path) -> Self {
+        let tree = read_index(index).zip(Dir::open_absolute(root).ok());
+        let Some((index, root)) = tree else {
+            return Self::depot();
+        };
+        let mut supply = Self::source(Arc::new(root), &index);
+        if let Some(tree) = &mut supply.tree {
+            let sizes: HashMap<Digest, u64> = index
+                .manifest()
+                .contents()
+                .iter()
+                .map(|content| (content.digest, content.size))
+                .collect();
+            tree.files.retain(|digest, _| {
+                sizes
+                    .get(digest)
+                    .is_some_and(|size| *size > MAX_STORED_BYTES)
+            });
+            tree.is_spare = true;
+        }
+        supply
     }
 
     /// A scanned source, and the depot for what the source doesn't have.
@@ -67,7 +105,11 @@ impl Supply {
             }
         }
         Self {
-            tree: Some(Tree { root, files }),
+            tree: Some(Tree {
+                root,
+                files,
+                is_spare: false,
+            }),
         }
     }
 
@@ -166,7 +208,10 @@ impl Supply {
         let Some((path, stamp)) = tree.files.get(&content.digest) else {
             return Ok(None);
         };
-        let gone = || SupplyError::Changed(path.clone());
+        let gone = || match tree.is_spare {
+            true => SupplyError::Nowhere(content.digest, content.size),
+            false => SupplyError::Changed(path.clone()),
+        };
         let opened = tree.root.open_parent_at(path)?;
         let (parent, name) = opened.ok_or_else(gone)?;
         let (file, stat) = match parent.open_file_with_stat(&name) {

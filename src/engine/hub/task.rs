@@ -6,6 +6,7 @@ use crate::engine::event::{Event, EventSink, MemberName, MemberReport};
 use crate::model::PlatformName;
 use crate::net::Connection;
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,15 @@ pub struct Overrides {
     pub delete_foreign: bool,
 }
 
+/// Where the last scanned source lies, for contents that are too large for the depot.
+#[derive(Clone, Debug)]
+pub struct Spare {
+    /// The source's root.
+    pub root: PathBuf,
+    /// The index of its last scan.
+    pub index: PathBuf,
+}
+
 /// A task on one platform.
 #[derive(Clone)]
 pub struct Task {
@@ -87,6 +97,8 @@ pub struct Task {
     pub preserve: Vec<String>,
     /// What the tree may hold.
     pub options: Options,
+    /// The source, for what the depot doesn't store.
+    pub spare: Option<Spare>,
     /// How many generations are kept.
     pub keep: u32,
     /// Released brakes.

@@ -157,7 +157,6 @@ fn an_agent_that_cannot_write_votes_no_and_nothing_changes(layout: &str) {
     for (point, is_early) in [
         // Where it can't even write its fence it takes no part, and the others may go on.
         ("fs.create_file=error:ENOSPC@4", true),
-        ("fs.create_dir=error:EIO@2", true),
         ("fs.syncfs=error:EIO", false),
         ("member.prepare.journal=error:EDQUOT", false),
         ("member.prepare.vote=error:EROFS", false),
@@ -179,6 +178,27 @@ fn an_agent_that_cannot_write_votes_no_and_nothing_changes(layout: &str) {
         case.world.push("site", &[]).success();
         case.assert_all(&case.new);
     }
+}
+
+#[test]
+fn where_each_commits_for_itself_one_that_dies_while_staging_is_caught_up_later() {
+    let mut case = Case::start(2, "switched");
+    case.world
+        .restart_agent_with_env(1, &[(FAILPOINTS, "fs.create_file=kill@4")]);
+    let words = ["push", "platform", "site", "--json", "--policy", "each"];
+    let push = case.world.start_fanout(&words, &[]);
+    case.world.wait_for_agent_to_end(1, A_WHILE);
+    let output = push.finish_within(A_WHILE).exits(3);
+    assert_eq!(output.json_member("web1")["outcome"], "committed");
+    let compare = Compare::exact();
+    compare.assert_same(&case.new, &case.world.snapshot(0, "site"));
+    compare.assert_same(&case.old, &case.world.snapshot(1, "site"));
+    case.world.restart_agent(1);
+    let source = case.world.source("site");
+    fs::rename(&source, source.with_extension("away")).unwrap();
+    case.world.resync(&[]).success();
+    case.assert_all(&case.new);
+    case.world.assert_clean("site");
 }
 
 #[test]

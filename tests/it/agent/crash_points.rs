@@ -119,8 +119,10 @@ fn crash_everywhere(layout: &str, decided: &[&str]) {
     let mut case = Case::start(1, layout);
     case.world.push("site", &[]).all("committed");
     let mut number = 2;
+    let only = std::env::var("FANOUT_TEST_POINT").ok();
     for (points, is_decided) in [(&BEFORE_THE_VOTE[..], false), (decided, true)] {
-        for point in points {
+        let wanted = |point: &&&str| only.as_deref().is_none_or(|only| only == **point);
+        for point in points.iter().filter(wanted) {
             number += 1;
             crash_at(&mut case, point, number, is_decided);
         }

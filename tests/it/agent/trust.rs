@@ -13,40 +13,62 @@ use std::time::Duration;
 /// An agent and hubs that nothing joined yet.
 struct Strangers {
     dir: tempfile::TempDir,
+    program: PathBuf,
     listen: SocketAddr,
     agent: Option<Running>,
 }
 
 impl Strangers {
     fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let listen = loopback_address();
-        let mut strangers = Self {
-            dir,
-            listen,
-            agent: None,
-        };
-        let agent = strangers.path("agent");
+        let mut strangers = Self::new();
         fs::create_dir_all(strangers.path("prefix/srv")).unwrap();
-        let mut init = strangers.fanout();
-        init.args([
-            "agent", "init", "--name", "web1", "--allow", "/srv", "--listen",
-        ])
-        .arg(listen.to_string())
-        .arg("--dir")
-        .arg(&agent)
-        .arg("--prefix")
-        .arg(strangers.path("prefix"));
-        run::run(&mut init).success();
-        let mut command = strangers.fanout();
-        command.args(["agent", "run", "--dir"]).arg(&agent);
-        let mut running = run::start(&mut command, b"");
-        running.wait_for("ready", USUAL_TIME);
-        strangers.agent = Some(running);
+        let as_it_is = |command: &Command| {
+            let mut same = Command::new(command.get_program());
+            same.args(command.get_args()).env_clear();
+            for (name, value) in command.get_envs() {
+                same.env(name, value.unwrap_or_default());
+            }
+            same
+        };
+        strangers.init_agent(as_it_is);
+        strangers.run_agent(as_it_is);
         for hub in ["hub", "other-hub"] {
             strangers.hub(hub, &["init"]).success();
         }
         strangers
+    }
+
+    /// Nothing but a directory and an address.
+    fn new() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            program: FANOUT.into(),
+            listen: loopback_address(),
+            agent: None,
+        }
+    }
+
+    fn init_agent(&self, become_user: impl Fn(&Command) -> Command) {
+        let mut init = self.fanout();
+        init.args([
+            "agent", "init", "--name", "web1", "--allow", "/srv", "--listen",
+        ])
+        .arg(self.listen.to_string())
+        .arg("--dir")
+        .arg(self.path("agent"))
+        .arg("--prefix")
+        .arg(self.path("prefix"));
+        run::run(&mut become_user(&init)).success();
+    }
+
+    fn run_agent(&mut self, become_user: impl Fn(&Command) -> Command) {
+        let mut command = self.fanout();
+        command
+            .args(["agent", "run", "--dir"])
+            .arg(self.path("agent"));
+        let mut running = run::start(&mut become_user(&command), b"");
+        running.wait_for("ready", USUAL_TIME);
+        self.agent = Some(running);
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -54,7 +76,7 @@ impl Strangers {
     }
 
     fn fanout(&self) -> Command {
-        let mut command = Command::new(FANOUT);
+        let mut command = Command::new(&self.program);
         command
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
@@ -99,6 +121,20 @@ impl Strangers {
             "--json",
         ];
         self.hub_with_input(hub, &words, token)
+    }
+
+    /// Writes a platform on the server into the inventory.
+    fn pretend_platform(&self, hub: &str) {
+        let source = self.path("source");
+        site_once(&source);
+        let inventory = self.path(hub).join("fanout.toml");
+        let text = fs::read_to_string(&inventory).unwrap_or_default();
+        let platform = format!(
+            "\n[platforms.site]\non = \"web1\"\npath = \"{}\"\nroot = \
+             \"/srv/platforms/site\"\n",
+            source.display()
+        );
+        fs::write(inventory, text + &platform).unwrap();
     }
 
     /// Writes the server and a platform into the inventory without having joined.
@@ -200,6 +236,101 @@ fn keys_are_their_owners_alone() {
         }
         assert!(keys > 0, "no key below {}", directory.display());
     }
+}
+
+#[test]
+fn a_hub_that_was_revoked_on_the_server_can_do_nothing_any_more() {
+    let strangers = Strangers::start();
+    let token = strangers.invite(&[]);
+    strangers.join("hub", &token).success();
+    strangers.pretend_platform("hub");
+    let push = ["push", "platform", "site", "--json"];
+    strangers.hub("hub", &push).success();
+    let accepted = fs::read_dir(strangers.path("agent/peers")).unwrap();
+    for entry in accepted.map(|entry| entry.unwrap().path()) {
+        fs::remove_file(entry).unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(2_500));
+    fs::write(
+        strangers.path("source/index.php"),
+        "<?php after it was revoked\n",
+    )
+    .unwrap();
+    let output = strangers.hub("hub", &push);
+    assert_ne!(output.code, Some(0), "{}", output.describe());
+    let live = strangers.path("prefix/srv/platforms/site/index.php");
+    assert_eq!(fs::read(live).unwrap(), b"<?php require 'core/boot.php';\n");
+}
+
+/// An agent without any privilege keeps what it can, and says what it can't.
+#[test]
+fn an_unprivileged_agent_works_and_says_what_it_cannot_keep() {
+    if !crate::support::root_or_skip("becoming another user") {
+        return;
+    }
+    const NOBODY: &str = "65534";
+    let as_nobody = |command: &Command| {
+        let mut other = Command::new("setpriv");
+        other.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]);
+        other
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env_clear();
+        for (name, value) in command.get_envs() {
+            other.env(name, value.unwrap_or_default());
+        }
+        other.current_dir("/");
+        other
+    };
+    let mut strangers = Strangers::new();
+    fs::set_permissions(strangers.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    // Where the tests are built, nobody may not look.
+    let program = strangers.path("fanout");
+    fs::copy(FANOUT, &program).unwrap();
+    let places = [
+        strangers.path("agent"),
+        strangers.path("prefix"),
+        strangers.path("prefix/srv"),
+    ];
+    for place in &places {
+        fs::create_dir_all(place).unwrap();
+        std::os::unix::fs::chown(place, Some(65_534), Some(65_534)).unwrap();
+    }
+    strangers.program = program;
+    strangers.init_agent(as_nobody);
+    strangers.run_agent(as_nobody);
+    strangers.hub("hub", &["init"]).success();
+    let mut invite = strangers.fanout();
+    invite
+        .args(["agent", "invite", "--dir"])
+        .arg(strangers.path("agent"));
+    let token = run::run(&mut as_nobody(&invite)).success().stdout;
+    strangers.join("hub", &token).success();
+    strangers.pretend_platform("hub");
+    let output = strangers
+        .hub("hub", &["push", "platform", "site", "--json"])
+        .success();
+    let said = output.everything_said();
+    assert!(
+        said.contains("owner") || said.contains("privilege"),
+        "nothing is reported\n{said}"
+    );
+    let expected = crate::support::oracle::expected(&strangers.path("source"));
+    let live =
+        crate::support::snapshot::Snapshot::read(&strangers.path("prefix/srv/platforms/site"));
+    let compare = crate::support::snapshot::Compare::exact().without_owners();
+    compare.assert_same(&expected, &live);
+    let verify = ["verify", "platform", "site", "--level", "content", "--json"];
+    strangers.hub("hub", &verify).success();
+    let again = strangers
+        .hub("hub", &["push", "platform", "site", "--json"])
+        .success();
+    assert_eq!(
+        again.json_member("web1")["outcome"],
+        "up-to-date",
+        "{}",
+        again.describe()
+    );
 }
 
 #[test]

@@ -100,3 +100,27 @@ fn allocated(metadata: &fs::Metadata) -> u64 {
     use std::os::unix::fs::MetadataExt;
     metadata.blocks() * 512
 }
+
+#[test]
+fn a_file_too_large_for_the_depot_is_repaired_from_the_source_while_it_is_unchanged() {
+    const SIZE: u64 = 70 << 20;
+    let chunk = pattern(70, 200_000);
+    let source = Tree::new().file("index.php", "x").sparse(
+        "video.mp4",
+        SIZE,
+        &[(0, &chunk), (SIZE / 2, &chunk)],
+    );
+    let world = World::with_site(1, &source, &[]);
+    run_long(&world);
+    let live = world.live(0, "site").join("video.mp4");
+    fs::remove_file(&live).unwrap();
+    world.resync(&[]).success();
+    let path = world.source("site").join("video.mp4");
+    assert!(is_same(&path, &live));
+    // A changed source is no source: nothing of it is published by a repair.
+    fs::remove_file(&live).unwrap();
+    fs::write(&path, "something else").unwrap();
+    let output = world.resync(&[]);
+    assert_ne!(output.code, Some(0), "{}", output.describe());
+    assert_eq!(output.json_member("web1")["error"]["code"], "FX0601");
+}

@@ -7,6 +7,7 @@ use crate::support::task::{in_both_layouts, put, site};
 use crate::support::tree::{self, Meta, Tree};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::time::Duration;
 
 in_both_layouts!(
     a_first_push_delivers_every_attribute_of_every_entry,
@@ -18,6 +19,7 @@ in_both_layouts!(
     an_entry_may_change_its_kind,
     an_edit_that_keeps_size_and_mtime_is_delivered,
     many_files_come_and_go_at_once,
+    a_further_name_that_becomes_the_only_one_keeps_its_attributes,
 );
 
 fn a_first_push_delivers_every_attribute_of_every_entry(layout: &str) {
@@ -154,6 +156,42 @@ fn an_edit_that_keeps_size_and_mtime_is_delivered(layout: &str) {
         let live = world.live(index, "site").join("core/boot.php");
         assert_eq!(fs::read(live).unwrap(), b"<?php BOOT();\n");
     }
+}
+
+fn a_further_name_that_becomes_the_only_one_keeps_its_attributes(layout: &str) {
+    let source = site()
+        .file("first", "one file")
+        .mode(0o640)
+        .xattr("user.note", "on both names")
+        .hard_link("second", "first");
+    let world = World::with_site(2, &source, &["--layout", layout]);
+    world.push("site", &[]).all("committed");
+    fs::remove_file(world.source("site").join("first")).unwrap();
+    let output = world.push("site", &[]).all("committed");
+    assert_eq!(output.content_bytes(), 0, "{}", output.describe());
+    world.assert_delivered("site");
+    world.assert_clean("site");
+}
+
+#[test]
+fn a_source_that_changes_during_the_push_is_read_again() {
+    let world = World::with_site(1, &site(), &[]);
+    let slow = [("FANOUT_FAILPOINTS", "hub.depot.put=pause:2500@1")];
+    let push = world.start_fanout(&["push", "platform", "site", "--json"], &slow);
+    // By now it was scanned, and its content is on the way into the depot.
+    std::thread::sleep(Duration::from_millis(1_500));
+    let source = world.source("site");
+    put(
+        &source.join("core/boot.php"),
+        "<?php changed_meanwhile();\n",
+    );
+    put(
+        &source.join("modules/m29/m29.module"),
+        "<?php changed_meanwhile();\n",
+    );
+    let output = push.finish_within(Duration::from_secs(60));
+    assert_eq!(output.code, Some(0), "{}", output.describe());
+    world.assert_delivered("site");
 }
 
 fn many_files_come_and_go_at_once(layout: &str) {

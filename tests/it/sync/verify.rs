@@ -188,6 +188,10 @@ until = 2999-01-31
     );
     let drift = output.drift("web1");
     assert!(drift.contains(&"index.php content".to_owned()), "{drift:?}");
+    world.resync(&[]).success();
+    let read = |index| fs::read(world.live(index, "site").join("index.php")).unwrap();
+    assert_eq!(read(0), b"<?php require 'core/boot.php';\n");
+    assert_eq!(read(1), b"<?php staging();\n");
 }
 
 fn deleting_the_whole_root_is_repaired(layout: &str) {

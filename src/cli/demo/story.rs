@@ -263,7 +263,7 @@ impl Story<'_> {
         let step = Step::new("resync", elapsed, &result).with_rsync(rsync);
         let text = format!(
             "Back again, {name} was brought to the desired generation in {}, from the hub's depot: \
-             resync never reads the source.",
+             resync publishes nothing new.",
             human::time(elapsed)
         );
         self.tell(step.saying(text));

@@ -229,8 +229,8 @@ pub(crate) async fn target(
                 format!("{name}: this hub has no key of its agent"),
             )
             .with_hint(format!(
-                "join it: fanout remove server {name}, then fanout add server {name} with a \
-                     token of `fanout agent invite`"
+                "join it: `fanout agent invite` there, and here: fanout add server {name} \
+                     --address HOST --token-file -"
             )),
         ),
     };

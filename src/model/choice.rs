@@ -116,7 +116,7 @@ choice!(
         Aborted = "aborted",
         /// It could not take part: it is as before.
         Failed = "failed",
-        /// It is not at the desired generation, and out of rotation.
+        /// It is not at the desired generation.
         Stale = "stale",
         /// It voted, and then contact or its disk was lost: it settles before it serves again.
         InDoubt = "in-doubt",

@@ -12,6 +12,7 @@ mod architecture;
 mod cli;
 mod cli_basics;
 mod demo;
+mod documents;
 mod host_self_test;
 mod parity_filter;
 mod readme;

@@ -197,7 +197,7 @@ fn commands_of(block: &str) -> Vec<String> {
 }
 
 /// All documents for people, with their names.
-fn documents() -> Vec<(String, String)> {
+pub(crate) fn documents() -> Vec<(String, String)> {
     let mut files: Vec<PathBuf> = ["docs", "docs/errors", "docs/decisions", "."]
         .iter()
         .flat_map(|directory| fs::read_dir(root().join(directory)).unwrap())
@@ -224,7 +224,7 @@ fn command_lines(text: &str) -> Vec<String> {
 }
 
 /// The code spans of a document, each on one line, and its lines of code.
-fn parts(text: &str) -> (Vec<String>, Vec<&str>) {
+pub(crate) fn parts(text: &str) -> (Vec<String>, Vec<&str>) {
     let (mut prose, mut code) = (String::new(), Vec::new());
     let mut in_block = false;
     for line in text.lines() {
@@ -271,6 +271,7 @@ fn words_of_fanout(line: &str) -> Option<Vec<String>> {
     Some(filled.collect())
 }
 
-fn root() -> &'static Path {
+/// The repository.
+pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

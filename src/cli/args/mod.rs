@@ -118,7 +118,7 @@ pub(crate) enum Command {
     Adopt(AdoptArgs),
     /// Publish a platform's source on every member, in parallel
     Push(PushArgs),
-    /// Bring members back to what was last decided; never reads the source
+    /// Bring members back to what was last decided; publishes nothing new
     Resync(ResyncArgs),
     /// Compare members with what they should have; changes nothing
     Verify(VerifyArgs),

@@ -1,6 +1,6 @@
 //! `fanout resync`: members back to what was last decided. Made for cron.
 //!
-//! Never reads the source. Silent without drift (one line on a terminal), one line for each member
+//! Never publishes the source. Silent without drift (one line on a terminal), one line for each member
 //! that changed or should have, and nothing else, however it is run. A platform that a person
 //! locked, or that says `resync = "report"`, is only looked at.
 

@@ -239,7 +239,7 @@ impl Story<'_> {
         let step = Step::new("push without it", elapsed, &result).with_rsync(rsync);
         let text = format!(
             "Pushed again, the others switched in {}, using what they had staged already; {name} \
-             is stale and out of rotation.",
+             is stale and still serves the former one.",
             human::time(elapsed)
         );
         self.tell(step.saying(text));
@@ -263,7 +263,7 @@ impl Story<'_> {
         let step = Step::new("resync", elapsed, &result).with_rsync(rsync);
         let text = format!(
             "Back again, {name} was brought to the desired generation in {}, from the hub's depot: \
-             resync never reads the source.",
+             resync publishes nothing new.",
             human::time(elapsed)
         );
         self.tell(step.saying(text));

@@ -4,7 +4,7 @@
 //! service nor ssh is trusted with anything. `auto` tries QUIC first; where no packet comes back
 //! and an ssh destination is known, it goes over ssh and says which firewall rule would help.
 
-use super::session::net_problem;
+use super::problem::net_problem;
 use super::task::Dial;
 use crate::codes::{Code, Problem};
 use crate::engine::event::{EventSink, MemberName};

@@ -1,8 +1,8 @@
 //! The generations that are kept: which one a rollback goes to, what of the depot is still needed.
 
+use super::offer::Offer;
 use super::preflight::{Hub, state_problem};
 use super::push::spawn;
-use super::session::Offer;
 use super::task::Task;
 use crate::codes::{Code, Problem};
 use crate::engine::depot::Depot;

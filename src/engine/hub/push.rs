@@ -8,8 +8,9 @@ mod weigh;
 
 use super::encode::Encoder;
 use super::kept::{kept_offer, roots_of, seeded};
+use super::offer::Offer;
 use super::preflight::{Hub, Reached, Unreached, reach, state_problem};
-use super::session::{Offer, encode_problem};
+use super::problem::encode_problem;
 use super::source::{self, Scanned, SourceSpec};
 use super::supply::Supply;
 use super::task::{Goal, Task, TaskReport};

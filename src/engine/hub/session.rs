@@ -3,31 +3,27 @@
 //! Methods are in the order of the protocol. Every wait has a limit of our own: a member that
 //! makes no progress for [`IDLE`] is given up, whatever it says.
 
-use super::encode::{EncodeError, Encoder, Key};
-use crate::codes::{Code, Problem};
+use super::encode::{EncodeError, Encoder};
+use super::offer::Offer;
+use super::sending::{Order, Sent, send_ordered};
 use crate::net::{Connection, NetError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use sync_proto::entry::Entry;
-use sync_proto::filter::Preserve;
-use sync_proto::manifest::{Directory, Manifest, ManifestError, Roots, meta_bytes};
+use sync_proto::manifest::{Roots, meta_bytes};
 use sync_proto::wire::table::{encode_listings, parts};
 use sync_proto::wire::{
     self, Decision, Doubt, Facts, Generation, Item, Layout, Need, Notice, Open, Plan, Refusal,
     Reply, Request, Survey, TreeKey, TxnKey, WireError,
 };
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 /// A member that makes no progress for so long is given up.
 pub const IDLE: Duration = Duration::from_secs(60);
 /// How long a member may take to look at its tree, or to make everything durable and vote.
 pub const PREPARE: Duration = Duration::from_secs(300);
-/// Objects under way to one member at once.
-const OBJECTS_IN_FLIGHT: usize = 6;
 /// How often whoever watches is told how far it is.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -108,59 +104,6 @@ pub enum Staging {
         /// Bytes.
         bytes: u64,
     },
-}
-
-/// A tree as every member is told about it; made once for all.
-pub struct Offer {
-    /// The manifest.
-    pub manifest: Manifest,
-    /// Its roots.
-    pub roots: Roots,
-    /// The roots of what a member that has it all will see: without the seeds, which are its own
-    /// from the moment that they are there.
-    pub observed: Roots,
-    table: Vec<u8>,
-}
-
-impl Offer {
-    /// Hashes and compresses what every member will be sent. `seeded` are the preserve rules
-    /// below which the manifest holds seeds.
-    pub fn new(manifest: Manifest, seeded: Option<&Preserve>) -> Self {
-        let digests = manifest.digests();
-        let roots = manifest.roots_of(&digests);
-        let observed = match seeded.map(|preserve| without_seeds(&manifest, preserve)) {
-            Some(Ok(managed)) => managed.roots(),
-            // Seeds that can't be taken out differ for ever, which costs time and nothing else.
-            Some(Err(_)) | None => roots,
-        };
-        let table = wire::table::encode_rows(&wire::table::rows(&manifest, &digests));
-        Self {
-            manifest,
-            roots,
-            observed,
-            table,
-        }
-    }
-}
-
-fn without_seeds(manifest: &Manifest, preserve: &Preserve) -> Result<Manifest, ManifestError> {
-    let directories = manifest
-        .directories()
-        .iter()
-        .filter(|directory| preserve.covers(&directory.path).is_none())
-        .map(|directory| {
-            let managed = |entry: &&Entry| {
-                preserve
-                    .matches_child(&directory.path, &entry.name)
-                    .is_none()
-            };
-            Directory {
-                path: directory.path.clone(),
-                entries: directory.entries.iter().filter(managed).cloned().collect(),
-            }
-        })
-        .collect();
-    Manifest::new(manifest.root_meta().clone(), directories)
 }
 
 /// One member's session.
@@ -640,87 +583,6 @@ impl Session {
     }
 }
 
-/// What the sender of one member is to send next.
-enum Order {
-    Object(Key),
-    Particular(u32, Need),
-}
-
-/// What was sent so far.
-#[derive(Clone)]
-struct Sent {
-    /// As it travels.
-    content_bytes: Arc<AtomicU64>,
-    /// As it will be on the disk.
-    raw_bytes: Arc<AtomicU64>,
-}
-
-async fn send_ordered(
-    connection: Connection,
-    encoder: Arc<Encoder>,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-    sent: Sent,
-) -> Result<(), SessionError> {
-    let in_flight = Arc::new(Semaphore::new(OBJECTS_IN_FLIGHT));
-    let mut sending: JoinSet<Result<(), SessionError>> = JoinSet::new();
-    let mut before: Option<oneshot::Receiver<()>> = None;
-    loop {
-        let order = tokio::select! {
-            order = orders.recv() => order,
-            Some(sent) = sending.join_next(), if !sending.is_empty() => {
-                joined(sent)?;
-                continue;
-            }
-        };
-        let keys = match order {
-            None => break,
-            Some(Order::Object(key)) => vec![key],
-            Some(Order::Particular(index, need)) => encoder.particular(index, need).await?,
-        };
-        for key in keys {
-            let permit = loop {
-                tokio::select! {
-                    permit = in_flight.clone().acquire_owned() => break permit,
-                    Some(sent) = sending.join_next(), if !sending.is_empty() => joined(sent)?,
-                }
-            };
-            let (connection, encoder) = (connection.clone(), encoder.clone());
-            let sent = sent.clone();
-            let (done, next) = oneshot::channel();
-            let before = before.replace(next);
-            sending.spawn(async move {
-                let (header, body) = encoder.fetch(&key).await?;
-                let raw_bytes = encoder.raw_bytes(&key, body.len());
-                sent.content_bytes
-                    .fetch_add(body.len() as u64, Ordering::Relaxed);
-                connection
-                    .send_object(&wire::encode(&header)?, body)
-                    .await?;
-                sent.raw_bytes.fetch_add(raw_bytes, Ordering::Relaxed);
-                // ORDER: a place in flight is given back in the order of the objects. One that has
-                // to be made first would otherwise be overtaken by any number that are at hand,
-                // and a member holds only a few blocks of a file that come before their turn.
-                if let Some(before) = before {
-                    let _one_that_failed_ends_all = before.await;
-                }
-                drop(permit);
-                let _nobody_after_us = done.send(());
-                Ok(())
-            });
-        }
-    }
-    while let Some(sent) = sending.join_next().await {
-        joined(sent)?;
-    }
-    Ok(())
-}
-
-fn joined(
-    sent: Result<Result<(), SessionError>, tokio::task::JoinError>,
-) -> Result<(), SessionError> {
-    sent.unwrap_or(Err(SessionError::Encode(EncodeError::Stopped)))
-}
-
 fn decode(bytes: &[u8]) -> Result<Reply, SessionError> {
     Ok(wire::decode(bytes)?)
 }
@@ -743,63 +605,4 @@ fn now_us() -> i64 {
     since.map_or(0, |since| {
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
     })
-}
-
-impl SessionError {
-    /// The session is over: nothing more can be heard from this member in it.
-    pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Net(_) | Self::Silent { .. } | Self::Wire(_))
-    }
-
-    /// As a person should hear it.
-    pub fn problem(&self) -> Problem {
-        match self {
-            Self::Refused(refusal) => {
-                let code = refusal.code.parse().unwrap_or(Code::ProtocolViolation);
-                let problem = Problem::new(code, &refusal.message);
-                if refusal.hint.is_empty() {
-                    problem
-                } else {
-                    problem.with_hint(&refusal.hint)
-                }
-            }
-            Self::Net(error) => net_problem(error),
-            Self::Wire(WireError::Version(..)) => Problem::from_error(Code::VersionMismatch, self),
-            Self::Wire(_) => Problem::from_error(Code::ProtocolViolation, self),
-            Self::Silent { .. } => Problem::from_error(Code::NoProgress, self),
-            Self::Encode(error) => encode_problem(error),
-        }
-    }
-}
-
-/// A network error as a person should hear it.
-pub fn net_problem(error: &NetError) -> Problem {
-    let code = match error {
-        NetError::Resolve { .. } => Code::AddressUnresolved,
-        NetError::NoAnswer { .. } => Code::UdpBlocked,
-        NetError::NothingListens { .. } | NetError::Unreachable { .. } => Code::Unreachable,
-        NetError::Refused { .. } | NetError::WrongPeer { .. } | NetError::NotAccepted { .. } => {
-            Code::HandshakeRefused
-        }
-        NetError::Protocol { .. } | NetError::Limit { .. } => Code::ProtocolViolation,
-        _ => Code::SessionLost,
-    };
-    let problem = Problem::from_error(code, error);
-    match error.hint() {
-        Some(hint) => problem.with_hint(hint),
-        None => problem,
-    }
-}
-
-/// A failure on the hub's own side as a person should hear it.
-pub fn encode_problem(error: &EncodeError) -> Problem {
-    use super::supply::SupplyError;
-    let code = match error {
-        EncodeError::Supply(SupplyError::Changed(_)) => Code::SourceChanged,
-        EncodeError::Supply(SupplyError::Nowhere(..)) => Code::DepotIncomplete,
-        EncodeError::Supply(SupplyError::Fs(_)) => Code::SourceUnreadable,
-        EncodeError::Supply(SupplyError::Depot(_)) | EncodeError::Depot(_) => Code::DepotIncomplete,
-        EncodeError::Format(_) | EncodeError::Stopped => Code::Bug,
-    };
-    Problem::from_error(code, error)
 }

@@ -8,8 +8,9 @@
 use super::encode::Encoder;
 use super::kept::kept_serials;
 use super::preflight::{Hub, Reached, connect, settle_doubts, state_problem};
+use super::problem::encode_problem;
 use super::push::{DECISION, spawn};
-use super::session::{Done, Session, SessionError, Staging, encode_problem};
+use super::session::{Done, Session, SessionError, Staging};
 use super::source::{self, Scanned, SourceSpec};
 use super::task::{Task, tell};
 use crate::codes::{Code, Problem};

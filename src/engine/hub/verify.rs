@@ -1,8 +1,8 @@
 //! Verify: what members have, against what was last decided. Read-only, always.
 
 use super::kept::{kept_offer, roots_of};
+use super::offer::Offer;
 use super::preflight::{Hub, Reached, reach, state_problem};
-use super::session::Offer;
 use super::task::Task;
 use crate::codes::{Code, Problem};
 use crate::engine::depot::Depot;

@@ -1,0 +1,66 @@
+//! What goes wrong on the way to a member, as a person should hear it.
+
+use super::encode::EncodeError;
+use super::session::SessionError;
+use super::supply::SupplyError;
+use crate::codes::{Code, Problem};
+use crate::net::NetError;
+use sync_proto::wire::WireError;
+
+impl SessionError {
+    /// The session is over: nothing more can be heard from this member in it.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Net(_) | Self::Silent { .. } | Self::Wire(_))
+    }
+
+    /// As a person should hear it.
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Refused(refusal) => {
+                let code = refusal.code.parse().unwrap_or(Code::ProtocolViolation);
+                let problem = Problem::new(code, &refusal.message);
+                if refusal.hint.is_empty() {
+                    problem
+                } else {
+                    problem.with_hint(&refusal.hint)
+                }
+            }
+            Self::Net(error) => net_problem(error),
+            Self::Wire(WireError::Version(..)) => Problem::from_error(Code::VersionMismatch, self),
+            Self::Wire(_) => Problem::from_error(Code::ProtocolViolation, self),
+            Self::Silent { .. } => Problem::from_error(Code::NoProgress, self),
+            Self::Encode(error) => encode_problem(error),
+        }
+    }
+}
+
+/// A network error as a person should hear it.
+pub fn net_problem(error: &NetError) -> Problem {
+    let code = match error {
+        NetError::Resolve { .. } => Code::AddressUnresolved,
+        NetError::NoAnswer { .. } => Code::UdpBlocked,
+        NetError::NothingListens { .. } | NetError::Unreachable { .. } => Code::Unreachable,
+        NetError::Refused { .. } | NetError::WrongPeer { .. } | NetError::NotAccepted { .. } => {
+            Code::HandshakeRefused
+        }
+        NetError::Protocol { .. } | NetError::Limit { .. } => Code::ProtocolViolation,
+        _ => Code::SessionLost,
+    };
+    let problem = Problem::from_error(code, error);
+    match error.hint() {
+        Some(hint) => problem.with_hint(hint),
+        None => problem,
+    }
+}
+
+/// A failure on the hub's own side as a person should hear it.
+pub fn encode_problem(error: &EncodeError) -> Problem {
+    let code = match error {
+        EncodeError::Supply(SupplyError::Changed(_)) => Code::SourceChanged,
+        EncodeError::Supply(SupplyError::Nowhere(..)) => Code::DepotIncomplete,
+        EncodeError::Supply(SupplyError::Fs(_)) => Code::SourceUnreadable,
+        EncodeError::Supply(SupplyError::Depot(_)) | EncodeError::Depot(_) => Code::DepotIncomplete,
+        EncodeError::Format(_) | EncodeError::Stopped => Code::Bug,
+    };
+    Problem::from_error(code, error)
+}

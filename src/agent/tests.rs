@@ -400,7 +400,8 @@ async fn a_push_that_was_cut_off_resumes() {
         let cut = {
             let connection = session.connection().clone();
             tokio::spawn(async move {
-                while connection.stats().sent_bytes < 40 << 20 {
+                // At most 40 MiB of it are under way or in the member's hands.
+                while connection.stats().sent_bytes < 80 << 20 {
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
                 connection.close(1, "cut");

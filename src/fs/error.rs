@@ -109,7 +109,7 @@ impl FsError {
 pub(super) fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
     match directory {
         _ if matches!(name, b"" | b".") => directory.to_vec(),
-        [] | b"/" => [directory, name].concat(),
+        [] | [.., b'/'] => [directory, name].concat(),
         _ => [directory, b"/", name].concat(),
     }
 }

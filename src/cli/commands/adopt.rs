@@ -37,6 +37,12 @@ pub(crate) async fn run(context: &Context, args: AdoptArgs) -> Result<Exit, Comm
         return Err(refusal.into());
     }
     let platform = hub.platform(&args.name)?.clone();
+    if platform.layout == Layout::Switched && state.desired.is_some() {
+        let message = format!("{name} was pushed as `switched`: there is nothing to adopt");
+        return Err(Problem::new(Code::LayoutUnsupported, message)
+            .with_hint(format!("fanout push platform {name}"))
+            .into());
+    }
     if args.dry_run {
         return look(context, &hub, &platform, &state, &args).await;
     }

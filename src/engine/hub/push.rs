@@ -231,6 +231,9 @@ impl Run<'_> {
             self.set_done(&one, Outcome::UpToDate, 0);
             let _goodbye = one.session.leave().await;
         }
+        if keeps.is_some() {
+            self.refill(aim).await?;
+        }
         if behind.is_empty() {
             return Ok(false);
         }
@@ -264,13 +267,26 @@ impl Run<'_> {
         self.transact(goal, aim, keeps, planned).await
     }
 
-    async fn transact(
-        &mut self,
-        goal: &Goal,
-        aim: &Aim,
-        keeps: Option<u64>,
-        planned: Vec<(Reached, Plan)>,
-    ) -> Result<bool, Problem> {
+    /// A push of what is there already gives a depot that was lost its content back: without it
+    /// no `resync` would work until the source changes.
+    async fn refill(&self, aim: &Aim) -> Result<(), Problem> {
+        let is_look = self.task.dry_run || self.task.report_only;
+        if is_look || aim.scanned.is_none() {
+            return Ok(());
+        }
+        let incomplete = |error| Problem::from_error(Code::DepotIncomplete, &error);
+        let (depot, roots) = (self.depot.clone(), aim.offer.roots);
+        if spawn(move || depot.has_manifest(roots).map_err(incomplete)).await? {
+            return Ok(());
+        }
+        let encoder = self.encoder(aim).await?;
+        let filled = encoder.fill_depot().await;
+        filled.map_err(|error| encode_problem(&error))?;
+        let depot = self.depot.clone();
+        spawn(move || depot.sync().map_err(incomplete)).await
+    }
+
+    async fn encoder(&self, aim: &Aim) -> Result<Arc<Encoder>, Problem> {
         let (depot, offer) = (self.depot.clone(), aim.offer.clone());
         let supply = match (&aim.scanned, &self.task.spare) {
             (Some(scanned), _) => scanned.supply(),
@@ -284,9 +300,18 @@ impl Run<'_> {
                 .map_err(|error| Problem::from_error(Code::DepotIncomplete, &error))?;
             Encoder::new(&offer.manifest, depot.clone(), supply, workers)
                 .map_err(|error| encode_problem(&error))
-        })
-        .await?;
-        let encoder = Arc::new(encoder);
+        });
+        Ok(Arc::new(encoder.await?))
+    }
+
+    async fn transact(
+        &mut self,
+        goal: &Goal,
+        aim: &Aim,
+        keeps: Option<u64>,
+        planned: Vec<(Reached, Plan)>,
+    ) -> Result<bool, Problem> {
+        let encoder = self.encoder(aim).await?;
         let now = self.hub.clock.now();
         let label = match goal {
             Goal::Kept { label, .. } => Some(label.clone()),

@@ -500,7 +500,12 @@ impl Session {
     async fn refuse(&self, problem: &Problem) -> Result<(), SessionEnd> {
         let shown = escape(problem.to_string().as_bytes());
         let peer = self.connection.peer();
-        tracing::warn!(%peer, problem = %shown, "refused");
+        if problem.code == Code::TreeUnknown {
+            // So every first push begins.
+            tracing::debug!(%peer, problem = %shown, "refused");
+        } else {
+            tracing::warn!(%peer, problem = %shown, "refused");
+        }
         self.send(&Reply::Refused(refusal(problem))).await
     }
 

@@ -433,6 +433,17 @@ fn what_is_foreign_goes_on_request_even_if_nothing_else_changes() {
 }
 
 #[test]
+fn what_was_pushed_as_switched_is_not_adopted() {
+    let world = World::with_site(1, &site(), &[]);
+    world.push("site", &[]).all("committed");
+    let inventory = world.hub_dir().join("fanout.toml");
+    let before = fs::read(&inventory).unwrap();
+    let output = world.fanout(&["adopt", "platform", "site", "--yes"]);
+    assert_ne!(output.code, Some(0), "{}", output.describe());
+    assert_eq!(fs::read(&inventory).unwrap(), before);
+}
+
+#[test]
 fn an_adopted_root_stays_a_directory_with_the_same_inode() {
     use std::os::unix::fs::MetadataExt;
     let world = World::with_agents(1);

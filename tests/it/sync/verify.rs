@@ -298,3 +298,16 @@ fn a_damaged_index_costs_time_and_nothing_else() {
     world.assert_delivered("site");
     world.assert_clean("site");
 }
+
+#[test]
+fn a_push_of_what_is_there_gives_a_lost_depot_back() {
+    let world = World::with_site(2, &site(), &[]);
+    world.push("site", &[]).all("committed");
+    fs::remove_dir_all(world.hub_dir().join("state/depot")).unwrap();
+    assert_ne!(world.resync(&[]).code, Some(0));
+    world.push("site", &[]).all("up-to-date");
+    fs::remove_file(world.live(1, "site").join("index.php")).unwrap();
+    world.resync(&[]).success();
+    world.assert_delivered("site");
+    world.assert_clean("site");
+}

@@ -306,6 +306,14 @@ pub(crate) fn closing(context: &Context, report: &TaskReport, with_table: bool) 
         context.ui.json(&task_line(report));
     } else if with_table && report.refusals.is_empty() {
         context.ui.out(table::members(&report.members));
+        for member in &report.members {
+            if let Some(at) = &member.kept_aside {
+                let name = &member.name;
+                context.ui.out(format!(
+                    "{name}: what nobody had committed is kept in `{at}`"
+                ));
+            }
+        }
         // A hint for each kind of trouble, once.
         let mut told = Vec::new();
         for problem in report

@@ -15,7 +15,7 @@ use crate::engine::depot::Depot;
 use crate::engine::event::{Event, MemberReport, TaskKind};
 use crate::engine::hub::source::Released;
 use crate::engine::hub::task::{Goal, Task, TaskReport};
-use crate::engine::hub::{preflight, push};
+use crate::engine::hub::{kept, preflight, push};
 use crate::model::{PlatformName, Serial};
 use crate::proc::git;
 use crate::store::{Lock, NewTask, PlatformState, TaskId};
@@ -147,7 +147,7 @@ async fn desired_roots(hub: &Hub, platform: &PlatformName) -> Result<Option<Root
         return Ok(None);
     };
     let generation = hub.store.generation(platform, serial).await;
-    Ok(Some(push::roots_of(&generation.map_err(store_error)?)))
+    Ok(Some(kept::roots_of(&generation.map_err(store_error)?)))
 }
 
 /// Members that never had the tree would get all of it.
@@ -277,7 +277,7 @@ async fn tidy(
         forgotten.map_err(preflight::state_problem)?;
     }
     // Each platform has its own `keep`; what goes of this one was just forgotten.
-    push::collect(engine, depot, u32::MAX).await
+    kept::collect(engine, depot, u32::MAX).await
 }
 
 /// The refusal of a task whose every member refused by a brake, such as a root with content.

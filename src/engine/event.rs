@@ -59,13 +59,14 @@ pub enum Event {
         /// Stream bytes that will be sent, as far as they are encoded.
         total_bytes: u64,
     },
-    /// Bytes were handed to a member's connection.
+    /// Content was handed to a member's connection. Counted before compression, so that it has a
+    /// known end.
     Sent {
         /// Who.
         member: MemberName,
-        /// Stream bytes so far in this task.
+        /// Bytes so far in this task.
         sent_bytes: u64,
-        /// Stream bytes in all, as far as they are encoded.
+        /// Bytes in all, as far as the member said what it needs.
         total_bytes: u64,
     },
     /// A member has verified entries in its staging area.
@@ -204,6 +205,8 @@ pub struct MemberReport {
     pub elapsed: Duration,
     /// Why it is not at the new generation.
     pub problem: Option<Problem>,
+    /// Where the member keeps what it found that nobody had committed; escaped.
+    pub kept_aside: Option<String>,
 }
 
 impl MemberReport {
@@ -219,6 +222,7 @@ impl MemberReport {
             changed_entries: 0,
             elapsed: Duration::ZERO,
             problem: None,
+            kept_aside: None,
         }
     }
 

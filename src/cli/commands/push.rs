@@ -119,6 +119,11 @@ pub(super) fn say(
         .filter(|member| member.outcome.is_good())
         .count();
     let window = report.commit_window_us.map(Duration::from_micros);
+    let at_it = report
+        .members
+        .iter()
+        .filter(|member| member.generation == report.generation)
+        .count();
     context.ui.status(match (report.generation, before) {
         (Some(now), before) if before != Some(now) => {
             let window = match window {
@@ -131,11 +136,15 @@ pub(super) fn say(
             )
         }
         (Some(now), _) if good == report.members.len() => {
-            format!("{name} stays at generation #{now}, which all {good} members have.")
+            let all = match good {
+                1 => "its member has".to_owned(),
+                more => format!("all {more} members have"),
+            };
+            format!("{name} stays at generation #{now}, which {all}.")
         }
         (Some(now), _) => {
             format!(
-                "{name} stays at generation #{now}; {good} of {} members have it.",
+                "{name} stays at generation #{now}; {at_it} of {} members have it.",
                 report.members.len()
             )
         }

@@ -234,9 +234,13 @@ fn lines(context: &Context, platform: &Platform, report: &TaskReport, why: Optio
         let text = match (member.outcome, drift) {
             (Fate::UpToDate, _) => continue,
             (Fate::Committed, _) => format!(
-                "back at{serial}: {} changed, {} sent",
+                "back at{serial}: {} changed, {} sent{}",
                 counted(member.changed_entries, "entry", "entries"),
-                bytes(member.sent_bytes)
+                bytes(member.sent_bytes),
+                match &member.kept_aside {
+                    Some(at) => format!("; what nobody had committed is kept in `{at}`"),
+                    None => String::new(),
+                }
             ),
             (_, Some(entries)) if why.is_some() => format!(
                 "{} not as in{serial}, and left alone ({})",

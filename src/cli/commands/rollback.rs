@@ -10,7 +10,7 @@ use crate::cli::show;
 use crate::cli::work::{self, Aim};
 use crate::codes::{Code, Exit};
 use crate::engine::event::TaskKind;
-use crate::engine::hub::push::{rollback_target, roots_of};
+use crate::engine::hub::kept::{rollback_target, roots_of};
 use crate::model::Serial;
 
 pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<Exit, CommandError> {

@@ -12,7 +12,7 @@ use crate::cli::json::ResultLine;
 use crate::cli::members;
 use crate::cli::plan::{self, Wish};
 use crate::cli::table::{Align, Table};
-use crate::codes::{Exit, Problem};
+use crate::codes::{Code, Exit, Problem};
 use crate::config::Platform;
 use crate::engine::event::{EventSink, MemberName};
 use crate::model::{Outcome, Serial};
@@ -50,6 +50,8 @@ enum Standing {
     Stale,
     /// It voted and doesn't know the decision.
     InDoubt,
+    /// A task works on it at this moment.
+    Busy,
     /// It doesn't answer.
     Unreachable,
     /// Nothing was pushed yet.
@@ -62,13 +64,14 @@ impl Standing {
             Self::UpToDate => "up-to-date",
             Self::Stale => "stale",
             Self::InDoubt => "in-doubt",
+            Self::Busy => "busy",
             Self::Unreachable => "unreachable",
             Self::New => "new",
         }
     }
 
     const fn is_good(self) -> bool {
-        matches!(self, Self::UpToDate | Self::New)
+        matches!(self, Self::UpToDate | Self::New | Self::Busy)
     }
 }
 
@@ -162,7 +165,14 @@ fn member(
         }
         Err(problem) => {
             let live = last.as_ref().and_then(|last| last.serial);
-            (Standing::Unreachable, live, Some(problem))
+            match problem.code {
+                // It answers, and is at work. What it was at before says how it stands.
+                Code::TaskLocked if live == desired || desired.is_none() => {
+                    (Standing::Busy, live, None)
+                }
+                Code::TaskLocked => (Standing::Stale, live, Some(problem)),
+                _ => (Standing::Unreachable, live, Some(problem)),
+            }
         }
     };
     Member {
@@ -319,7 +329,6 @@ fn shape(platform: &Seen) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codes::Code;
     use crate::model::TreeId;
 
     fn seen(members: Vec<Member>) -> Seen {
@@ -366,6 +375,11 @@ mod tests {
             "WARNING: drupal on web1 stale (#41, wanted #42), drupal on web2 unreachable"
         );
         assert_eq!(exit_of(&[seen(vec![at(41)])]), Exit::Failed);
+        // One at work answers: an alarm for each push would be ignored soon.
+        let busy = Problem::new(Code::TaskLocked, "Another session works there");
+        let busy = member("web3".into(), Err(busy), None, None);
+        assert_eq!(busy.standing, Standing::Busy);
+        assert_eq!(exit_of(&[seen(vec![at(42), busy])]), Exit::Done);
         assert_eq!(exit_of(&[]), Exit::Done);
     }
 }

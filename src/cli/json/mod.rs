@@ -68,6 +68,8 @@ pub(crate) struct MemberLine {
     changed_entries: u64,
     elapsed_us: u64,
     error: Option<ErrorShape>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept_aside: Option<String>,
 }
 
 impl From<&MemberReport> for MemberLine {
@@ -82,6 +84,7 @@ impl From<&MemberReport> for MemberLine {
             changed_entries: report.changed_entries,
             elapsed_us: report.elapsed.as_micros().try_into().unwrap_or(u64::MAX),
             error: report.problem.as_ref().map(ErrorShape::from),
+            kept_aside: report.kept_aside.clone(),
         }
     }
 }

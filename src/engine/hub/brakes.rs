@@ -54,8 +54,11 @@ pub fn check(member: &str, plan: &Plan, overrides: &Overrides) -> Vec<Problem> {
             Problem::new(
                 Code::TopDirectoryVanishes,
                 format!(
-                    "{member}: {} top-level directories would vanish{}",
-                    plan.vanished_top.len(),
+                    "{member}: {} would vanish{}",
+                    match plan.vanished_top.len() {
+                        1 => "a top-level directory".to_owned(),
+                        more => format!("{more} top-level directories"),
+                    },
                     examples(&plan.vanished_top)
                 ),
             )

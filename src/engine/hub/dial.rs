@@ -181,13 +181,20 @@ async fn over_ssh(
         Err(error) => {
             tokio::time::sleep(LAST_WORDS).await;
             let complaint = life.complaint();
-            let said = complaint.lines().last().unwrap_or_default().trim();
-            Err(failed(match said {
+            Err(failed(match last_words(&complaint) {
                 "" => format!("over {remote}: {error}"),
                 said => format!("over {remote}: {said}"),
             }))
         }
     }
+}
+
+/// What ssh, or the agent behind it, said in the end; the agent's hints are about its own machine.
+fn last_words(complaint: &str) -> &str {
+    let mut lines = complaint.lines().map(str::trim);
+    lines
+        .rfind(|line| !line.is_empty() && !line.starts_with("hint: "))
+        .unwrap_or_default()
 }
 
 /// `ssh`, or what the environment says instead, with everything but the keys and hosts of the
@@ -263,5 +270,24 @@ impl AsyncWrite for SshPipe {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_words;
+
+    #[test]
+    fn what_went_wrong_behind_ssh_is_told_and_not_the_hint_about_it() {
+        let agent = "error: No agent was prepared here [FX0018]\nhint: fanout agent init\n\n";
+        assert_eq!(
+            last_words(agent),
+            "error: No agent was prepared here [FX0018]"
+        );
+        assert_eq!(
+            last_words("Permission denied (publickey).\r\n"),
+            "Permission denied (publickey)."
+        );
+        assert_eq!(last_words(""), "");
     }
 }

@@ -376,6 +376,20 @@ impl Encoder {
         Ok((header, body))
     }
 
+    /// About how many bytes of content an object is good for, for whoever watches.
+    pub fn raw_bytes(&self, key: &Key, body_bytes: usize) -> u64 {
+        let size = |index: &u32| {
+            let content = self.contents.get(*index as usize);
+            content.map_or(0, |content| content.size)
+        };
+        match key {
+            Key::Pack(contents) => contents.iter().map(size).sum(),
+            Key::Block { length, .. } | Key::Literals { length, .. } => (*length).into(),
+            Key::Delta { content, .. } => size(content),
+            Key::Stored(_) | Key::Recipe { .. } => body_bytes as u64,
+        }
+    }
+
     fn blocks(&self, index: u32, from: u64, size: u64) -> impl Iterator<Item = Key> + use<> {
         segments(from, size).map(move |(offset, length)| Key::Block {
             content: index,

@@ -3,6 +3,7 @@
 pub mod brakes;
 pub mod dial;
 pub mod encode;
+pub mod kept;
 pub mod ownership;
 pub mod preflight;
 pub mod push;

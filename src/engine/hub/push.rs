@@ -4,26 +4,25 @@
 //! brakes; stage, prepare and commit (`transact`); record. Push, rollback and
 //! resync differ in their [`Goal`] alone.
 
-use super::brakes;
+mod weigh;
+
 use super::encode::Encoder;
+use super::kept::{kept_offer, roots_of, seeded};
 use super::preflight::{Hub, Reached, Unreached, reach, state_problem};
 use super::session::{Offer, encode_problem};
 use super::source::{self, Scanned, SourceSpec};
 use super::supply::Supply;
-use super::task::{Goal, PlannedChange, Task, TaskReport, tell};
+use super::task::{Goal, Task, TaskReport};
 use super::transact::{self, Transaction};
 use crate::codes::{Code, Exit, Problem};
 use crate::engine::depot::Depot;
-use crate::engine::event::{Event, MemberReport, Outcome, Phase};
+use crate::engine::event::{Event, MemberReport, Outcome};
 use crate::model::Serial;
 use crate::store::{Generation, MemberError, MemberState, NewGeneration, Purpose};
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use sync_proto::commit::Policy;
-use sync_proto::filter::Preserve;
-use sync_proto::manifest::Roots;
-use sync_proto::wire::{self, Item, ItemKind, Plan};
+use sync_proto::wire::{self, Plan};
 use tokio::task::JoinSet;
 
 /// A change of the source while it is pushed is followed once.
@@ -44,33 +43,6 @@ pub async fn run(hub: &Hub, depot: Arc<Depot>, task: &Task, goal: Goal) -> TaskR
         run.report.refusals.push(problem);
     }
     run.finish().await
-}
-
-/// The generation that a rollback goes to: the newest good one before the desired one. One that a
-/// rollback returned to counts as the one it was first, so that a second rollback goes further
-/// back and not forth again.
-pub fn rollback_target(generations: &[Generation], desired: Serial) -> Option<&Generation> {
-    let current = generations
-        .iter()
-        .find(|generation| generation.serial == desired)?;
-    let same = |generation: &&Generation| roots_of(generation) == roots_of(current);
-    let origin = generations
-        .iter()
-        .filter(same)
-        .map(|generation| generation.serial)
-        .min()?;
-    generations
-        .iter()
-        .filter(|generation| generation.serial < origin && !generation.bad && !same(generation))
-        .max_by_key(|generation| generation.serial)
-}
-
-/// The roots of a recorded generation.
-pub fn roots_of(generation: &Generation) -> Roots {
-    Roots {
-        content: generation.content_root,
-        meta: generation.meta_root,
-    }
 }
 
 /// What all members are to have, and where its contents come from.
@@ -215,7 +187,11 @@ impl Run<'_> {
             // A brake on one member's own disk refuses the push for all, as any other does.
             let is_brake = one.answered && one.problem.code.exit() == Exit::Refused;
             if is_brake && !self.is_repair {
-                self.report.refusals.push(one.problem.clone());
+                let mut refusal = one.problem.clone();
+                if let Some(target) = self.task.targets.get(one.at) {
+                    refusal.message = format!("{}: {}", target.name, refusal.message);
+                }
+                self.report.refusals.push(refusal);
             }
             let outcome = match (one.answered, is_brake) {
                 (true, true) if !self.is_repair => Outcome::Aborted,
@@ -241,8 +217,13 @@ impl Run<'_> {
             roots_of(generation) == roots && !matches!(goal, Goal::Kept { .. })
         });
         let keeps = keeps.map(|generation| generation.serial.0);
+        // What is foreign is not in the roots, so nothing shows until members compare.
+        let clears = self.task.overrides.delete_foreign;
         let is_there = |one: &Reached| {
-            one.opened.observed == aim.offer.observed && keeps.is_some() && serial_of(one) == keeps
+            !clears
+                && one.opened.observed == aim.offer.observed
+                && keeps.is_some()
+                && serial_of(one) == keeps
         };
         let (there, behind): (Vec<_>, Vec<_>) = reached.drain(..).partition(is_there);
         for one in there {
@@ -257,7 +238,8 @@ impl Run<'_> {
             .await
             .into_iter()
             .partition(|(one, plan)| {
-                serial_of(one) != keeps || keeps.is_none() || changes_of(plan) > 0
+                let is_changed = changes_of(plan) > 0 || clears && plan.foreign > 0;
+                serial_of(one) != keeps || keeps.is_none() || is_changed
             });
         // What differs is nothing that a commit would change, such as a directory that is kept.
         for (one, _) in same {
@@ -279,178 +261,6 @@ impl Run<'_> {
             return Ok(false);
         }
         self.transact(goal, aim, keeps, planned).await
-    }
-
-    async fn compare(&mut self, aim: &Aim, behind: Vec<Reached>) -> Vec<(Reached, Plan)> {
-        let mut comparing = JoinSet::new();
-        for one in behind {
-            let (offer, events) = (aim.offer.clone(), self.hub.events.clone());
-            comparing.spawn(async move {
-                let member = one.name.clone();
-                events.emit(Event::Phase {
-                    member,
-                    phase: Phase::Comparing,
-                });
-                let plan = one.session.compare(&offer).await;
-                (one, plan)
-            });
-        }
-        let mut planned = Vec::new();
-        while let Some(result) = comparing.join_next().await {
-            match result {
-                Ok((one, Ok(plan))) => {
-                    for notice in &plan.notices {
-                        tell(&self.hub.events, &one.name, notice);
-                    }
-                    planned.push((one, plan));
-                }
-                Ok((one, Err(error))) => self.set(one.at, Outcome::Failed, Some(error.problem())),
-                Err(error) => tracing::error!(%error, "a member's task was lost"),
-            }
-        }
-        planned.sort_by_key(|(one, _)| one.at);
-        planned
-    }
-
-    fn refusals(&self, planned: &[(Reached, Plan)]) -> Vec<Problem> {
-        let mut refusals: Vec<Problem> = planned
-            .iter()
-            .flat_map(|(one, plan)| brakes::check(&one.name, plan, &self.task.overrides))
-            .collect();
-        let missing = self.task.targets.len() - self.in_play();
-        if self.task.policy == Policy::All && (missing > 0 || !self.task.left_out.is_empty()) {
-            refusals.push(Problem::new(
-                Code::VotesMissing,
-                format!(
-                    "The policy `all` needs every member, and {} take no part",
-                    missing + self.task.left_out.len()
-                ),
-            ));
-        }
-        let healthy = u32::try_from(self.in_play()).unwrap_or(u32::MAX);
-        if healthy < self.task.min_healthy {
-            refusals.push(Problem::new(
-                Code::TooFewHealthy,
-                format!(
-                    "Only {healthy} members can take part, and min_healthy is {}",
-                    self.task.min_healthy
-                ),
-            ));
-        }
-        refusals
-    }
-
-    /// A repair is each member's own affair: where a brake stops one, the others go on.
-    async fn leave_refused(&mut self, planned: Vec<(Reached, Plan)>) -> Vec<(Reached, Plan)> {
-        let mut left = Vec::new();
-        for (one, plan) in planned {
-            let refusal = brakes::check(&one.name, &plan, &self.task.overrides)
-                .into_iter()
-                .next();
-            match refusal {
-                Some(problem) if !self.task.report_only => {
-                    let _goodbye = one.session.leave().await;
-                    self.set(one.at, Outcome::Failed, Some(problem));
-                }
-                _ => left.push((one, plan)),
-            }
-        }
-        left
-    }
-
-    /// Which votes the members that take part must give. Those that are there already count as
-    /// votes; a repair is each member's own affair.
-    fn votes(&self, goal: &Goal) -> Policy {
-        let there = self
-            .reports
-            .iter()
-            .flatten()
-            .filter(|report| report.outcome.is_good());
-        let there = u32::try_from(there.count()).unwrap_or(u32::MAX);
-        let healthy = self.task.min_healthy;
-        match (goal, self.task.policy) {
-            (Goal::Desired, _) => Policy::Each,
-            (_, Policy::Quorum(count)) => {
-                Policy::Quorum(count.max(healthy).saturating_sub(there).max(1))
-            }
-            (_, Policy::Each) => Policy::Quorum(healthy.saturating_sub(there).max(1)),
-            (_, policy) => policy,
-        }
-    }
-
-    /// Members that are up to date or still taking part.
-    fn in_play(&self) -> usize {
-        let out = |report: &Option<MemberReport>| {
-            report
-                .as_ref()
-                .is_some_and(|report| !report.outcome.is_good())
-        };
-        self.reports.iter().filter(|report| !out(report)).count()
-    }
-
-    /// Lists what would change; members with the same changes together.
-    async fn itemise(&mut self, planned: Vec<(Reached, Plan)>, refused: bool) {
-        for (one, plan) in planned {
-            let items = one.session.items().await.unwrap_or_default();
-            let _goodbye = one.session.leave().await;
-            let changed = changes_of(&plan);
-            let outcome = match (refused, changed) {
-                (true, _) => Outcome::Aborted,
-                (false, 0) => Outcome::UpToDate,
-                (false, _) => Outcome::Stale,
-            };
-            self.set_done(&one, outcome, changed);
-            let same = self.report.planned.iter_mut().find(|group| {
-                group.items == items && group.plan.foreign_paths == plan.foreign_paths
-            });
-            match same {
-                Some(group) => group.members.push(one.name),
-                None => self.report.planned.push(PlannedChange {
-                    members: vec![one.name],
-                    plan,
-                    items,
-                }),
-            }
-        }
-    }
-
-    /// A member that never had the tree would get all of it; a look doesn't bind it. Returns the
-    /// others.
-    fn itemise_unbound(&mut self, aim: &Aim, unreached: Vec<Unreached>) -> Vec<Unreached> {
-        let is_unbound = |one: &Unreached| one.answered && one.problem.code == Code::TreeUnknown;
-        let (unbound, rest): (Vec<_>, Vec<_>) = unreached.into_iter().partition(is_unbound);
-        if unbound.is_empty() {
-            return rest;
-        }
-        let manifest = &aim.offer.manifest;
-        let added = manifest.entries().map(|(directory, entry)| Item {
-            path: directory.path_of(&entry.name).as_bytes().to_vec(),
-            kind: ItemKind::Added,
-            sort: wire::sort_letter(&entry.kind),
-            attributes: String::new(),
-        });
-        let mut items: Vec<_> = added.collect();
-        items.sort_by(|a, b| a.path.cmp(&b.path));
-        let plan = Plan {
-            added: items.len() as u64,
-            write_bytes: manifest.content_bytes(),
-            free_bytes: u64::MAX,
-            free_inodes: u64::MAX,
-            ..Plan::default()
-        };
-        let named = |one: &Unreached| self.task.targets.get(one.at).map(|it| it.name.clone());
-        self.report.planned.push(PlannedChange {
-            members: unbound.iter().filter_map(named).collect(),
-            plan: plan.clone(),
-            items,
-        });
-        for one in unbound {
-            self.set(one.at, Outcome::Stale, None);
-            if let Some(Some(report)) = self.reports.get_mut(one.at) {
-                report.changed_entries = plan.added;
-            }
-        }
-        rest
     }
 
     async fn transact(
@@ -648,86 +458,6 @@ fn serial_of(one: &Reached) -> Option<u64> {
 /// How many entries a plan changes.
 fn changes_of(plan: &Plan) -> u64 {
     plan.added + plan.replaced + plan.touched + plan.deleted
-}
-
-/// Takes generations out that are not kept any more, on the hub; says which serials stay.
-pub async fn kept_serials(hub: &Hub, task: &Task) -> Result<Vec<u64>, crate::store::StoreError> {
-    let all = hub.store.generations(&task.platform).await?;
-    let gone: HashSet<Serial> = hub
-        .store
-        .collectable_generations(&task.platform, task.keep)
-        .await?
-        .into_iter()
-        .map(|generation| generation.serial)
-        .collect();
-    Ok(all
-        .iter()
-        .filter(|g| !gone.contains(&g.serial))
-        .map(|g| g.serial.0)
-        .collect())
-}
-
-/// Collects the depot: what no kept generation of any platform needs. Run where no task is.
-pub async fn collect(hub: &Hub, depot: &Arc<Depot>, keep: u32) -> Result<(), Problem> {
-    let mut roots = Vec::new();
-    for platform in hub.store.platforms().await.map_err(state_problem)? {
-        let name = &platform.name;
-        for gone in hub
-            .store
-            .collectable_generations(name, keep)
-            .await
-            .map_err(state_problem)?
-        {
-            hub.store
-                .forget_generation(name, gone.serial)
-                .await
-                .map_err(state_problem)?;
-        }
-        let kept = hub.store.generations(name).await.map_err(state_problem)?;
-        roots.extend(kept.iter().map(roots_of));
-    }
-    let depot = depot.clone();
-    spawn(move || {
-        let damaged = |error| Problem::from_error(Code::DepotIncomplete, &error);
-        let (mut manifests, mut contents) = (HashSet::new(), HashSet::new());
-        for roots in roots {
-            if manifests.insert(roots.id()) {
-                let manifest = depot.manifest(roots).map_err(damaged)?;
-                contents.extend(manifest.contents().iter().map(|content| content.digest));
-            }
-        }
-        depot
-            .collect(&manifests, &contents)
-            .map_err(damaged)
-            .map(drop)
-    })
-    .await
-}
-
-/// A kept tree, as every member is told about it.
-pub(super) async fn kept_offer(
-    task: &Task,
-    depot: Arc<Depot>,
-    roots: Roots,
-) -> Result<Offer, Problem> {
-    let seeded = seeded(task)?;
-    spawn(move || {
-        let manifest = depot
-            .manifest(roots)
-            .map_err(|error| Problem::from_error(Code::DepotIncomplete, &error))?;
-        Ok(Offer::new(manifest, seeded.as_ref()))
-    })
-    .await
-}
-
-/// The preserve rules, where the tree brings seeds below them.
-fn seeded(task: &Task) -> Result<Option<Preserve>, Problem> {
-    if !task.options.seed {
-        return Ok(None);
-    }
-    Preserve::parse(&task.preserve)
-        .map(Some)
-        .map_err(|error| Problem::from_error(Code::RuleInvalid, &error))
 }
 
 pub(super) async fn spawn<T: Send + 'static>(

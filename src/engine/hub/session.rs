@@ -18,8 +18,9 @@ use sync_proto::wire::{
     Reply, Request, Survey, TreeKey, TxnKey, WireError,
 };
 use thiserror::Error;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// A member that makes no progress for so long is given up.
 pub const IDLE: Duration = Duration::from_secs(60);
@@ -27,6 +28,8 @@ pub const IDLE: Duration = Duration::from_secs(60);
 pub const PREPARE: Duration = Duration::from_secs(300);
 /// Objects under way to one member at once.
 const OBJECTS_IN_FLIGHT: usize = 6;
+/// How often whoever watches is told how far it is.
+const TICK: Duration = Duration::from_millis(200);
 
 /// Why a session can't go on.
 #[derive(Debug, Error)]
@@ -90,6 +93,13 @@ pub enum Staging {
         contents: u64,
         /// Their size before compression.
         raw_bytes: u64,
+    },
+    /// Content that was handed to the connection, before compression.
+    Sent {
+        /// So far.
+        sent_bytes: u64,
+        /// In all, as far as the member said what it needs.
+        needed_bytes: u64,
     },
     /// Entries and bytes in place.
     Progress {
@@ -375,40 +385,58 @@ impl Session {
         })
         .await?;
         let (orders, waiting) = mpsc::unbounded_channel();
+        let raw_bytes = Arc::new(AtomicU64::new(0));
         let sender = send_ordered(
             self.connection.clone(),
             encoder.clone(),
             waiting,
-            self.content_bytes.clone(),
+            Sent {
+                content_bytes: self.content_bytes.clone(),
+                raw_bytes: raw_bytes.clone(),
+            },
         );
         tokio::pin!(sender);
+        let (mut needed_contents, mut needed_bytes) = (0, 0);
+        let mut tick = tokio::time::interval(TICK);
         let count = encoder.contents().len() as u32;
         let mut moved = self.moved_bytes();
+        let (mut told_bytes, mut silent_at) = (0, Instant::now() + IDLE);
         loop {
             let reply = tokio::select! {
                 reply = self.connection.recv() => reply?,
+                _ = tick.tick() => {
+                    let sent_bytes = raw_bytes.load(Ordering::Relaxed).min(needed_bytes);
+                    if std::mem::replace(&mut told_bytes, sent_bytes) != sent_bytes {
+                        report(Staging::Sent { sent_bytes, needed_bytes });
+                    }
+                    continue;
+                }
                 result = &mut sender => {
                     result?;
                     // The sender ends only when its orders do, which is when we return.
                     continue;
                 }
-                () = tokio::time::sleep(IDLE) => {
+                () = tokio::time::sleep_until(silent_at) => {
                     // Bytes that flow are progress, even where no message says so.
                     if std::mem::replace(&mut moved, self.moved_bytes()) == moved {
                         return Err(SessionError::Silent { doing: "staging", limit: IDLE });
                     }
+                    silent_at = Instant::now() + IDLE;
                     continue;
                 }
             };
+            silent_at = Instant::now() + IDLE;
             match decode(&reply)? {
                 Reply::Need { needs, last: _ } => {
                     let all: Vec<(u32, Need)> = needs.iter(count).collect();
                     let sizes = all
                         .iter()
                         .filter_map(|(i, _)| encoder.contents().get(*i as usize));
+                    needed_contents += all.len() as u64;
+                    needed_bytes += sizes.map(|content| content.size).sum::<u64>();
                     report(Staging::Needs {
-                        contents: all.len() as u64,
-                        raw_bytes: sizes.map(|content| content.size).sum(),
+                        contents: needed_contents,
+                        raw_bytes: needed_bytes,
                     });
                     let whole = all
                         .iter()
@@ -618,14 +646,24 @@ enum Order {
     Particular(u32, Need),
 }
 
+/// What was sent so far.
+#[derive(Clone)]
+struct Sent {
+    /// As it travels.
+    content_bytes: Arc<AtomicU64>,
+    /// As it will be on the disk.
+    raw_bytes: Arc<AtomicU64>,
+}
+
 async fn send_ordered(
     connection: Connection,
     encoder: Arc<Encoder>,
     mut orders: mpsc::UnboundedReceiver<Order>,
-    content_bytes: Arc<AtomicU64>,
+    sent: Sent,
 ) -> Result<(), SessionError> {
     let in_flight = Arc::new(Semaphore::new(OBJECTS_IN_FLIGHT));
     let mut sending: JoinSet<Result<(), SessionError>> = JoinSet::new();
+    let mut before: Option<oneshot::Receiver<()>> = None;
     loop {
         let order = tokio::select! {
             order = orders.recv() => order,
@@ -647,14 +685,26 @@ async fn send_ordered(
                 }
             };
             let (connection, encoder) = (connection.clone(), encoder.clone());
-            let content_bytes = content_bytes.clone();
+            let sent = sent.clone();
+            let (done, next) = oneshot::channel();
+            let before = before.replace(next);
             sending.spawn(async move {
-                let _in_flight = permit;
                 let (header, body) = encoder.fetch(&key).await?;
-                content_bytes.fetch_add(body.len() as u64, Ordering::Relaxed);
+                let raw_bytes = encoder.raw_bytes(&key, body.len());
+                sent.content_bytes
+                    .fetch_add(body.len() as u64, Ordering::Relaxed);
                 connection
                     .send_object(&wire::encode(&header)?, body)
                     .await?;
+                sent.raw_bytes.fetch_add(raw_bytes, Ordering::Relaxed);
+                // ORDER: a place in flight is given back in the order of the objects. One that has
+                // to be made first would otherwise be overtaken by any number that are at hand,
+                // and a member holds only a few blocks of a file that come before their turn.
+                if let Some(before) = before {
+                    let _one_that_failed_ends_all = before.await;
+                }
+                drop(permit);
+                let _nobody_after_us = done.send(());
                 Ok(())
             });
         }

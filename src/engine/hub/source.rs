@@ -20,7 +20,7 @@ use std::sync::Arc;
 use sync_proto::entry::{Entry, Kind};
 use sync_proto::filter::{Preserve, Scope, Side, Standing};
 use sync_proto::manifest::Manifest;
-use sync_proto::path::{Name, RelPath, escape};
+use sync_proto::path::{Name, RESERVED_NAME, RelPath, escape};
 
 /// A file with this name in the source's root says that a build is under way.
 pub const BUILDING_MARK: &[u8] = b".fanout-building";
@@ -119,16 +119,26 @@ pub fn check(spec: &SourceSpec) -> Result<Dir, Problem> {
             Err(error) => Err(unreadable(error)),
         }
     };
-    let is_empty = root.list().map_err(unreadable)?.iter().all(|listed| {
-        !spec
-            .scope
+    let mut managed = root.list().map_err(unreadable)?;
+    managed.retain(|listed| {
+        spec.scope
             .of_child(Side::Sender, &RelPath::root(), &listed.name, true)
             .is_managed()
     });
-    if is_empty && !spec.released.empty {
+    if managed.is_empty() && !spec.released.empty {
         return Err(Problem::new(
             Code::SourceEmpty,
             format!("The source `{shown}` is empty"),
+        ));
+    }
+    // Members keep their own state under this name: left out in silence, it would be missed.
+    if managed
+        .iter()
+        .any(|listed| listed.name.as_bytes() == RESERVED_NAME)
+    {
+        return Err(Problem::new(
+            Code::ReservedInSource,
+            format!("The source `{shown}` has an entry `.fanout`, which is reserved"),
         ));
     }
     if !spec.released.half_built && there(BUILDING_MARK)? {

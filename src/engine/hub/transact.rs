@@ -6,8 +6,9 @@
 //! member has to be found again, and after that the member is in doubt.
 
 use super::encode::Encoder;
+use super::kept::kept_serials;
 use super::preflight::{Hub, Reached, connect, settle_doubts, state_problem};
-use super::push::{DECISION, kept_serials, spawn};
+use super::push::{DECISION, spawn};
 use super::session::{Done, Session, SessionError, Staging, encode_problem};
 use super::source::{self, Scanned, SourceSpec};
 use super::task::{Task, tell};
@@ -21,6 +22,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use sync_proto::commit::{Coordinator, CoordinatorAction, Fate, Policy};
+use sync_proto::path::escape;
 use sync_proto::wire::{Decision, Generation, Plan, TxnKey};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -311,6 +313,13 @@ impl Member {
                 Ok(committed) => {
                     report.generation = Some(self.generation.serial);
                     report.changed_entries = committed.changed_entries;
+                    for notice in &committed.notices {
+                        if notice.code == Code::Drift.id() {
+                            report.kept_aside = Some(escape(&notice.path));
+                        } else {
+                            tell(&self.hub.events, &one.name, notice);
+                        }
+                    }
                     done = Some(committed);
                 }
                 Err(problem) => report.problem = Some(problem),
@@ -349,6 +358,14 @@ impl Member {
                 member: name.clone(),
                 changed_entries: total_entries,
                 total_bytes: raw_bytes,
+            }),
+            Staging::Sent {
+                sent_bytes,
+                needed_bytes,
+            } => events.emit(Event::Sent {
+                member: name.clone(),
+                sent_bytes,
+                total_bytes: needed_bytes,
             }),
             Staging::Progress { entries, .. } => events.emit(Event::Staged {
                 member: name.clone(),

@@ -1,7 +1,7 @@
 //! Verify: what members have, against what was last decided. Read-only, always.
 
+use super::kept::{kept_offer, roots_of};
 use super::preflight::{Hub, Reached, reach, state_problem};
-use super::push::{kept_offer, roots_of};
 use super::session::Offer;
 use super::task::Task;
 use crate::codes::{Code, Problem};

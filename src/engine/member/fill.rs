@@ -331,14 +331,14 @@ fn hash_range(file: &File, bytes: u64, hasher: &mut blake3::Hasher) -> Result<u6
 }
 
 /// The live tree and the kept ones, for reading.
-pub struct Library {
+pub struct LocalContents {
     /// Where the tree lies.
     pub place: Arc<Place>,
     /// The live tree.
     pub live: Option<Dir>,
 }
 
-impl Library {
+impl LocalContents {
     fn open(&self, staging: &Staging, from: &From) -> Result<Option<File>, FsError> {
         match from {
             From::Staged(at) => {
@@ -372,16 +372,16 @@ fn open_at(root: &Dir, path: &RelPath) -> Result<Option<File>, FsError> {
 impl Sources {
     /// Fills everything that can be filled locally. Asks the hub for what turns out to be something
     /// else than it was.
-    pub fn fill(&self, staging: &Staging, library: &Library) -> Result<(), Problem> {
+    pub fn fill(&self, staging: &Staging, local_contents: &LocalContents) -> Result<(), Problem> {
         staging.make_empty_files()?;
         let reflinks = AtomicU8::new(UNKNOWN);
         self.links
             .par_chunks(256)
-            .try_for_each(|links| link_all(staging, library, links, &reflinks))?;
+            .try_for_each(|links| link_all(staging, local_contents, links, &reflinks))?;
         self.copies.par_chunks(16).try_for_each(|copies| {
             copies.iter().try_for_each(|copy| {
                 let content = copy.content;
-                copy_one(staging, library, content, &copy.files, &copy.from)
+                copy_one(staging, local_contents, content, &copy.files, &copy.from)
             })
         })
     }
@@ -393,12 +393,12 @@ const IMPOSSIBLE: u8 = 2;
 
 fn link_all(
     staging: &Staging,
-    library: &Library,
+    local_contents: &LocalContents,
     links: &[(u32, At, Stamp)],
     reflinks: &AtomicU8,
 ) -> Result<(), Problem> {
     let mut cursor = Cursor::new(staging);
-    let live = library.live.as_ref().map(Dir::try_clone).transpose();
+    let live = local_contents.live.as_ref().map(Dir::try_clone).transpose();
     let Some(live) = live.map_err(|error| of_fs(&error))? else {
         return Ok(());
     };
@@ -416,7 +416,7 @@ fn link_all(
         if is_linked {
             staging.note_files(*index, 1, content.size);
         } else {
-            copy_one(staging, library, *index, &[*at], &From::Live(path))?;
+            copy_one(staging, local_contents, *index, &[*at], &From::Live(path))?;
         }
     }
     Ok(())
@@ -505,7 +505,7 @@ fn content_of(staging: &Staging, index: u32) -> Content {
 /// Copies a content into these files, or asks the hub for it.
 fn copy_one(
     staging: &Staging,
-    library: &Library,
+    local_contents: &LocalContents,
     index: u32,
     files: &[At],
     from: &From,
@@ -514,7 +514,9 @@ fn copy_one(
         return Ok(());
     }
     let content = content_of(staging, index);
-    let source = library.open(staging, from).map_err(|error| of_fs(&error))?;
+    let source = local_contents
+        .open(staging, from)
+        .map_err(|error| of_fs(&error))?;
     let is_copied = match source {
         Some(source) => copy_verified(staging, &source, &content, files)?,
         None => false,

@@ -7,9 +7,10 @@
 use super::fault::point;
 use super::place::Place;
 use super::transaction::CommitError;
+use crate::codes::Code;
 use crate::fs::{Dir, FsError};
 use sync_proto::entry::Time;
-use sync_proto::path::{Name, RelPath, escape};
+use sync_proto::path::{Name, RelPath};
 use sync_proto::wire::Notice;
 
 /// How many names are tried for one entry.
@@ -93,14 +94,10 @@ pub(super) fn publish(
                 Err(error) if error.is_other_mount() || error.is_permission() => break,
                 Err(error) => return Err(error.into()),
                 Ok(()) => {
-                    let message = format!(
-                        "What was not committed was moved to `{}`",
-                        escape(&keeping.path_of(&free))
-                    );
                     return Ok(Some(Notice {
-                        code: String::new(),
-                        path: Vec::new(),
-                        message,
+                        code: Code::Drift.id(),
+                        path: keeping.path_of(&free),
+                        message: "holds what was not committed".to_owned(),
                     }));
                 }
             }

@@ -6,7 +6,7 @@
 //!
 //! LIMIT: literal bytes that come before their recipe wait in memory, a few blocks at most.
 
-use super::fill::{Library, Sources};
+use super::fill::{LocalContents, Sources};
 use super::large::{Block, Large};
 use super::refusal::of_fs;
 use super::stage::{Cursor, StageEvent, Staging};
@@ -33,7 +33,7 @@ const MAX_STRAYS: usize = 24;
 /// What receives one transaction's objects.
 pub struct Receiver {
     staging: Arc<Staging>,
-    library: Arc<Library>,
+    local_contents: Arc<LocalContents>,
     bases: HashMap<Digest, RelPath>,
     large: Mutex<HashMap<u32, Slot>>,
     recipes: Mutex<Recipes>,
@@ -55,7 +55,11 @@ struct Recipes {
 
 impl Receiver {
     /// Receives what `sources` lacks.
-    pub fn new(staging: Arc<Staging>, library: Arc<Library>, sources: &mut Sources) -> Self {
+    pub fn new(
+        staging: Arc<Staging>,
+        local_contents: Arc<LocalContents>,
+        sources: &mut Sources,
+    ) -> Self {
         let resumed = std::mem::take(&mut sources.resumed);
         let large = resumed
             .into_iter()
@@ -63,7 +67,7 @@ impl Receiver {
             .collect();
         Self {
             staging,
-            library,
+            local_contents,
             bases: std::mem::take(&mut sources.bases),
             large: Mutex::new(large),
             recipes: Mutex::default(),
@@ -158,7 +162,7 @@ impl Receiver {
             return Ok(None);
         };
         let Some(file) = self
-            .library
+            .local_contents
             .open_live(path)
             .map_err(|error| of_fs(&error))?
         else {
@@ -376,7 +380,7 @@ impl Receiver {
     ) -> Result<(), Problem> {
         let file = match self.bases.get(&base).filter(|_| recipe.base == base) {
             Some(path) => self
-                .library
+                .local_contents
                 .open_live(path)
                 .map_err(|error| of_fs(&error))?,
             None => None,

@@ -10,7 +10,7 @@ mod claims;
 mod comparing;
 mod staging;
 
-use super::fill::{Library, Sources};
+use super::fill::{LocalContents, Sources};
 use super::host::{Claim, Host, Proposal};
 use super::phase::Phase;
 use super::receive::Receiver;

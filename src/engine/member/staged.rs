@@ -3,7 +3,7 @@
 //! Everything here waits for the disk; the session calls it where waiting is allowed.
 
 use super::compare::{Comparison, Target};
-use super::fill::{Library, Sources, find};
+use super::fill::{LocalContents, Sources, find};
 use super::foreign::ForeignPaths;
 use super::host::Claim;
 use super::live_index::{refresh_index, save_index};
@@ -92,7 +92,7 @@ impl Tree {
         generation: Generation,
         delete_foreign: bool,
         events: UnboundedSender<StageEvent>,
-    ) -> Result<(Arc<Receiver>, Sources, Arc<Library>), Problem> {
+    ) -> Result<(Arc<Receiver>, Sources, Arc<LocalContents>), Problem> {
         if self.seen.fence == 0 {
             let message = "The tree was opened to be looked at only";
             return Err(Problem::new(Code::ProtocolViolation, message));
@@ -116,18 +116,18 @@ impl Tree {
         staging.make_directories()?;
         let mut sources = find(seen, &mut staging)?;
         let staging = Arc::new(staging);
-        let library = Arc::new(Library {
+        let local_contents = Arc::new(LocalContents {
             place: seen.claim.place.clone(),
             live: place.live().map_err(|error| of_fs(&error))?,
         });
-        let receiver = Receiver::new(staging.clone(), library.clone(), &mut sources);
+        let receiver = Receiver::new(staging.clone(), local_contents.clone(), &mut sources);
         self.transaction = Some(Transaction {
             txn,
             generation,
             staging,
             staged: None,
         });
-        Ok((Arc::new(receiver), sources, library))
+        Ok((Arc::new(receiver), sources, local_contents))
     }
 
     /// Plans again, this time with the removal of what was there before fanout.

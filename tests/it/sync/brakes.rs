@@ -117,6 +117,19 @@ fn a_half_built_source_is_refused_until_it_is_done_or_allowed() {
 }
 
 #[test]
+fn a_source_with_our_own_name_is_refused_until_it_is_excluded() {
+    let world = World::with_site(1, &site(), &[]);
+    put(&world.source("site").join(".fanout/state"), "a copy");
+    world.push("site", &[]).refused("FX0111");
+    assert!(!world.live(0, "site").exists());
+    world
+        .fanout(&["edit", "platform", "site", "--exclude", "/.fanout"])
+        .success();
+    world.push("site", &[]).all("committed");
+    assert!(!world.live(0, "site").join(".fanout").exists());
+}
+
+#[test]
 fn an_unfinished_merge_is_refused_until_it_is_done_or_allowed() {
     let source = site().file(
         ".git/MERGE_HEAD",

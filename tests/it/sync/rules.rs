@@ -315,6 +315,13 @@ fn a_local_edit_is_replaced_and_kept_aside(layout: &str) {
         said.contains("core/boot.php"),
         "the edit is not reported\n{said}"
     );
+    let kept = output.json_member("web1")["kept_aside"].clone();
+    let kept = Path::new(kept.as_str().unwrap_or_default());
+    assert_eq!(
+        fs::read(kept.join("core/boot.php")).unwrap(),
+        b"<?php edited on web1\n",
+        "the place that is told is not the place where it is"
+    );
     world.assert_delivered("site");
     world.assert_clean("site");
     assert_kept_aside(&world, 0, b"<?php edited on web1\n");
@@ -402,6 +409,27 @@ fn an_existing_docroot_is_adopted_and_foreign_entries_stay_until_they_are_delete
     // The times of directories that held foreign entries were left open.
     let compare = Compare::exact().without_directory_times();
     world.assert_delivered_but("site", &compare);
+}
+
+#[test]
+fn what_is_foreign_goes_on_request_even_if_nothing_else_changes() {
+    let world = World::with_agents(1);
+    site().write_to(&world.source("site"));
+    let live = world.live(0, "site");
+    site().write_to(&live);
+    put(&live.join("legacy/report.php"), "<?php a legacy\n");
+    world.add_platform("site", &["--layout", "in-place"]);
+    world
+        .fanout(&["adopt", "platform", "site", "--yes"])
+        .success();
+    world.push("site", &[]).success();
+    world.push("site", &[]).all("up-to-date");
+    assert!(live.join("legacy").exists());
+    world
+        .push("site", &["--delete-foreign", "--allow-delete", "10"])
+        .success();
+    assert!(!live.join("legacy").exists());
+    world.assert_delivered("site");
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Session {
         delete_foreign: bool,
     ) -> Result<Outcome, Problem> {
         let (say, events) = unbounded_channel();
-        let begun: (Arc<Receiver>, Sources, Arc<Library>) = self
+        let begun: (Arc<Receiver>, Sources, Arc<LocalContents>) = self
             .with_tree(move |tree| tree.stage(txn, generation, delete_foreign, say))
             .await?;
         let (receiver, mut sources, library) = begun;

@@ -1,6 +1,7 @@
 //! `fanout resync`: members back to what was last decided. Made for cron.
 //!
-//! Never publishes the source. Silent without drift (one line on a terminal), one line for each member
+//! Never publishes the source, but for a platform that says `follow = true` and was not rolled back
+//! since. Silent without drift (one line on a terminal), one line for each member
 //! that changed or should have, and nothing else, however it is run. A platform that a person
 //! locked, or that says `resync = "report"`, is only looked at.
 
@@ -15,6 +16,7 @@ use crate::cli::work::{self, Aim};
 use crate::codes::{Code, Exit, Problem};
 use crate::config::Platform;
 use crate::engine::event::{EventSink, MemberReport, Outcome as Fate, TaskKind};
+use crate::engine::hub::source::Released;
 use crate::engine::hub::task::TaskReport;
 use crate::engine::hub::verify::{Verified, verify};
 use crate::model::ResyncMode;
@@ -79,16 +81,21 @@ async fn resync(
     };
     let ignored = Ignored::of(platform, &hub.clock);
     let mut spared = Spared::default();
-    if why.is_none() && !args.dry_run {
+    // The one case in which the clock publishes: the platform asks for it, and no rollback has
+    // suspended it since (I12).
+    let follows = platform.follow && !state.follow_suspended && why.is_none() && !args.dry_run;
+    if why.is_none() && !args.dry_run && !follows {
         spared = spare(hub, platform, &state, &wish, &ignored).await?;
         wish.members.skip.extend(spared.names());
     }
     if spared.is_everyone {
         return Ok(only_spared(context, platform, spared));
     }
-    let aim = Aim::Desired;
-    let mut outcome =
-        work::carry_out(context, hub, platform, TaskKind::Resync, wish, aim, None).await?;
+    let (kind, aim) = match follows {
+        true => (TaskKind::Push, Aim::Source(Released::default())),
+        false => (TaskKind::Resync, Aim::Desired),
+    };
+    let mut outcome = work::carry_out(context, hub, platform, kind, wish, aim, None).await?;
     if args.dry_run {
         show::planned(context, platform, &outcome, "a resync");
         show::closing(context, &outcome.report, false);

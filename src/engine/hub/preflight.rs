@@ -142,10 +142,17 @@ async fn settle_doubt(
         Decision::Commit => "committed",
         Decision::Abort => "aborted",
     };
-    hub.events.emit(Event::Note(format!(
-        "{} was in doubt about generation #{}: it was {word}",
-        target.name, doubt.serial
-    )));
+    // A line of its own, in cron too: the member may have switched just now.
+    hub.events.warn(
+        Problem::new(
+            Code::MemberInDoubt,
+            format!(
+                "{} was in doubt about generation #{}: it was {word}",
+                target.name, doubt.serial
+            ),
+        )
+        .with_hint("it is settled, nothing needs to be done"),
+    );
     for notice in &notices {
         tell(&hub.events, &target.name, notice);
     }

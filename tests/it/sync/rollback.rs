@@ -254,3 +254,26 @@ fn generations_tell_serial_label_and_author() {
         .text();
     assert!(shown.contains("release 2"), "{shown}");
 }
+
+#[test]
+fn the_clock_follows_a_source_only_where_it_is_asked_to_and_never_after_a_rollback() {
+    let world = World::with_site(1, &site(), &[]);
+    world.push("site", &[]).all("committed");
+    let old = world.expected("site");
+    put(&world.source("site").join("release.txt"), b"2");
+    world.resync(&[]).success();
+    world.assert_all_have("site", &old, &Compare::exact());
+    let inventory = world.hub_dir().join("fanout.toml");
+    let text = fs::read_to_string(&inventory).unwrap();
+    let text = text.replacen("[platforms.site]", "[platforms.site]\nfollow = true", 1);
+    fs::write(&inventory, text).unwrap();
+    world.resync(&[]).success();
+    world.assert_delivered("site");
+    world
+        .fanout(&["rollback", "platform", "site", "--yes"])
+        .success();
+    world.resync(&[]).success();
+    world.assert_all_have("site", &old, &Compare::exact());
+    world.push("site", &[]).all("committed");
+    world.assert_delivered("site");
+}

@@ -207,6 +207,14 @@ pub async fn run(
         }
     }
     let mut settled = settle(&coordinator, ended, decided == Decision::Commit);
+    // Whoever notices first, a member's sender or the look at the end: the source is scanned again.
+    let is_change =
+        |problem: &Problem| problem.code == Code::SourceChanged && transaction.source.is_some();
+    let mut noticed = settled
+        .members
+        .iter()
+        .filter_map(|(_, report)| report.problem.as_ref());
+    settled.source_changed = !settled.committed && noticed.any(is_change);
     if let Some(problem) = failed {
         settled.source_changed = problem.code == Code::SourceChanged;
         if !settled.source_changed {

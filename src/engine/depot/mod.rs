@@ -9,8 +9,8 @@
 //! chunks/HEX      the chunk list of a large content, by the content's digest
 //! ```
 //!
-//! Contents above [`MAX_STORED_BYTES`] are not stored, only their chunk lists: a member that has
-//! such a content, or the source while its hash still matches, supplies it.
+//! Contents above [`MAX_STORED_BYTES`] are not stored, only their chunk lists: the source supplies
+//! them while it is unchanged. Fetching them from a member that has them: not yet.
 //!
 //! Invariants: a file under its final name is complete (written under another name and renamed);
 //! a push makes the depot durable before its decision; what is read is verified by its hash.

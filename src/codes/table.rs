@@ -136,6 +136,14 @@ const ROWS: [Row; COUNT] = [
     row(C::NothingPushed, 607, Exit::Failed, include_str!("../../docs/errors/FX0607.md")),
     // 07xx: services
     row(C::ServiceNotOffered, 701, Exit::Failed, include_str!("../../docs/errors/FX0701.md")),
+    row(C::DatabaseUnreachable, 720, Exit::Failed, include_str!("../../docs/errors/FX0720.md")),
+    row(C::DatabaseRefused, 721, Exit::Failed, include_str!("../../docs/errors/FX0721.md")),
+    row(C::DatabaseAddressUnknown, 722, Exit::Failed, include_str!("../../docs/errors/FX0722.md")),
+    row(C::DatabaseAddressRefused, 723, Exit::Failed, include_str!("../../docs/errors/FX0723.md")),
+    row(C::DatabaseLoginFailed, 724, Exit::Failed, include_str!("../../docs/errors/FX0724.md")),
+    row(C::DatabaseUnsupported, 725, Exit::Failed, include_str!("../../docs/errors/FX0725.md")),
+    row(C::DatabaseAccountMissing, 726, Exit::Failed, include_str!("../../docs/errors/FX0726.md")),
+    row(C::DatabaseOrphans, 727, Exit::Differences, include_str!("../../docs/errors/FX0727.md")),
     // 09xx: fanout itself
     row(C::Bug, 901, Exit::Bug, include_str!("../../docs/errors/FX0901.md")),
 ];

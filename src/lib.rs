@@ -3,7 +3,7 @@
 //! Layers, imports only ever point down:
 //!
 //! - L4 [`cli`]: renders; the only place that prints.
-//! - L3 [`agent`], [`bootstrap`]: decide and sequence.
+//! - L3 [`agent`], [`bootstrap`], [`orchestrate`]: decide and sequence.
 //! - L2 [`engine`] (a push), [`config`] (the inventory), [`services`] (what services should be
 //!   like).
 //! - L1 [`fs`], [`net`], [`store`], [`proc`]: the only doors to the disk, the network, the state
@@ -23,6 +23,7 @@ pub mod engine;
 pub mod fs;
 pub mod model;
 pub mod net;
+pub mod orchestrate;
 pub mod proc;
 pub mod services;
 pub mod store;

@@ -144,6 +144,12 @@ const ROWS: [Row; COUNT] = [
     row(C::DatabaseUnsupported, 725, Exit::Failed, include_str!("../../docs/errors/FX0725.md")),
     row(C::DatabaseAccountMissing, 726, Exit::Failed, include_str!("../../docs/errors/FX0726.md")),
     row(C::DatabaseOrphans, 727, Exit::Differences, include_str!("../../docs/errors/FX0727.md")),
+    row(C::ConfigRefused, 785, Exit::Failed, include_str!("../../docs/errors/FX0785.md")),
+    row(C::SiteQuarantined, 786, Exit::Partial, include_str!("../../docs/errors/FX0786.md")),
+    row(C::ConfigWarning, 787, Exit::Done, include_str!("../../docs/errors/FX0787.md")),
+    row(C::PlanOutdated, 788, Exit::Refused, include_str!("../../docs/errors/FX0788.md")),
+    row(C::UploadsUndecided, 789, Exit::Refused, include_str!("../../docs/errors/FX0789.md")),
+    row(C::UnknownTask, 790, Exit::Usage, include_str!("../../docs/errors/FX0790.md")),
     // 09xx: fanout itself
     row(C::Bug, 901, Exit::Bug, include_str!("../../docs/errors/FX0901.md")),
 ];

@@ -4,8 +4,10 @@
 //! Refuses: a service that `agent.toml` doesn't offer, and any name or value that its verb doesn't
 //! allow. Nothing here runs a command line that a hub wrote.
 
+mod database;
+
 use crate::codes::{Code, Problem};
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, LocalDatabase};
 use crate::model::Offer;
 use crate::net::NodeKey;
 use std::collections::BTreeSet;
@@ -15,6 +17,7 @@ use sync_proto::wire::{ServiceAnswer, ServiceRequest};
 #[derive(Debug)]
 pub struct Services {
     offers: BTreeSet<Offer>,
+    database: LocalDatabase,
 }
 
 impl Services {
@@ -22,6 +25,7 @@ impl Services {
     pub fn new(config: &AgentConfig) -> Self {
         Self {
             offers: config.offers.clone(),
+            database: config.database.clone(),
         }
     }
 
@@ -38,6 +42,19 @@ impl Services {
             ServiceRequest::Facts | ServiceRequest::Config(_) => {
                 self.offered(Offer::Web)?;
                 Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
+            }
+            ServiceRequest::Database(request) => {
+                self.offered(Offer::Db)?;
+                let answer = database::administer(&self.database, &request).await?;
+                Ok(ServiceAnswer::Database(answer))
+            }
+            ServiceRequest::DatabaseProbe(request) => {
+                // Both kinds of members run sites.
+                self.offered(Offer::Web)
+                    .or_else(|_| self.offered(Offer::App))?;
+                Ok(ServiceAnswer::DatabaseProbe(
+                    database::probe(&request).await?,
+                ))
             }
         }
     }

@@ -6,6 +6,7 @@
 //! administrator lets it offer.
 
 pub mod config;
+pub mod database;
 
 pub use config::{
     Activated, ConfigAnswer, ConfigArea, ConfigFault, ConfigFile, ConfigRequest, ConfigSetId,
@@ -21,6 +22,10 @@ pub enum ServiceRequest {
     Facts,
     /// About the web server's, PHP's and the balancer's configuration.
     Config(ConfigRequest),
+    /// About the local database server.
+    Database(database::DatabaseRequest),
+    /// About a database server as seen from here.
+    DatabaseProbe(database::ProbeRequest),
 }
 
 /// The answer to a [`ServiceRequest`]; a refusal is a [`Reply::Refused`](super::Reply::Refused).
@@ -30,6 +35,10 @@ pub enum ServiceAnswer {
     Facts(Box<ServiceFacts>),
     /// To Config.
     Config(ConfigAnswer),
+    /// To Database.
+    Database(database::DatabaseAnswer),
+    /// To DatabaseProbe.
+    DatabaseProbe(database::ProbeAnswer),
 }
 
 /// What is installed on a server. Everything comes from the server itself, nothing is guessed from

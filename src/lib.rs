@@ -24,4 +24,5 @@ pub mod model;
 pub mod net;
 pub mod orchestrate;
 pub mod proc;
+pub mod services;
 pub mod store;

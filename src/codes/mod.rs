@@ -220,6 +220,18 @@ pub enum Code {
     NothingPushed,
     /// The agent's administrator doesn't let it offer that service.
     ServiceNotOffered,
+    /// A balancer can't do what the inventory asks of it.
+    BalancerUnfit,
+    /// A balancer doesn't answer at its run-time socket.
+    BalancerSilent,
+    /// A server is not behind the balancer.
+    NotBehindBalancer,
+    /// A drained member still has visitors.
+    MemberBusy,
+    /// A member doesn't prove itself.
+    MemberUnproved,
+    /// Members answer differently.
+    SiteDiffers,
     /// A server's configuration doesn't pass its test.
     ConfigRefused,
     /// One site's configuration doesn't pass its test, and stays as it was.

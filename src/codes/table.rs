@@ -136,6 +136,12 @@ const ROWS: [Row; COUNT] = [
     row(C::NothingPushed, 607, Exit::Failed, include_str!("../../docs/errors/FX0607.md")),
     // 07xx: services
     row(C::ServiceNotOffered, 701, Exit::Failed, include_str!("../../docs/errors/FX0701.md")),
+    row(C::BalancerUnfit, 740, Exit::Failed, include_str!("../../docs/errors/FX0740.md")),
+    row(C::BalancerSilent, 741, Exit::Failed, include_str!("../../docs/errors/FX0741.md")),
+    row(C::NotBehindBalancer, 742, Exit::Failed, include_str!("../../docs/errors/FX0742.md")),
+    row(C::MemberBusy, 743, Exit::Failed, include_str!("../../docs/errors/FX0743.md")),
+    row(C::MemberUnproved, 744, Exit::Failed, include_str!("../../docs/errors/FX0744.md")),
+    row(C::SiteDiffers, 745, Exit::Differences, include_str!("../../docs/errors/FX0745.md")),
     row(C::ConfigRefused, 785, Exit::Failed, include_str!("../../docs/errors/FX0785.md")),
     row(C::SiteQuarantined, 786, Exit::Partial, include_str!("../../docs/errors/FX0786.md")),
     row(C::ConfigWarning, 787, Exit::Done, include_str!("../../docs/errors/FX0787.md")),

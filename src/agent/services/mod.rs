@@ -4,17 +4,24 @@
 //! Refuses: a service that `agent.toml` doesn't offer, and any name or value that its verb doesn't
 //! allow. Nothing here runs a command line that a hub wrote.
 
+pub mod balancer;
+
 use crate::codes::{Code, Problem};
 use crate::config::AgentConfig;
 use crate::model::Offer;
 use crate::net::NodeKey;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use sync_proto::wire::{ServiceAnswer, ServiceRequest};
+
+/// Files that outlive configuration sets.
+const DATA_ROOT: &str = "/var/lib/fanout/services";
 
 /// The services of this server.
 #[derive(Debug)]
 pub struct Services {
     offers: BTreeSet<Offer>,
+    data_root: PathBuf,
 }
 
 impl Services {
@@ -22,6 +29,7 @@ impl Services {
     pub fn new(config: &AgentConfig) -> Self {
         Self {
             offers: config.offers.clone(),
+            data_root: DATA_ROOT.into(),
         }
     }
 
@@ -38,6 +46,14 @@ impl Services {
             ServiceRequest::Facts | ServiceRequest::Config(_) => {
                 self.offered(Offer::Web)?;
                 Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
+            }
+            ServiceRequest::Balancer(request) => {
+                self.offered(Offer::Balancer)?;
+                Ok(ServiceAnswer::Balancer(self.balancer(request).await?))
+            }
+            ServiceRequest::Member(request) => {
+                self.offered(Offer::Web)?;
+                Ok(ServiceAnswer::Member(self.as_member(request).await?))
             }
         }
     }

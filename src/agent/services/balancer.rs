@@ -167,8 +167,11 @@ impl Haproxy {
     async fn cut_off(&self, member: &str) -> Result<u32, Problem> {
         let there = self.of(member).await?;
         for one in &there {
-            self.tell(&format!("shutdown sessions server {}/{member}", one.backend))
-                .await?;
+            self.tell(&format!(
+                "shutdown sessions server {}/{member}",
+                one.backend
+            ))
+            .await?;
         }
         Ok(u32::try_from(there.len()).unwrap_or(u32::MAX))
     }

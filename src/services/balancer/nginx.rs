@@ -70,7 +70,11 @@ fn upstream(text: &mut String, one: &Backend, out: &BTreeSet<ServerName>) {
             "    server {} max_fails=1 fail_timeout=2s{}{}; # {}",
             server.at(server.http),
             if is_other { " backup" } else { "" },
-            if out.contains(&server.name) { " down" } else { "" },
+            if out.contains(&server.name) {
+                " down"
+            } else {
+                ""
+            },
             server.name
         );
     }

@@ -164,6 +164,18 @@ pub fn check(inventory: &Inventory, balancer: &Balancer) -> Vec<Problem> {
             "set `tls = \"terminate\"`, or use haproxy",
         );
     }
+    for other in inventory.balancers.values().filter(|it| it.name > *name) {
+        let both = other.servers.iter().find(|it| balancer.servers.contains(it));
+        if let Some(server) = both.filter(|_| other.kind == balancer.kind) {
+            wrong(
+                format!(
+                    "{server} runs both the balancer {name} and the balancer {}",
+                    other.name
+                ),
+                "put one balancer in front of both clusters, or use another server",
+            );
+        }
+    }
     let mut owners: BTreeMap<String, (&ClusterName, &SiteUri)> = BTreeMap::new();
     for cluster in inventory.clusters.values() {
         if cluster.balancer.as_ref() != Some(name) {
@@ -221,7 +233,9 @@ fn platforms<'a>(inventory: &'a Inventory, cluster: &ClusterName) -> Vec<&'a Pla
 }
 
 fn servers(inventory: &Inventory, members: &[ServerName]) -> Vec<Server> {
-    let known = members.iter().filter_map(|name| inventory.servers.get(name));
+    let known = members
+        .iter()
+        .filter_map(|name| inventory.servers.get(name));
     known
         .filter_map(|server| {
             let web = server.web.as_ref()?;

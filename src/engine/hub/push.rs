@@ -17,7 +17,7 @@ use super::task::{Goal, Task, TaskReport};
 use super::transact::{self, Transaction};
 use crate::codes::{Code, Exit, Problem};
 use crate::engine::depot::Depot;
-use crate::engine::event::{Event, MemberName, MemberReport, Outcome};
+use crate::engine::event::{Event, MemberName, MemberReport, Outcome, Stays};
 use crate::model::Serial;
 use crate::store::{Generation, MemberError, MemberState, NewGeneration, Purpose};
 use std::collections::HashMap;
@@ -288,8 +288,10 @@ impl Run<'_> {
                 serial_of(one) != keeps || keeps.is_none() || is_changed
             });
         // What differs is nothing that a commit would change, such as a directory that is kept.
-        for (one, _) in same {
-            self.set_done(&one, Outcome::UpToDate, 0);
+        for (one, plan) in same {
+            let mut report = self.of_session(&one, Outcome::UpToDate);
+            report.stays = Stays::of(&plan);
+            self.put(one.at, report);
             let _goodbye = one.session.leave().await;
         }
         let refusals = if matches!(goal, Goal::Desired) {

@@ -18,7 +18,7 @@ use super::source::{self, Scanned, SourceSpec};
 use super::task::{Task, tell};
 use crate::codes::{Code, Problem};
 use crate::engine::depot::Depot;
-use crate::engine::event::{self, Event, MemberReport, Outcome, Phase};
+use crate::engine::event::{self, Event, MemberReport, Outcome, Phase, Stays};
 use crate::fs::fault;
 use crate::model::{Serial, ServerName};
 use crate::store::{self, NewTransaction, Purpose};
@@ -141,6 +141,7 @@ pub async fn run(
             say: say.clone(),
             decision: decision.clone(),
             changed_entries: plan.added + plan.replaced + plan.touched + plan.deleted,
+            stays: Stays::of(&plan),
         };
         members.spawn(member.run(one));
     }
@@ -370,6 +371,8 @@ struct Member {
     say: mpsc::UnboundedSender<Said>,
     decision: watch::Receiver<Option<Arc<HashMap<usize, Decision>>>>,
     changed_entries: u64,
+    /// What its plan leaves alone.
+    stays: Stays,
 }
 
 impl Member {
@@ -410,6 +413,10 @@ impl Member {
                 Ok(committed) => {
                     report.generation = Some(self.generation.serial);
                     report.changed_entries = committed.changed_entries;
+                    report.stays = std::mem::take(&mut self.stays);
+                    if self.task.overrides.delete_foreign {
+                        report.stays.foreign.clear();
+                    }
                     for notice in &committed.notices {
                         if notice.code == Code::Drift.id() {
                             report.kept_aside = Some(escape(&notice.path));

@@ -165,7 +165,10 @@ pub fn check(inventory: &Inventory, balancer: &Balancer) -> Vec<Problem> {
         );
     }
     for other in inventory.balancers.values().filter(|it| it.name > *name) {
-        let both = other.servers.iter().find(|it| balancer.servers.contains(it));
+        let both = other
+            .servers
+            .iter()
+            .find(|it| balancer.servers.contains(it));
         if let Some(server) = both.filter(|_| other.kind == balancer.kind) {
             wrong(
                 format!(

@@ -8,6 +8,7 @@
 //! that wouldn't load again.
 
 mod agent;
+mod app;
 mod check;
 mod decode;
 mod dirs;
@@ -20,6 +21,8 @@ mod problem;
 mod rules;
 mod schema;
 mod scope;
+mod services;
+mod sites;
 mod suggest;
 
 pub use agent::{AgentConfig, Limits};

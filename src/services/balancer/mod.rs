@@ -15,6 +15,7 @@ pub mod stats;
 mod tests;
 
 pub use haproxy::{ADMIN_SOCKET, STATE_FILE};
+pub use nginx::{mark_down, marked_down};
 pub use routes::{Backend, Routes, Server, SiteRoute, bundle_name, check};
 
 use crate::config::{Balancer, Inventory};

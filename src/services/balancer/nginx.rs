@@ -189,3 +189,41 @@ fn pass(text: &mut String, number: usize, site: &SiteRoute) {
 "
     );
 }
+
+/// The file with these members `down`, or not any more. Lines of others stay as they are.
+pub fn mark_down(file: &str, members: &[ServerName], out: bool) -> String {
+    let line = |line: &str| {
+        let Some((server, name)) = of_member(line) else {
+            return line.to_owned();
+        };
+        if !members.iter().any(|member| member.as_str() == name) {
+            return line.to_owned();
+        }
+        let plain = server.strip_suffix(" down").unwrap_or(server);
+        let down = if out { " down" } else { "" };
+        format!("{plain}{down}; # {name}")
+    };
+    let mut text: String = file.lines().map(|it| line(it) + "\n").collect();
+    if !file.ends_with('\n') {
+        text.pop();
+    }
+    text
+}
+
+/// Is the member `down` anywhere in this file? `None` if it isn't there at all.
+pub fn marked_down(file: &str, member: &ServerName) -> Option<bool> {
+    let mut lines = file.lines().filter_map(of_member);
+    let first = lines.find(|(_, name)| *name == member.as_str())?;
+    let is_down =
+        |(server, name): (&str, &str)| name == member.as_str() && server.ends_with(" down");
+    Some(is_down(first) || lines.any(is_down))
+}
+
+/// A line about a server of an upstream: what is before its `;`, and its name.
+fn of_member(line: &str) -> Option<(&str, &str)> {
+    let (server, name) = line.split_once("; # ")?;
+    server
+        .trim_start()
+        .starts_with("server ")
+        .then_some((server, name.trim_end()))
+}

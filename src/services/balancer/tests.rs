@@ -288,6 +288,23 @@ fn nginx_reads_what_is_rendered_for_it() {
 }
 
 #[test]
+fn a_member_is_marked_in_the_file_that_is_there_and_nothing_else_changes() {
+    let edge = balancer(BalancerKind::Nginx, BalancerTls::Terminate);
+    let before = proved(
+        &inventory(&edge, vec![site("a.example.com", "blog")]),
+        &edge,
+        &[],
+    );
+    let web1 = "web1".parse().unwrap();
+    assert_eq!(marked_down(&before, &web1), Some(false));
+    let marked = mark_down(&before, std::slice::from_ref(&web1), true);
+    assert_eq!(marked_down(&marked, &web1), Some(true));
+    assert_eq!(marked_down(&marked, &"web2".parse().unwrap()), Some(false));
+    assert_eq!(marked_down(&marked, &"web9".parse().unwrap()), None);
+    assert_eq!(mark_down(&marked, &[web1], false), before);
+}
+
+#[test]
 fn what_cannot_be_balanced_is_named_with_its_setting() {
     let edge = balancer(BalancerKind::Nginx, BalancerTls::Passthrough);
     let mut pinned = site("www.example.com", "blog");

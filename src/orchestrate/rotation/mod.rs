@@ -156,16 +156,8 @@ impl Rotation {
         cut_off: bool,
     ) -> Result<(), Problem> {
         let before = self.out().await?;
-        let moving: Vec<ServerName> = members
-            .iter()
-            .filter(|name| !before.contains_key(*name) || cause == Cause::Person)
-            .cloned()
-            .collect();
-        if moving.is_empty() {
-            return Ok(());
-        }
-        self.check_health(&moving).await?;
-        for server in &moving {
+        self.check_health(members).await?;
+        for server in members {
             let out = OutOfRotation {
                 server: server.clone(),
                 cause,
@@ -175,17 +167,19 @@ impl Rotation {
             };
             self.store.take_out(&out).await.map_err(of_store)?;
         }
-        let left = match self.front.drain(&moving).await {
-            Ok(()) => self.front.idle(&moving, cut_off).await,
+        // Those on record as being out are told again: a balancer may have been restarted since.
+        let left = match self.front.drain(members).await {
+            Ok(()) => self.front.idle(members, cut_off).await,
             Err(problem) => Err(problem),
         };
         let Err(problem) = left else {
             return Ok(());
         };
         if cause != Cause::Person {
-            let again: Vec<ServerName> = moving
-                .into_iter()
-                .filter(|name| !before.contains_key(name))
+            let again: Vec<ServerName> = members
+                .iter()
+                .filter(|name| !before.contains_key(*name))
+                .cloned()
                 .collect();
             if let Err(other) = self.return_to(&again).await {
                 tracing::warn!(%other, "members stay out of rotation");

@@ -236,6 +236,18 @@ pub enum Code {
     DatabaseAccountMissing,
     /// A database server has accounts that fanout didn't make.
     DatabaseOrphans,
+    /// A balancer can't do what the inventory asks of it.
+    BalancerUnfit,
+    /// A balancer doesn't answer at its run-time socket.
+    BalancerSilent,
+    /// A server is not behind the balancer.
+    NotBehindBalancer,
+    /// A drained member still has visitors.
+    MemberBusy,
+    /// A member doesn't prove itself.
+    MemberUnproved,
+    /// Members answer differently.
+    SiteDiffers,
     /// A server's configuration doesn't pass its test.
     ConfigRefused,
     /// One site's configuration doesn't pass its test, and stays as it was.

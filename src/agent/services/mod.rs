@@ -4,6 +4,7 @@
 //! Refuses: a service that `agent.toml` doesn't offer, and any name or value that its verb doesn't
 //! allow. Nothing here runs a command line that a hub wrote.
 
+pub mod balancer;
 mod database;
 
 use crate::codes::{Code, Problem};
@@ -11,13 +12,18 @@ use crate::config::{AgentConfig, LocalDatabase};
 use crate::model::Offer;
 use crate::net::NodeKey;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use sync_proto::wire::{ServiceAnswer, ServiceRequest};
+
+/// Files that outlive configuration sets.
+const DATA_ROOT: &str = "/var/lib/fanout/services";
 
 /// The services of this server.
 #[derive(Debug)]
 pub struct Services {
     offers: BTreeSet<Offer>,
     database: LocalDatabase,
+    data_root: PathBuf,
 }
 
 impl Services {
@@ -26,6 +32,7 @@ impl Services {
         Self {
             offers: config.offers.clone(),
             database: config.database.clone(),
+            data_root: DATA_ROOT.into(),
         }
     }
 
@@ -55,6 +62,14 @@ impl Services {
                 Ok(ServiceAnswer::DatabaseProbe(
                     database::probe(&request).await?,
                 ))
+            }
+            ServiceRequest::Balancer(request) => {
+                self.offered(Offer::Balancer)?;
+                Ok(ServiceAnswer::Balancer(self.balancer(request).await?))
+            }
+            ServiceRequest::Member(request) => {
+                self.offered(Offer::Web)?;
+                Ok(ServiceAnswer::Member(self.as_member(request).await?))
             }
         }
     }

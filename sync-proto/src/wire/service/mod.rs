@@ -5,9 +5,14 @@
 //! and the agent decides where that lies. An agent answers only for the services that its own
 //! administrator lets it offer.
 
+pub mod balancer;
 pub mod config;
 pub mod database;
 
+pub use balancer::{
+    BackendMember, BalancerAnswer, BalancerRequest, BalancerState, Certificate, MemberAnswer,
+    MemberRequest, Probe, Probed, Rotation, Waited,
+};
 pub use config::{
     Activated, ConfigAnswer, ConfigArea, ConfigFault, ConfigFile, ConfigRequest, ConfigSetId,
     ConfigState, Content, FileState, Tested,
@@ -26,6 +31,10 @@ pub enum ServiceRequest {
     Database(database::DatabaseRequest),
     /// About a database server as seen from here.
     DatabaseProbe(database::ProbeRequest),
+    /// About the rotation of the balancer that runs here.
+    Balancer(BalancerRequest),
+    /// About this server as a member behind a balancer.
+    Member(MemberRequest),
 }
 
 /// The answer to a [`ServiceRequest`]; a refusal is a [`Reply::Refused`](super::Reply::Refused).
@@ -39,6 +48,10 @@ pub enum ServiceAnswer {
     Database(database::DatabaseAnswer),
     /// To DatabaseProbe.
     DatabaseProbe(database::ProbeAnswer),
+    /// To Balancer.
+    Balancer(BalancerAnswer),
+    /// To Member.
+    Member(MemberAnswer),
 }
 
 /// What is installed on a server. Everything comes from the server itself, nothing is guessed from

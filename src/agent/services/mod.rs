@@ -39,6 +39,10 @@ impl Services {
                 self.offered(Offer::Web)?;
                 Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
             }
+            ServiceRequest::App(_) | ServiceRequest::Uploads(_) => {
+                self.offered(Offer::App)?;
+                Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
+            }
         }
     }
 

@@ -5,12 +5,19 @@
 //! and the agent decides where that lies. An agent answers only for the services that its own
 //! administrator lets it offer.
 
+pub mod app;
 pub mod config;
+pub mod uploads;
 
+pub use app::{
+    AppAction, AppAnswer, AppDone, AppDriver, AppInstall, AppRequest, AppSettings, AppState,
+    AppTarget,
+};
 pub use config::{
     Activated, ConfigAnswer, ConfigArea, ConfigFault, ConfigFile, ConfigRequest, ConfigSetId,
     ConfigState, Content, FileState, Tested,
 };
+pub use uploads::{MountFacts, UploadAnswer, UploadFile, UploadPlace, UploadRequest};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +28,10 @@ pub enum ServiceRequest {
     Facts,
     /// About the web server's, PHP's and the balancer's configuration.
     Config(ConfigRequest),
+    /// About a site's application.
+    App(Box<AppRequest>),
+    /// About uploaded files.
+    Uploads(UploadRequest),
 }
 
 /// The answer to a [`ServiceRequest`]; a refusal is a [`Reply::Refused`](super::Reply::Refused).
@@ -30,6 +41,10 @@ pub enum ServiceAnswer {
     Facts(Box<ServiceFacts>),
     /// To Config.
     Config(ConfigAnswer),
+    /// To App.
+    App(AppAnswer),
+    /// To Uploads.
+    Uploads(UploadAnswer),
 }
 
 /// What is installed on a server. Everything comes from the server itself, nothing is guessed from

@@ -54,7 +54,7 @@ const DENY_ALWAYS: [&str; 2] = [
 pub fn rules(site: &AppSite) -> AppRules {
     let own = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
     let mut rules = AppRules {
-        settings: needs_php(site.driver).then(|| settings_name(site)),
+        settings: needs_php(site.driver).then(|| settings_name(&site.uri)),
         deny: own(&DENY_ALWAYS),
         assets: own(&ASSETS),
         ..AppRules::default()

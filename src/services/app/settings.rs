@@ -2,6 +2,7 @@
 //! application's own settings file includes.
 
 use super::{AppDriver, AppSite, drupal, mediawiki, wordpress};
+use crate::model::SiteUri;
 use crate::services::app::php::quoted;
 use std::fmt;
 
@@ -73,10 +74,12 @@ impl SiteDatabase {
     }
 }
 
+/// The name of the settings file among those of its site.
+pub const SETTINGS_NAME: &str = "settings.php";
+
 /// The name of a site's settings file in its area of the configuration set.
-pub fn settings_name(site: &AppSite) -> String {
-    // `+` divides host and subdirectory in `file_name`, and isn't allowed in a set.
-    format!("{}.php", site.uri.file_name().replace('+', "_"))
+pub fn settings_name(uri: &SiteUri) -> String {
+    format!("{}.{SETTINGS_NAME}", uri.file_name())
 }
 
 /// What the settings file holds; `None` for an application that has none.

@@ -27,6 +27,7 @@ mod plan_summary;
 pub mod prepare;
 mod put_away;
 pub mod receive;
+pub mod reach;
 pub mod record;
 pub mod refusal;
 pub mod removal;

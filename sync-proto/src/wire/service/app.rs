@@ -61,6 +61,8 @@ pub enum AppAction {
         /// Every host of the platform with the directory of its site, where the application has a
         /// list of them.
         hosts: Vec<(String, String)>,
+        /// The absolute path of the share that its uploads lie on; empty: on this server's own disk.
+        share: Vec<u8>,
     },
     /// Can it run here? Changes nothing.
     Requirements,

@@ -248,6 +248,26 @@ pub enum Code {
     MemberUnproved,
     /// Members answer differently.
     SiteDiffers,
+    /// The application can't run there.
+    AppUnfit,
+    /// An application failed to do what it was asked.
+    AppFailed,
+    /// The application's own settings file doesn't include the site's settings.
+    SettingsNotIncluded,
+    /// The site is not installed.
+    NotInstalled,
+    /// A push brings schema updates that nobody decided about.
+    UpdatesUndecided,
+    /// Files can't be read or written there as uploads.
+    UploadsRefused,
+    /// The share of a site's uploads is not what it should be.
+    ShareWrong,
+    /// The application knows no such action.
+    AppActionMissing,
+    /// The application would lose something on several members.
+    AppTrap,
+    /// Uploads could not be delivered to every member.
+    UploadsPartial,
     /// A server's configuration doesn't pass its test.
     ConfigRefused,
     /// One site's configuration doesn't pass its test, and stays as it was.

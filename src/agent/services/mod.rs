@@ -71,6 +71,10 @@ impl Services {
                 self.offered(Offer::Web)?;
                 Ok(ServiceAnswer::Member(self.as_member(request).await?))
             }
+            ServiceRequest::App(_) | ServiceRequest::Uploads(_) => {
+                self.offered(Offer::App)?;
+                Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
+            }
         }
     }
 

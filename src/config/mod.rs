@@ -21,6 +21,7 @@ mod problem;
 mod rules;
 mod schema;
 mod scope;
+mod secrets;
 mod services;
 mod sites;
 mod suggest;
@@ -35,6 +36,7 @@ pub use inventory::{
 };
 pub use problem::{Invalid, Problem};
 pub use schema::json_schema;
+pub use secrets::{SecretError, Secrets};
 pub use suggest::closest;
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ const LAYERS: [(&str, u8); 17] = [
 const DOORS: [(&str, &[&str]); 28] = [
     ("rustix", &["fs"]),
     ("rustix::net", &["net"]),
-    ("rustix::process", &["fs", "net", "proc"]),
+    ("rustix::process", &["fs", "net", "proc", "store"]),
     ("nix", &["fs"]),
     ("std::fs", &["fs", "net", "store", "config", "cli"]),
     ("tokio::fs", &["fs"]),

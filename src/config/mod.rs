@@ -47,6 +47,14 @@ use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 
+/// Writes a file of fanout's that its owner alone may read, whole or not at all.
+///
+/// # Errors
+/// [`ConfigError::Write`].
+pub fn write_private(path: &std::path::Path, bytes: &[u8]) -> Result<(), ConfigError> {
+    file::replace(path, bytes, 0o600)
+}
+
 /// Why a configuration could not be read, used or changed.
 #[derive(Debug, Error)]
 pub enum ConfigError {

@@ -12,6 +12,7 @@ mod platforms;
 mod rules;
 mod secrets;
 mod servers;
+mod steps;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use secrets::{
     Generator, MAX_SECRET_BYTES, SecretFileError, SecretStore, read_secret_file, secret_of,
 };
 pub use servers::KnownServer;
+pub use steps::{StepRecord, StepState};
 pub use tasks::{NewTask, Task, TaskId};
 pub use transactions::{Decision, NewTransaction, Purpose, Transaction, TxnBytes};
 

@@ -33,9 +33,10 @@ const LAYERS: [(&str, u8); 17] = [
 /// The doors: paths, and the modules that alone may name them. Of several that fit a path the
 /// longest decides. Trees that others write to are touched through `fs` only; with `std::fs` some
 /// modules keep files of fanout's own (keys, locks, the inventory, what `--output` names).
-const DOORS: [(&str, &[&str]); 28] = [
+const DOORS: [(&str, &[&str]); 29] = [
     ("rustix", &["fs"]),
     ("rustix::net", &["net"]),
+    ("rustix::termios", &["cli/ui"]),
     ("rustix::process", &["fs", "net", "proc", "store"]),
     ("nix", &["fs"]),
     ("std::fs", &["fs", "net", "store", "config", "cli"]),

@@ -62,6 +62,10 @@ pub enum Code {
     UnknownBalancer,
     /// No site has that address.
     UnknownSite,
+    /// The hub's store has no secret of that name.
+    UnknownSecret,
+    /// A secret can't be had or kept.
+    SecretUnusable,
     /// The source does not exist.
     SourceMissing,
     /// The source is an empty directory.

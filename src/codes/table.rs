@@ -50,6 +50,8 @@ const ROWS: [Row; COUNT] = [
     row(C::AgentMissing, 18, Exit::Failed, include_str!("../../docs/errors/FX0018.md")),
     row(C::UnknownBalancer, 19, Exit::Usage, include_str!("../../docs/errors/FX0019.md")),
     row(C::UnknownSite, 20, Exit::Usage, include_str!("../../docs/errors/FX0020.md")),
+    row(C::UnknownSecret, 21, Exit::Failed, include_str!("../../docs/errors/FX0021.md")),
+    row(C::SecretUnusable, 22, Exit::Failed, include_str!("../../docs/errors/FX0022.md")),
     // 01xx: the source tree
     row(C::SourceMissing, 101, Exit::Refused, include_str!("../../docs/errors/FX0101.md")),
     row(C::SourceEmpty, 102, Exit::Refused, include_str!("../../docs/errors/FX0102.md")),

@@ -371,6 +371,20 @@ impl Inventory {
         self.sites.values().filter(on_it).collect()
     }
 
+    /// Every reference to a secret, and what has it.
+    pub fn secret_references(&self) -> Vec<(String, &SecretRef)> {
+        let mut all = Vec::new();
+        for server in self.servers.values() {
+            let admin = server.db.as_ref().and_then(|db| db.admin.as_ref());
+            all.extend(admin.map(|it| (format!("the database server on {}", server.name), it)));
+        }
+        for site in self.sites.values() {
+            let it = site.key.iter().chain(&site.auth);
+            all.extend(it.map(|it| (format!("the site {}", site.uri), it)));
+        }
+        all
+    }
+
     /// The balancer in front of a platform.
     pub fn balancer_of(&self, platform: &Platform) -> Option<&Balancer> {
         let On::Cluster(cluster) = &platform.on else {

@@ -22,7 +22,9 @@ mod problem;
 mod rules;
 mod schema;
 mod scope;
+mod secrets;
 mod services;
+mod settings;
 mod sites;
 mod suggest;
 
@@ -37,6 +39,10 @@ pub use inventory::{
 pub use local_database::LocalDatabase;
 pub use problem::{Invalid, Problem};
 pub use schema::json_schema;
+pub use secrets::{SecretError, Secrets};
+pub use settings::{
+    AppSettings, BalancerSettings, ClusterSettings, DbSettings, Keys, SiteSettings, WebSettings,
+};
 pub use suggest::closest;
 
 #[cfg(test)]
@@ -122,6 +128,26 @@ pub enum ConfigError {
     /// A key that holds something other than a list of texts.
     #[error("`{key}` of the {kind} `{name}` is not a list")]
     NotAList {
+        /// Of what.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// A key that holds something other than a table.
+    #[error("`{key}` of the {kind} `{name}` is not a table")]
+    NotATable {
+        /// Of what.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// A key that there is nothing of.
+    #[error("The {kind} `{name}` has no `{key}`")]
+    NotSet {
         /// Of what.
         kind: Kind,
         /// Its name.

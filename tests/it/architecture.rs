@@ -39,7 +39,8 @@ const BESIDE: [(&str, &str); 1] = [("services", "config")];
 const DOORS: [(&str, &[&str]); 29] = [
     ("rustix", &["fs"]),
     ("rustix::net", &["net"]),
-    ("rustix::process", &["fs", "net", "proc"]),
+    ("rustix::termios", &["cli/ui"]),
+    ("rustix::process", &["fs", "net", "proc", "store"]),
     ("nix", &["fs"]),
     ("std::fs", &["fs", "net", "store", "config", "cli"]),
     ("tokio::fs", &["fs"]),

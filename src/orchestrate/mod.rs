@@ -5,6 +5,7 @@
 //! database servers through the services. Invariant: every step is on record before it begins.
 
 pub mod desired;
+pub mod databases;
 pub mod graph;
 pub mod resource;
 pub mod resources;

@@ -42,7 +42,9 @@ impl FromStr for Seconds {
 
 impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = UNITS.iter().find(|(_, factor)| self.0.is_multiple_of(*factor));
+        let whole = UNITS
+            .iter()
+            .find(|(_, factor)| self.0.is_multiple_of(*factor));
         let (unit, factor) = whole.unwrap_or(&("s", 1));
         write!(f, "{}{unit}", self.0 / factor)
     }

@@ -7,6 +7,11 @@
 //!
 //! A *no* is a member's own word. One that is lost, makes no progress or isn't ready in time is
 //! detached: it is stale, and the policy decides whether the others go on.
+//!
+//! In a rolling push (`rolling`) all members stage and vote first, and then one batch after the
+//! other is decided, each by a transaction of its own.
+
+mod rolling;
 
 use super::encode::Encoder;
 use super::kept::kept_serials;
@@ -22,7 +27,7 @@ use crate::engine::event::{self, Event, MemberReport, Outcome, Phase, Stays};
 use crate::fs::fault;
 use crate::model::{Serial, ServerName};
 use crate::store::{self, NewTransaction, Purpose};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use sync_proto::commit::{Coordinator, CoordinatorAction, Fate, Policy};
@@ -99,47 +104,58 @@ struct Ended {
     done: Option<Done>,
 }
 
+impl Ended {
+    /// What was heard of it only after the decision tells how it stands all the same.
+    fn settle(&self, coordinator: &mut Coordinator<usize>) {
+        match self.vote {
+            Vote::Yes => drop(coordinator.handle_vote(&self.at, true)),
+            Vote::No => drop(coordinator.handle_vote(&self.at, false)),
+            Vote::Lost => drop(coordinator.handle_lost(&self.at)),
+            Vote::Unheard => {}
+        }
+        if self.confirmed {
+            coordinator.handle_settled(&self.at);
+        }
+    }
+}
+
 /// Carries out a transaction with the members that have planned it.
 pub async fn run(
     transaction: &Transaction<'_>,
     planned: Vec<(Reached, Plan)>,
 ) -> Result<Settled, Problem> {
     let (hub, task) = (transaction.hub, transaction.task);
-    let txn: TxnKey = rand::random();
-    let servers: Vec<ServerName> = planned
-        .iter()
-        .filter_map(|(one, _)| one.name.parse().ok())
-        .collect();
-    let new = NewTransaction {
-        txn,
-        platform: task.platform.clone(),
-        serial: Serial(transaction.generation.serial),
-        fence: planned.iter().map(|(one, _)| one.fence).max().unwrap_or(0),
-        purpose: transaction.purpose,
-        members: servers,
-        author: task.author.clone(),
-        begun: hub.clock.now(),
-    };
-    hub.store
-        .begin_transaction(&new)
-        .await
-        .map_err(state_problem)?;
+    let batches = Batch::all(transaction, &planned);
+    for batch in &batches {
+        let purpose = match task.rolling {
+            // What members should be at is decided by the last word of a rolling push alone.
+            Some(_) => Purpose::Restore,
+            None => transaction.purpose,
+        };
+        begin(transaction, batch.txn, purpose, &batch.members, &planned).await?;
+    }
+    let closing: TxnKey = rand::random();
+    if task.rolling.is_some() {
+        begin(transaction, closing, transaction.purpose, &[], &planned).await?;
+    }
 
     let (say, mut heard) = mpsc::unbounded_channel();
-    let (decide, decision) = watch::channel(None);
     let reached: Vec<usize> = planned.iter().map(|(one, _)| one.at).collect();
     let mut coordinator =
         Coordinator::new(transaction.policy, reached, [], transaction.min_healthy);
     let mut members = JoinSet::new();
     for (one, plan) in planned {
+        let Some(batch) = batches.iter().find(|batch| batch.has(one.at)) else {
+            continue;
+        };
         let member = Member {
             hub: hub.clone(),
             task: task.clone(),
-            txn,
+            txn: batch.txn,
             generation: transaction.generation.clone(),
             encoder: transaction.encoder.clone(),
             say: say.clone(),
-            decision: decision.clone(),
+            decision: batch.decide.subscribe(),
             changed_entries: plan.added + plan.replaced + plan.touched + plan.deleted,
             stays: Stays::of(&plan),
         };
@@ -151,12 +167,16 @@ pub async fn run(
     let mut is_late = false;
     let mut actions = Vec::new();
     let mut votes = Vec::new();
-    while coordinator.decision().is_none() {
+    let mut heard_votes = BTreeMap::new();
+    while coordinator.decision().is_none() && !actions.contains(&CoordinatorAction::Record) {
         let said = tokio::select! {
             said = heard.recv() => said,
             result = &mut ready, if !is_ready => Some(Said::HubReady(result)),
             () = tokio::time::sleep_until(transaction.deadline) => None,
         };
+        if let Some(Said::Vote(at, vote)) = &said {
+            heard_votes.insert(*at, *vote);
+        }
         match said {
             Some(Said::HubReady(Ok(()))) => {
                 is_ready = true;
@@ -184,19 +204,35 @@ pub async fn run(
                 });
             }
         }
-        if actions.contains(&CoordinatorAction::Record) {
-            fault::point("hub.decision.before").map_err(disk_problem)?;
-            // ORDER: the decision is durable before any member hears it (I3).
-            let recorded = hub
-                .store
-                .decide(&txn, store::Decision::Commit, hub.clock.now())
-                .await;
-            if let Err(error) = recorded {
-                return Err(state_problem(error));
-            }
-            fault::point("hub.decision.after").map_err(disk_problem)?;
-            actions = coordinator.handle_recorded();
+    }
+    let is_ready_to_go = actions.contains(&CoordinatorAction::Record);
+    if task.rolling.is_some() {
+        let voted = rolling::Voted {
+            batches,
+            closing,
+            votes: heard_votes,
+            go: is_ready_to_go,
+            is_late,
+            failed,
+        };
+        return rolling::run(transaction, voted, members).await;
+    }
+    let Some(batch) = batches.first() else {
+        return Ok(Settled::default());
+    };
+    let txn = batch.txn;
+    if is_ready_to_go {
+        fault::point("hub.decision.before").map_err(disk_problem)?;
+        // ORDER: the decision is durable before any member hears it (I3).
+        let recorded = hub
+            .store
+            .decide(&txn, store::Decision::Commit, hub.clock.now())
+            .await;
+        if let Err(error) = recorded {
+            return Err(state_problem(error));
         }
+        fault::point("hub.decision.after").map_err(disk_problem)?;
+        actions = coordinator.handle_recorded();
     }
     let decided = coordinator.decision().unwrap_or(Decision::Abort);
     if decided == Decision::Abort {
@@ -214,29 +250,13 @@ pub async fn run(
         },
         generation: transaction.generation.serial,
     });
-    let told: HashMap<usize, Decision> = actions
-        .into_iter()
-        .filter_map(|action| match action {
-            CoordinatorAction::Send(at, decision) => Some((at, decision)),
-            CoordinatorAction::Record => None,
-        })
-        .collect();
-    let _nobody_left = decide.send(Some(Arc::new(told)));
+    batch.tell(actions);
 
     let mut ended = Vec::new();
     while let Some(joined) = members.join_next().await {
         match joined {
             Ok(one) => {
-                // What was heard of it only after the decision tells how it stands all the same.
-                match one.vote {
-                    Vote::Yes => drop(coordinator.handle_vote(&one.at, true)),
-                    Vote::No => drop(coordinator.handle_vote(&one.at, false)),
-                    Vote::Lost => drop(coordinator.handle_lost(&one.at)),
-                    Vote::Unheard => {}
-                }
-                if one.confirmed {
-                    coordinator.handle_settled(&one.at);
-                }
+                one.settle(&mut coordinator);
                 ended.push(one);
             }
             Err(error) => tracing::error!(%error, "a member's task was lost"),
@@ -259,6 +279,77 @@ pub async fn run(
         }
     }
     Ok(settled)
+}
+
+/// Members that switch together, by one decision.
+struct Batch {
+    txn: TxnKey,
+    members: Vec<(usize, event::MemberName)>,
+    decide: watch::Sender<Told>,
+}
+
+/// What each member of a batch is told, once it is decided.
+type Told = Option<Arc<HashMap<usize, Decision>>>;
+
+impl Batch {
+    /// All members in one, or in as many as the rolling push wants.
+    fn all(transaction: &Transaction<'_>, planned: &[(Reached, Plan)]) -> Vec<Self> {
+        let at_once = match &transaction.task.rolling {
+            Some(rolling) => rolling.at_once.get(),
+            None => planned.len().max(1),
+        };
+        planned
+            .chunks(at_once)
+            .map(|members| Self {
+                txn: rand::random(),
+                members: members
+                    .iter()
+                    .map(|(one, _)| (one.at, one.name.clone()))
+                    .collect(),
+                decide: watch::channel(None).0,
+            })
+            .collect()
+    }
+
+    fn has(&self, at: usize) -> bool {
+        self.members.iter().any(|(member, _)| *member == at)
+    }
+
+    fn tell(&self, actions: Vec<CoordinatorAction<usize>>) {
+        let told = actions.into_iter().filter_map(|action| match action {
+            CoordinatorAction::Send(at, decision) => Some((at, decision)),
+            CoordinatorAction::Record => None,
+        });
+        self.decide.send_replace(Some(Arc::new(told.collect())));
+    }
+}
+
+async fn begin(
+    transaction: &Transaction<'_>,
+    txn: TxnKey,
+    purpose: Purpose,
+    members: &[(usize, event::MemberName)],
+    planned: &[(Reached, Plan)],
+) -> Result<(), Problem> {
+    let (hub, task) = (transaction.hub, transaction.task);
+    let servers: Vec<ServerName> = members
+        .iter()
+        .filter_map(|(_, name)| name.parse().ok())
+        .collect();
+    let new = NewTransaction {
+        txn,
+        platform: task.platform.clone(),
+        serial: Serial(transaction.generation.serial),
+        fence: planned.iter().map(|(one, _)| one.fence).max().unwrap_or(0),
+        purpose,
+        members: servers,
+        author: task.author.clone(),
+        begun: hub.clock.now(),
+    };
+    hub.store
+        .begin_transaction(&new)
+        .await
+        .map_err(state_problem)
 }
 
 fn disk_problem(error: crate::fs::FsError) -> Problem {
@@ -295,7 +386,10 @@ async fn get_ready(transaction: &Transaction<'_>) -> Result<(), Problem> {
 }
 
 fn settle(coordinator: &Coordinator<usize>, ended: Vec<Ended>, committed: bool) -> Settled {
-    let fates = coordinator.fates().unwrap_or_default();
+    by_fate(&coordinator.fates().unwrap_or_default(), ended, committed)
+}
+
+fn by_fate(fates: &BTreeMap<usize, Fate>, ended: Vec<Ended>, committed: bool) -> Settled {
     let mut settled = Settled {
         committed,
         ..Settled::default()
@@ -369,7 +463,7 @@ struct Member {
     generation: Generation,
     encoder: Arc<Encoder>,
     say: mpsc::UnboundedSender<Said>,
-    decision: watch::Receiver<Option<Arc<HashMap<usize, Decision>>>>,
+    decision: watch::Receiver<Told>,
     changed_entries: u64,
     /// What its plan leaves alone.
     stays: Stays,

@@ -35,6 +35,10 @@ pub const MAX_HEADER_BYTES: usize = 1024;
 /// parts of recipes stay far below.
 pub const MAX_OBJECT_BYTES: usize = MAX_BATCH_BYTES;
 
+/// LIMIT: bytes of a content that one [`Request::Lend`] asks for: a member hears nothing else while
+/// it answers.
+pub const MAX_LEND_BYTES: u32 = 64 << 20;
+
 /// Why bytes are not a message.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WireError {
@@ -213,6 +217,15 @@ pub enum Request {
     },
     /// Measures the clocks' difference.
     Ping,
+    /// A range of a content that the open tree holds as it was committed, for other members.
+    Lend {
+        /// Which content.
+        content: Digest,
+        /// Where the range starts.
+        offset: u64,
+        /// Its length: 1 to [`MAX_LEND_BYTES`], and not beyond the content's end.
+        length: u32,
+    },
 }
 
 /// What to open, and under which rules.
@@ -403,6 +416,13 @@ pub enum Reply {
     },
     /// It can't or won't be done. The session goes on unless the connection is closed too.
     Refused(Refusal),
+    /// To Lend, in parts: the range, in order and without gaps.
+    Lent {
+        /// Some bytes.
+        part: Vec<u8>,
+        /// No part follows.
+        last: bool,
+    },
 }
 
 /// A refusal with a stable code.
@@ -515,6 +535,7 @@ impl Request {
             Self::Forget { .. } => "Forget",
             Self::Delete { .. } => "Delete",
             Self::Ping => "Ping",
+            Self::Lend { .. } => "Lend",
         }
     }
 }
@@ -541,6 +562,7 @@ impl Reply {
             Self::Released { .. } => "Released",
             Self::Pong { .. } => "Pong",
             Self::Refused(_) => "Refused",
+            Self::Lent { .. } => "Lent",
         }
     }
 }

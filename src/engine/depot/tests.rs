@@ -1,5 +1,6 @@
 use super::*;
 use std::collections::HashSet;
+use sync_proto::manifest::Content;
 use sync_proto::pack::segment::encode_segment;
 use sync_proto::pack::segment::{Stream, segments};
 use sync_proto::pack::{PackBuilder, PackEncoder};
@@ -84,4 +85,30 @@ fn a_collection_keeps_what_is_needed_and_nothing_else() {
     assert!(depot.content(&Digest::of(b"kept")).is_ok());
     assert!(depot.content(&Digest::of(b"gone")).is_err());
     assert!(depot.object(&gone).is_err());
+}
+
+#[test]
+fn what_is_spooled_is_handed_out_only_with_the_right_hash() {
+    let (dir, depot) = depot();
+    let bytes = vec![7; 3 << 20];
+    let content = Content {
+        digest: Digest::of(&bytes),
+        size: bytes.len() as u64,
+    };
+    let spool = |parts: &[&[u8]]| {
+        let mut spool = depot.spool().unwrap();
+        parts.iter().for_each(|part| spool.append(part).unwrap());
+        spool.finish(&content)
+    };
+    let (front, back) = bytes.split_at(1_000_000);
+    let spooled = spool(&[front, back]).unwrap();
+    assert_eq!(spooled.range(999_990, 20).unwrap(), vec![7; 20]);
+    let mut wrong = back.to_vec();
+    wrong[5] ^= 1;
+    assert!(spool(&[front, &wrong]).is_none(), "one bit differs");
+    assert!(spool(&[front]).is_none(), "the end is missing");
+    assert!(spool(&[front, back, b"!"]).is_none(), "it is too long");
+    let files = walkdir::WalkDir::new(dir.path()).into_iter();
+    let left = files.filter(|it| it.as_ref().is_ok_and(|it| it.file_type().is_file()));
+    assert_eq!(left.count(), 0, "a spool has no name");
 }

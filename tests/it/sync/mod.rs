@@ -3,6 +3,7 @@
 
 mod awkward;
 mod brakes;
+mod donors;
 mod policies;
 mod push;
 mod random;

@@ -5,8 +5,8 @@ use super::problem::Problems;
 use super::suggest::closest;
 use super::{ConfigError, Invalid, check, file};
 use crate::model::{
-    AbsPath, Address, ClusterName, CommitPolicy, Label, Layout, Member, Mode, OwnerPolicy,
-    PlatformName, ResyncMode, ServerName, SpecialFile, SshDestination, Transport,
+    AbsPath, Address, ByteSize, ClusterName, CommitPolicy, Label, Layout, Member, Mode,
+    OwnerPolicy, PlatformName, ResyncMode, ServerName, SpecialFile, SshDestination, Transport,
 };
 use jiff::civil::Date;
 use std::collections::BTreeMap;
@@ -18,11 +18,16 @@ use sync_proto::path::RelPath;
 /// What `exclude` means where it isn't given.
 pub const DEFAULT_EXCLUDES: [&str; 4] = [".git", ".svn", ".hg", ".bzr"];
 
+/// What the depot may hold where nothing is said.
+pub const DEFAULT_DEPOT_BUDGET: ByteSize = ByteSize::gib(64);
+
 /// A consistent inventory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inventory {
     /// What this installation is called.
     pub hub: String,
+    /// How much the depot may hold before old generations go that `keep` would keep.
+    pub depot_budget: ByteSize,
     /// The machines.
     pub servers: BTreeMap<ServerName, Server>,
     /// Sets of servers.

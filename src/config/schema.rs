@@ -4,8 +4,8 @@
 //! is checked in [`super::check`]; positions are kept for it where a fault needs one.
 
 use crate::model::{
-    AbsPath, Address, CommitPolicy, Label, Layout, Mode, OwnerPolicy, ResyncMode, ServerName,
-    SpecialFile, SshDestination, Transport,
+    AbsPath, Address, ByteSize, CommitPolicy, Label, Layout, Mode, OwnerPolicy, ResyncMode,
+    ServerName, SpecialFile, SshDestination, Transport,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -75,11 +75,14 @@ pub(super) struct HubTable {
     /// What this installation is called; shown in every plan and prompt.
     #[schemars(with = "String")]
     pub(super) name: Spanned<String>,
+    /// How much the depot may hold before old generations go that `keep` would keep, such as
+    /// `20GiB`; default `64GiB`. The desired and the pinned ones always stay.
+    pub(super) depot_budget: Option<ByteSize>,
 }
 
 impl Table for HubTable {
     const WHAT: &'static str = "hub";
-    const KEYS: &'static [&'static str] = &["name"];
+    const KEYS: &'static [&'static str] = &["depot_budget", "name"];
     const REQUIRED: &'static [&'static str] = &["name"];
 }
 

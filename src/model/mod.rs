@@ -11,6 +11,7 @@ mod name;
 mod path;
 mod policy;
 mod select;
+mod size;
 mod who;
 
 pub use address::{Address, AddressError, DEFAULT_PORT, SshDestination};
@@ -20,6 +21,7 @@ pub use name::{ClusterName, Label, NameError, PlatformName, ServerName};
 pub use path::{AbsPath, AbsPathError};
 pub use policy::{CommitPolicy, Mode, OwnerPolicy, PolicyError};
 pub use select::{Member, Selection, Selector, SelectorError};
+pub use size::{ByteSize, SizeError};
 pub use who::Who;
 
 /// Serde by way of `FromStr` and `Display`, and a JSON schema that says "a string".

@@ -20,6 +20,7 @@ mod reference;
 mod rules;
 mod show;
 mod table;
+mod tidy;
 mod ui;
 mod work;
 

@@ -15,10 +15,12 @@
 //! Invariants: a file under its final name is complete (written under another name and renamed);
 //! a push makes the depot durable before its decision; what is read is verified by its hash.
 
+mod budget;
 mod collect;
 mod objects;
 mod spool;
 
+pub use budget::Fit;
 pub use collect::Collected;
 pub use objects::{Place, Stored};
 pub use spool::{Spool, Spooled};

@@ -3,6 +3,7 @@
 
 mod awkward;
 mod brakes;
+mod budget;
 mod donors;
 mod policies;
 mod push;

@@ -6,9 +6,9 @@ use super::decode::{document, table};
 use super::problem::{Invalid, Problems};
 use super::schema::Table;
 use super::{ConfigError, file, rules};
-use crate::model::{AbsPath, DEFAULT_PORT, ServerName};
+use crate::model::{AbsPath, DEFAULT_PORT, Offer, ServerName};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -29,6 +29,8 @@ pub struct AgentConfig {
     pub prefix: Option<AbsPath>,
     /// The administrator's own preserve rules, by root. They add to those that a hub sends.
     pub preserve: BTreeMap<AbsPath, Vec<String>>,
+    /// The services that hubs may manage on this server. Without any, only trees.
+    pub offers: BTreeSet<Offer>,
     /// What the agent spends on a hub's behalf at most.
     pub limits: Limits,
 }
@@ -72,13 +74,16 @@ struct AgentTable {
     #[serde(default)]
     preserve: BTreeMap<AbsPath, Vec<Spanned<String>>>,
     #[serde(default)]
+    offers: BTreeSet<Offer>,
+    #[serde(default)]
     limits: Limits,
 }
 
 impl Table for AgentTable {
     const WHAT: &'static str = "agent";
-    const KEYS: &'static [&'static str] =
-        &["name", "listen", "allow", "prefix", "preserve", "limits"];
+    const KEYS: &'static [&'static str] = &[
+        "name", "listen", "allow", "prefix", "preserve", "offers", "limits",
+    ];
     const REQUIRED: &'static [&'static str] = &["name", "allow"];
 }
 
@@ -91,6 +96,7 @@ impl AgentConfig {
             allow,
             prefix: None,
             preserve: BTreeMap::new(),
+            offers: BTreeSet::new(),
             limits: Limits::default(),
         }
     }
@@ -134,6 +140,11 @@ impl AgentConfig {
             line("# Everything that the agent manages lies below this.".into());
             line(format!("prefix = {}", quoted(prefix.as_str())));
         }
+        if !self.offers.is_empty() {
+            line("# The services that hubs may manage here.".into());
+            let offers = self.offers.iter().map(|offer| offer.as_str());
+            line(format!("offers = {}", Value::from_iter(offers)));
+        }
         if !self.preserve.is_empty() {
             line("\n# What no push may touch, by root, whatever a hub says.\n[preserve]".into());
             for (root, list) in &self.preserve {
@@ -176,6 +187,7 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Option<AgentConfig> {
         allow: table.allow.into_inner(),
         prefix: table.prefix,
         preserve,
+        offers: table.offers,
         limits: table.limits,
     })
 }
@@ -200,6 +212,7 @@ mod tests {
         config.listen = "127.0.0.1:4601".parse().unwrap();
         config.prefix = Some("/tmp/one \"two\"".parse().unwrap());
         config.limits.sessions = 3;
+        config.offers.insert(Offer::Web);
         config
             .preserve
             .insert("/srv/a".parse().unwrap(), vec!["/files".into()]);

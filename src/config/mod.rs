@@ -27,8 +27,8 @@ pub use dirs::{AgentDir, HubDir};
 pub use document::{Kind, NewCluster, NewPlatform, NewServer};
 pub use edit::Edit;
 pub use inventory::{
-    Cluster, DEFAULT_DEPOT_BUDGET, DEFAULT_EXCLUDES, DriftIgnore, Inventory, On, Platform, Server,
-    Ssh,
+    Balancer, Cluster, DEFAULT_DEPOT_BUDGET, DEFAULT_EXCLUDES, DEFAULT_HEALTH_PORT, Db,
+    DriftIgnore, Inventory, On, Platform, Server, Site, Ssh, Web,
 };
 pub use problem::{Invalid, Problem};
 pub use schema::json_schema;

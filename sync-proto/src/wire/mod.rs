@@ -9,10 +9,12 @@
 
 mod need;
 mod plan;
+pub mod service;
 pub mod table;
 
 pub use need::{Need, Needs, ranges_of};
 pub use plan::{Item, ItemKind, Notice, Plan, sort_letter};
+pub use service::{ServiceAnswer, ServiceRequest};
 
 use crate::delta::batch::MAX_BATCH_BYTES;
 use crate::digest::Digest;
@@ -217,6 +219,8 @@ pub enum Request {
     },
     /// Measures the clocks' difference.
     Ping,
+    /// About the server's services.
+    Service(ServiceRequest),
     /// A range of a content that the open tree holds as it was committed, for other members.
     Lend {
         /// Which content.
@@ -416,6 +420,8 @@ pub enum Reply {
     },
     /// It can't or won't be done. The session goes on unless the connection is closed too.
     Refused(Refusal),
+    /// To Service.
+    Service(ServiceAnswer),
     /// To Lend, in parts: the range, in order and without gaps.
     Lent {
         /// Some bytes.
@@ -535,6 +541,7 @@ impl Request {
             Self::Forget { .. } => "Forget",
             Self::Delete { .. } => "Delete",
             Self::Ping => "Ping",
+            Self::Service(_) => "Service",
             Self::Lend { .. } => "Lend",
         }
     }
@@ -562,6 +569,7 @@ impl Reply {
             Self::Released { .. } => "Released",
             Self::Pong { .. } => "Pong",
             Self::Refused(_) => "Refused",
+            Self::Service(_) => "Service",
             Self::Lent { .. } => "Lent",
         }
     }

@@ -22,6 +22,7 @@ use sync_proto::filter::{Preserve, Rules, Scope};
 use sync_proto::wire::{self, Generation, Layout, Level, Open, Options as TreeOptions, Plan};
 
 mod lending;
+mod overtaking;
 
 const TREE: [u8; 16] = [7; 16];
 

@@ -520,6 +520,13 @@ impl Encoder {
         }
     }
 
+    /// Nothing is made as long as what this returns is held; what is at hand is handed out.
+    #[cfg(test)]
+    pub(crate) async fn stop_workers(&self) -> tokio::sync::SemaphorePermit<'_> {
+        let all = u32::try_from(self.workers.available_permits()).unwrap();
+        self.workers.acquire_many(all).await.unwrap()
+    }
+
     /// Notes that an object is held, and forgets the oldest ones past the budget.
     fn hold(&self, key: &Key, bytes: usize) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);

@@ -81,6 +81,22 @@ impl From<DepotError> for Failed {
     }
 }
 
+/// A search under way, also if whoever waits for it is gone before its end.
+struct Searching<'a>(&'a AtomicU64);
+
+impl<'a> Searching<'a> {
+    fn begin(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Searching<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 type Cell = Arc<OnceCell<Result<Arc<Spooled>, NoDonor>>>;
 
 /// The members that may have what a task needs.
@@ -128,10 +144,8 @@ impl Donors {
             cells.entry(content.digest).or_default().clone()
         };
         let fetched = cell.get_or_init(|| async {
-            self.searches.fetch_add(1, Ordering::Relaxed);
-            let found = self.search(content).await;
-            self.searches.fetch_sub(1, Ordering::Relaxed);
-            found.map(Arc::new)
+            let _searching = Searching::begin(&self.searches);
+            self.search(content).await.map(Arc::new)
         });
         fetched.await.clone()
     }

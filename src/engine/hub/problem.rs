@@ -65,5 +65,10 @@ pub fn encode_problem(error: &EncodeError) -> Problem {
         EncodeError::Supply(SupplyError::Depot(_)) | EncodeError::Depot(_) => Code::DepotIncomplete,
         EncodeError::Format(_) | EncodeError::Stopped => Code::Bug,
     };
-    Problem::from_error(code, error)
+    let problem = Problem::from_error(code, error);
+    match error {
+        EncodeError::NoDonor(NoDonor::Nobody { .. }) => problem
+            .with_hint("resync again once a member that has it answers, or push from the source"),
+        _ => problem,
+    }
 }

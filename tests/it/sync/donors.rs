@@ -2,7 +2,9 @@
 //! on: another member supplies it, or the reason why nobody does is said.
 
 use crate::support::awkward::pattern;
+use crate::support::disk::SmallDisk;
 use crate::support::env::World;
+use crate::support::root_or_skip;
 use crate::support::run::Output;
 use crate::support::task::in_both_layouts;
 use crate::support::tree::Tree;
@@ -26,21 +28,28 @@ in_both_layouts!(
 
 /// Three members, of which the third missed a push that brought a large file.
 fn with_one_behind(layout: &str) -> World {
-    let source = Tree::new().file("index.php", "<?php 1;\n");
-    let mut world = World::with_site(3, &source, &["--layout", layout]);
+    let mut world = World::with_agents(3);
+    leave_one_behind(&mut world, layout);
+    world
+}
+
+fn leave_one_behind(world: &mut World, layout: &str) {
+    Tree::new()
+        .file("index.php", "<?php 1;\n")
+        .write_to(&world.source("site"));
+    world.add_platform("site", &["--layout", layout]);
     world.push("site", &[]).all("committed");
     world.kill_agent(2);
     Tree::new()
         .file(FILE, pattern(71, SIZE))
         .write_to(&world.source("site"));
-    let output = run_long(&world, &["push", "platform", "site", "--json"]);
+    let output = run_long(world, &["push", "platform", "site", "--json"]);
     assert_eq!(
         output.outcomes(),
         "web1 committed, web2 committed, web3 stale",
         "{}",
         output.describe()
     );
-    world
 }
 
 #[track_caller]
@@ -148,6 +157,52 @@ fn a_donor_whose_copy_was_changed_is_passed_over(layout: &str) {
 }
 
 #[test]
+fn a_copy_that_rotted_on_its_disk_is_noticed_by_its_hash_and_passed_on_to_nobody() {
+    if !root_or_skip("mounting a small disk") {
+        return;
+    }
+    let mut world = World::with_agents(3);
+    let image = world.dir().join("small.img");
+    let disk = SmallDisk::mount(world.agent_prefix(0).join("srv"), &image, 256 << 20);
+    leave_one_behind(&mut world, "switched");
+    fs::remove_file(world.source("site").join(FILE)).unwrap();
+    world.kill_agent(0);
+    disk.rot(&pattern(71, SIZE)[SIZE / 2..][..4096]);
+    world.restart_agent(0);
+    world.kill_agent(1);
+    world.restart_agent(2);
+    let output = run_long(&world, &["resync", "--json", "--limit", "web3"]).exits(1);
+    let member = output.json_member("web3");
+    assert_eq!(member["outcome"], "stale", "{}", output.describe());
+    let message = error_of(&member, "message");
+    let why = "web1: what it sent does not have the hash";
+    assert!(message.contains(why), "{message}");
+    assert_eq!(output.content_bytes(), 0, "nothing is sent unchecked");
+    // The next donor's copy is right.
+    world.restart_agent(1);
+    let output = run_long(&world, &["resync", "--json", "--limit", "web3"]).success();
+    let said = output.everything_said();
+    assert!(said.contains(why), "web1 was to be asked first: {said}");
+    assert_has_file(&world, 2);
+    world.kill_agent(0);
+    drop(disk);
+}
+
+#[test]
+fn a_new_member_gets_a_large_file_that_only_a_member_has() {
+    let source = Tree::new().file(FILE, pattern(71, SIZE));
+    let mut world = World::with_site(2, &source, &[]);
+    world.kill_agent(1);
+    run_long(&world, &["push", "platform", "site", "--json"]);
+    fs::remove_dir_all(world.source("site")).unwrap();
+    world.restart_agent(1);
+    let output = run_long(&world, &["resync", "--json"]).success();
+    assert_eq!(output.outcomes(), "web1 up-to-date, web2 committed");
+    assert_has_file(&world, 1);
+    world.assert_clean("site");
+}
+
+#[test]
 fn a_donor_that_fails_in_the_middle_is_replaced_by_another() {
     let mut world = with_one_behind("switched");
     fs::remove_file(world.source("site").join(FILE)).unwrap();
@@ -175,7 +230,11 @@ fn a_member_that_must_wait_in_vain_is_stale_and_says_why() {
         message.contains("web1: ") && message.contains("web2: ") && message.contains("70 MiB"),
         "{message}"
     );
-    // Once they are back, it needs nobody's help.
+    assert!(
+        error_of(&member, "hint").contains("resync again"),
+        "{member}"
+    );
+    // Once one of them is back, it is enough.
     world.restart_agent(0);
     let output = run_long(&world, &["resync", "--json", "--limit", "web3"]).success();
     assert_eq!(output.outcomes(), "web3 committed");

@@ -230,6 +230,8 @@ pub enum Code {
     PlanOutdated,
     /// A site on several members doesn't say what becomes of uploads.
     UploadsUndecided,
+    /// No task has that number.
+    UnknownTask,
     /// Something that can't happen happened.
     Bug,
 }

@@ -5,10 +5,9 @@ use crate::engine::hub::session::{Session, SessionError};
 use crate::engine::hub::task::{Dial, Target};
 use crate::model::ServerName;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 use sync_proto::wire::service::{ConfigAnswer, ConfigRequest, ServiceFacts};
-use sync_proto::wire::{ServiceAnswer, ServiceRequest};
+use sync_proto::wire::{ServiceAnswer, ServiceRequest, Survey, TreeKey};
 use tokio::sync::Mutex;
 
 /// How long an agent may take to answer what it only has to look up.
@@ -25,7 +24,7 @@ pub struct Servers {
 struct Server {
     dial: Dial,
     /// Requests of one session are answered one after the other.
-    session: Mutex<Option<Arc<Session>>>,
+    session: Mutex<Option<Session>>,
 }
 
 impl Servers {
@@ -63,6 +62,25 @@ impl Servers {
         request: ServiceRequest,
         limit: Duration,
     ) -> Result<ServiceAnswer, Problem> {
+        self.session(name, async |session| session.service(request, limit).await)
+            .await
+    }
+
+    /// What a server has of a tree.
+    ///
+    /// # Errors
+    /// As [`Servers::ask`].
+    pub async fn survey(&self, name: &ServerName, tree: TreeKey) -> Result<Survey, Problem> {
+        self.session(name, async |session| session.survey(tree).await)
+            .await
+            .map_err(|problem| about(name, problem))
+    }
+
+    async fn session<T>(
+        &self,
+        name: &ServerName,
+        work: impl AsyncFnOnce(&Session) -> Result<T, SessionError>,
+    ) -> Result<T, Problem> {
         let Some(server) = self.servers.get(name) else {
             let message = format!("There is no server `{name}` in the inventory");
             return Err(Problem::new(Code::UnknownServer, message));
@@ -74,10 +92,10 @@ impl Servers {
             None => {
                 let connection = (server.dial)().await?;
                 let session = Session::begin(connection, &self.hub).await;
-                Arc::new(session.map_err(|error| error.problem())?)
+                session.map_err(|error| error.problem())?
             }
         };
-        let answer = session.service(request, limit).await;
+        let answer = work(&session).await;
         // After a lost connection the next request dials again.
         if matches!(answer, Ok(_) | Err(SessionError::Refused(_))) {
             *slot = Some(session);

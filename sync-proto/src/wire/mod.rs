@@ -8,6 +8,7 @@
 //! Encoding is `postcard`; enums only grow at the end. `docs/wire-protocol.md` is normative.
 
 mod need;
+mod plain;
 mod plan;
 pub mod service;
 pub mod table;
@@ -425,6 +426,7 @@ pub enum Reply {
     /// To Lend, in parts: the range, in order and without gaps.
     Lent {
         /// Some bytes.
+        #[serde(with = "plain")]
         part: Vec<u8>,
         /// No part follows.
         last: bool,

@@ -218,7 +218,7 @@ pub enum Code {
     GenerationBad,
     /// There is no such generation.
     GenerationUnknown,
-    /// The depot would exceed its byte budget.
+    /// The depot exceeds its byte budget.
     DepotFull,
     /// Nothing was pushed to the platform yet.
     NothingPushed,

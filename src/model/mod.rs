@@ -15,6 +15,7 @@ mod seconds;
 mod secret;
 mod select;
 mod site;
+mod size;
 mod who;
 
 pub use address::{Address, AddressError, DEFAULT_PORT, SshDestination};
@@ -32,6 +33,7 @@ pub use seconds::{Seconds, SecondsError};
 pub use secret::{SecretRef, SecretRefError};
 pub use select::{Member, Selection, Selector, SelectorError};
 pub use site::{SiteUri, SiteUriError, Uploads, UploadsError};
+pub use size::{ByteSize, SizeError};
 pub use who::Who;
 
 /// Serde by way of `FromStr` and `Display`, and a JSON schema that says "a string".

@@ -147,7 +147,11 @@ pub fn database_of(
     site: &Site,
     password: &str,
 ) -> Result<Option<SiteDatabase>, Problem> {
-    let Some(server) = site.db.as_ref().and_then(|name| inventory.servers.get(name)) else {
+    let Some(server) = site
+        .db
+        .as_ref()
+        .and_then(|name| inventory.servers.get(name))
+    else {
         return Ok(None);
     };
     let Some(db) = &server.db else {

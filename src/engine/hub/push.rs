@@ -6,6 +6,7 @@
 
 mod weigh;
 
+use super::donors::Donors;
 use super::encode::Encoder;
 use super::kept::{kept_offer, roots_of, seeded};
 use super::offer::Offer;
@@ -323,14 +324,14 @@ impl Run<'_> {
         if spawn(move || depot.has_manifest(roots).map_err(incomplete)).await? {
             return Ok(());
         }
-        let encoder = self.encoder(aim).await?;
+        let encoder = self.encoder(aim, None).await?;
         let filled = encoder.fill_depot().await;
         filled.map_err(|error| encode_problem(&error))?;
         let depot = self.depot.clone();
         spawn(move || depot.sync().map_err(incomplete)).await
     }
 
-    async fn encoder(&self, aim: &Aim) -> Result<Arc<Encoder>, Problem> {
+    async fn encoder(&self, aim: &Aim, donors: Option<Donors>) -> Result<Arc<Encoder>, Problem> {
         let (depot, offer) = (self.depot.clone(), aim.offer.clone());
         let supply = match (&aim.scanned, &self.task.spare) {
             (Some(scanned), _) => scanned.supply(),
@@ -343,9 +344,21 @@ impl Run<'_> {
                 .put_manifest(&offer.manifest, offer.roots)
                 .map_err(|error| Problem::from_error(Code::DepotIncomplete, &error))?;
             Encoder::new(&offer.manifest, depot.clone(), supply, workers)
+                .map(|encoder| encoder.with_donors(donors))
                 .map_err(|error| encode_problem(&error))
         });
         Ok(Arc::new(encoder.await?))
+    }
+
+    /// Who has what the hub lacks, where the source isn't what members are brought to.
+    fn donors(&self, aim: &Aim, planned: &[(Reached, Plan)]) -> Donors {
+        Donors::new(
+            self.hub.clone(),
+            self.task.clone(),
+            self.depot.clone(),
+            aim.offer.clone(),
+            planned.iter().map(|(one, _)| one.name.clone()).collect(),
+        )
     }
 
     async fn transact(
@@ -355,7 +368,8 @@ impl Run<'_> {
         keeps: Option<u64>,
         planned: Vec<(Reached, Plan)>,
     ) -> Result<bool, Problem> {
-        let encoder = self.encoder(aim).await?;
+        let donors = aim.scanned.is_none().then(|| self.donors(aim, &planned));
+        let encoder = self.encoder(aim, donors).await?;
         let now = self.hub.clock.now();
         let label = match goal {
             Goal::Kept { label, .. } => Some(label.clone()),
@@ -428,7 +442,12 @@ impl Run<'_> {
             self.report.commit_window_us = u64::try_from(last - first).ok();
             self.report.commit_window_error_us = u64::try_from(settled.clock_error_us).ok();
         }
-        for (at, report) in settled.members {
+        for (at, mut report) in settled.members {
+            let lacks_content = |problem: &Problem| problem.code == Code::DepotIncomplete;
+            if self.is_repair && report.problem.as_ref().is_some_and(lacks_content) {
+                // Nothing is wrong with it: what it waits for isn't to be had at the moment.
+                report.outcome = Outcome::Stale;
+            }
             self.put(at, report);
         }
         Ok(false)

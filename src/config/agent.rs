@@ -31,6 +31,8 @@ pub struct AgentConfig {
     pub preserve: BTreeMap<AbsPath, Vec<String>>,
     /// The services that hubs may manage on this server. Without any, only trees.
     pub offers: BTreeSet<Offer>,
+    /// What applications behind commands do, by action: programs with their arguments.
+    pub commands: BTreeMap<String, Vec<String>>,
     /// What the agent spends on a hub's behalf at most.
     pub limits: Limits,
 }
@@ -76,13 +78,15 @@ struct AgentTable {
     #[serde(default)]
     offers: BTreeSet<Offer>,
     #[serde(default)]
+    commands: BTreeMap<String, Spanned<Vec<String>>>,
+    #[serde(default)]
     limits: Limits,
 }
 
 impl Table for AgentTable {
     const WHAT: &'static str = "agent";
     const KEYS: &'static [&'static str] = &[
-        "name", "listen", "allow", "prefix", "preserve", "offers", "limits",
+        "name", "listen", "allow", "prefix", "preserve", "offers", "commands", "limits",
     ];
     const REQUIRED: &'static [&'static str] = &["name", "allow"];
 }
@@ -97,6 +101,7 @@ impl AgentConfig {
             prefix: None,
             preserve: BTreeMap::new(),
             offers: BTreeSet::new(),
+            commands: BTreeMap::new(),
             limits: Limits::default(),
         }
     }
@@ -152,6 +157,13 @@ impl AgentConfig {
                 line(format!("{} = {list}", quoted(root.as_str())));
             }
         }
+        if !self.commands.is_empty() {
+            line("\n# What applications behind commands do, by action.\n[commands]".into());
+            for (action, words) in &self.commands {
+                let words = Value::from_iter(words.iter().map(String::as_str));
+                line(format!("{} = {words}", quoted(action)));
+            }
+        }
         let limits = &self.limits;
         let _infallible = write!(
             text,
@@ -181,6 +193,16 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Option<AgentConfig> {
         .into_iter()
         .map(|(root, list)| (root, rules::preserve(&list, problems)))
         .collect();
+    let mut commands = BTreeMap::new();
+    for (action, words) in table.commands {
+        let is_absolute = |program: &String| program.starts_with('/');
+        if !words.get_ref().first().is_some_and(is_absolute) {
+            let message =
+                format!("The command `{action}` doesn't begin with a program's whole path");
+            problems.push(words.span(), message);
+        }
+        commands.insert(action, words.into_inner());
+    }
     Some(AgentConfig {
         name: table.name,
         listen: table.listen.unwrap_or_else(default_listen),
@@ -188,6 +210,7 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Option<AgentConfig> {
         prefix: table.prefix,
         preserve,
         offers: table.offers,
+        commands,
         limits: table.limits,
     })
 }
@@ -213,6 +236,10 @@ mod tests {
         config.prefix = Some("/tmp/one \"two\"".parse().unwrap());
         config.limits.sessions = 3;
         config.offers.insert(Offer::Web);
+        let words = ["/usr/local/bin/shop", "cron \"now\""];
+        config
+            .commands
+            .insert("cron".into(), words.map(str::to_owned).into());
         config
             .preserve
             .insert("/srv/a".parse().unwrap(), vec!["/files".into()]);

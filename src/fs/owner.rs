@@ -150,7 +150,10 @@ pub fn give(open: impl AsFd, (uid, gid): (u32, u32), shown: &[u8]) -> Result<(),
     if (stat.uid, stat.gid) == (uid, gid) {
         return Ok(());
     }
-    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    let (uid, gid) = (
+        rustix::fs::Uid::from_raw(uid),
+        rustix::fs::Gid::from_raw(gid),
+    );
     rustix::fs::fchown(open, Some(uid), Some(gid)).map_err(failed)
 }
 

@@ -16,6 +16,7 @@ pub mod connect;
 pub mod connection;
 pub mod endpoint;
 pub mod error;
+pub mod fcgi;
 mod goodbye;
 pub mod identity;
 pub mod key;

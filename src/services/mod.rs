@@ -1,7 +1,8 @@
-//! What services need: rendered files, statements and decisions, from the inventory's words, facts
-//! and secrets.
+//! What servers' services shall have: rendered on the hub from the inventory and from the facts
+//! that each server reported.
 //!
-//! Pure: nothing here touches a disk, a socket or another program. The agent acts on its machine,
-//! and `orchestrate` brings the two together.
+//! Pure: inventory, facts and secrets in, files or statements out. No disk, no network, no clock,
+//! so that everything can be shown as a difference before anything is touched.
 
 pub mod app;
+pub mod web;

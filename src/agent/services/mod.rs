@@ -4,24 +4,37 @@
 //! Refuses: a service that `agent.toml` doesn't offer, and any name or value that its verb doesn't
 //! allow. Nothing here runs a command line that a hub wrote.
 
+pub mod app;
+pub mod share;
+pub mod uploads;
+
+use super::trees::Trees;
 use crate::codes::{Code, Problem};
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, AgentDir};
 use crate::model::Offer;
 use crate::net::NodeKey;
+use app::Apps;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use sync_proto::wire::{ServiceAnswer, ServiceRequest};
+use uploads::Uploads;
 
 /// The services of this server.
 #[derive(Debug)]
 pub struct Services {
     offers: BTreeSet<Offer>,
+    apps: Apps,
+    uploads: Arc<Uploads>,
 }
 
 impl Services {
     /// As its administrator configured them.
-    pub fn new(config: &AgentConfig) -> Self {
+    pub fn new(dir: &AgentDir, config: &AgentConfig) -> Self {
+        let settings = dir.state().join("services/live/settings");
         Self {
             offers: config.offers.clone(),
+            apps: Apps::new(dir.state(), settings, config),
+            uploads: Arc::default(),
         }
     }
 
@@ -31,7 +44,8 @@ impl Services {
     /// The service isn't offered, or its verb failed.
     pub async fn answer(
         &self,
-        _hub: NodeKey,
+        trees: &Arc<Trees>,
+        hub: NodeKey,
         request: ServiceRequest,
     ) -> Result<ServiceAnswer, Problem> {
         match request {
@@ -39,10 +53,26 @@ impl Services {
                 self.offered(Offer::Web)?;
                 Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
             }
-            ServiceRequest::App(_) | ServiceRequest::Uploads(_) => {
+            ServiceRequest::App(request) => {
                 self.offered(Offer::App)?;
-                Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
+                let answer = self.apps.answer(trees, hub, *request).await?;
+                Ok(ServiceAnswer::App(answer))
             }
+            ServiceRequest::Uploads(request) => {
+                self.offered(Offer::App)?;
+                let (uploads, trees) = (self.uploads.clone(), trees.clone());
+                let work = move || uploads.answer(&trees, hub, request);
+                let answered = tokio::task::spawn_blocking(work).await;
+                let answer = answered.map_err(|error| Problem::from_error(Code::Bug, &error))??;
+                Ok(ServiceAnswer::Uploads(answer))
+            }
+        }
+    }
+
+    /// Finishes what an earlier run of this agent left half done.
+    pub async fn recover(&self, trees: &Trees) {
+        if self.offers.contains(&Offer::App) {
+            self.apps.recover_all(trees).await;
         }
     }
 

@@ -47,11 +47,7 @@ pub fn directory(place: &Place, path: &RelPath, make: bool) -> Result<Option<Dir
 ///
 /// # Errors
 /// As [`directory`].
-pub fn entry(
-    place: &Place,
-    path: &RelPath,
-    make: bool,
-) -> Result<Option<(Dir, Name)>, FsError> {
+pub fn entry(place: &Place, path: &RelPath, make: bool) -> Result<Option<(Dir, Name)>, FsError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(FsError::bad_name(path.as_bytes()));
     };

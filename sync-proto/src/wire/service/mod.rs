@@ -95,6 +95,10 @@ pub struct ProgramFacts {
     pub is_running: bool,
     /// Modules that are loaded or built in, as the program names them.
     pub modules: Vec<String>,
+    /// Ports that the machine's own configuration listens on, fanout's files not counted.
+    pub own_ports: Vec<u16>,
+    /// Those of them that have a default server there.
+    pub own_defaults: Vec<u16>,
 }
 
 /// An installed PHP-FPM.

@@ -5,4 +5,5 @@
 //! so that everything can be shown as a difference before anything is touched.
 
 pub mod balancer;
+pub mod probe;
 pub mod web;

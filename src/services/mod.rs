@@ -4,6 +4,8 @@
 //! Pure: inventory, facts and secrets in, files or statements out. No disk, no network, no clock,
 //! so that everything can be shown as a difference before anything is touched.
 
+pub mod app;
 pub mod balancer;
+pub mod database;
 pub mod probe;
 pub mod web;

@@ -5,9 +5,10 @@
 //! allow. Nothing here runs a command line that a hub wrote.
 
 pub mod balancer;
+mod database;
 
 use crate::codes::{Code, Problem};
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, LocalDatabase};
 use crate::model::Offer;
 use crate::net::NodeKey;
 use std::collections::BTreeSet;
@@ -21,6 +22,7 @@ const DATA_ROOT: &str = "/var/lib/fanout/services";
 #[derive(Debug)]
 pub struct Services {
     offers: BTreeSet<Offer>,
+    database: LocalDatabase,
     data_root: PathBuf,
 }
 
@@ -29,6 +31,7 @@ impl Services {
     pub fn new(config: &AgentConfig) -> Self {
         Self {
             offers: config.offers.clone(),
+            database: config.database.clone(),
             data_root: DATA_ROOT.into(),
         }
     }
@@ -47,6 +50,19 @@ impl Services {
                 self.offered(Offer::Web)?;
                 Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
             }
+            ServiceRequest::Database(request) => {
+                self.offered(Offer::Db)?;
+                let answer = database::administer(&self.database, &request).await?;
+                Ok(ServiceAnswer::Database(answer))
+            }
+            ServiceRequest::DatabaseProbe(request) => {
+                // Both kinds of members run sites.
+                self.offered(Offer::Web)
+                    .or_else(|_| self.offered(Offer::App))?;
+                Ok(ServiceAnswer::DatabaseProbe(
+                    database::probe(&request).await?,
+                ))
+            }
             ServiceRequest::Balancer(request) => {
                 self.offered(Offer::Balancer)?;
                 Ok(ServiceAnswer::Balancer(self.balancer(request).await?))
@@ -54,6 +70,10 @@ impl Services {
             ServiceRequest::Member(request) => {
                 self.offered(Offer::Web)?;
                 Ok(ServiceAnswer::Member(self.as_member(request).await?))
+            }
+            ServiceRequest::App(_) | ServiceRequest::Uploads(_) => {
+                self.offered(Offer::App)?;
+                Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
             }
         }
     }

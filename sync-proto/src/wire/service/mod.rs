@@ -5,9 +5,16 @@
 //! and the agent decides where that lies. An agent answers only for the services that its own
 //! administrator lets it offer.
 
+pub mod app;
 pub mod balancer;
 pub mod config;
+pub mod database;
+pub mod uploads;
 
+pub use app::{
+    AppAction, AppAnswer, AppDone, AppDriver, AppInstall, AppRequest, AppSettings, AppState,
+    AppTarget,
+};
 pub use balancer::{
     BackendMember, BalancerAnswer, BalancerRequest, BalancerState, Certificate, MemberAnswer,
     MemberRequest, Probe, Probed, Rotation, Waited,
@@ -16,6 +23,7 @@ pub use config::{
     Activated, ConfigAnswer, ConfigArea, ConfigFault, ConfigFile, ConfigRequest, ConfigSetId,
     ConfigState, Content, FileState, Tested,
 };
+pub use uploads::{MountFacts, UploadAnswer, UploadFile, UploadPlace, UploadRequest};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,10 +34,18 @@ pub enum ServiceRequest {
     Facts,
     /// About the web server's, PHP's and the balancer's configuration.
     Config(ConfigRequest),
+    /// About the local database server.
+    Database(database::DatabaseRequest),
+    /// About a database server as seen from here.
+    DatabaseProbe(database::ProbeRequest),
     /// About the rotation of the balancer that runs here.
     Balancer(BalancerRequest),
     /// About this server as a member behind a balancer.
     Member(MemberRequest),
+    /// About a site's application.
+    App(Box<AppRequest>),
+    /// About uploaded files.
+    Uploads(UploadRequest),
 }
 
 /// The answer to a [`ServiceRequest`]; a refusal is a [`Reply::Refused`](super::Reply::Refused).
@@ -39,10 +55,18 @@ pub enum ServiceAnswer {
     Facts(Box<ServiceFacts>),
     /// To Config.
     Config(ConfigAnswer),
+    /// To Database.
+    Database(database::DatabaseAnswer),
+    /// To DatabaseProbe.
+    DatabaseProbe(database::ProbeAnswer),
     /// To Balancer.
     Balancer(BalancerAnswer),
     /// To Member.
     Member(MemberAnswer),
+    /// To App.
+    App(AppAnswer),
+    /// To Uploads.
+    Uploads(UploadAnswer),
 }
 
 /// What is installed on a server. Everything comes from the server itself, nothing is guessed from

@@ -70,6 +70,7 @@ async fn push(
         dry_run: args.dry_run,
         report_only: false,
         label: args.label.clone(),
+        rolling: args.rolling,
     };
     let released = Released {
         empty: brakes.allow_empty_source,

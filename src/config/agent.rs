@@ -6,7 +6,7 @@ use super::decode::{document, table};
 use super::problem::{Invalid, Problems};
 use super::schema::Table;
 use super::{ConfigError, file, rules};
-use crate::model::{AbsPath, DEFAULT_PORT, ServerName};
+use crate::model::{AbsPath, DEFAULT_PORT, ServerName, SpecialFile};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -29,6 +29,8 @@ pub struct AgentConfig {
     pub prefix: Option<AbsPath>,
     /// The administrator's own preserve rules, by root. They add to those that a hub sends.
     pub preserve: BTreeMap<AbsPath, Vec<String>>,
+    /// Special files that a hub may make here, where its platform allows them as well.
+    pub special_files: Vec<SpecialFile>,
     /// What the agent spends on a hub's behalf at most.
     pub limits: Limits,
 }
@@ -71,14 +73,22 @@ struct AgentTable {
     prefix: Option<AbsPath>,
     #[serde(default)]
     preserve: BTreeMap<AbsPath, Vec<Spanned<String>>>,
+    special_files: Option<Vec<SpecialFile>>,
     #[serde(default)]
     limits: Limits,
 }
 
 impl Table for AgentTable {
     const WHAT: &'static str = "agent";
-    const KEYS: &'static [&'static str] =
-        &["name", "listen", "allow", "prefix", "preserve", "limits"];
+    const KEYS: &'static [&'static str] = &[
+        "name",
+        "listen",
+        "allow",
+        "prefix",
+        "special_files",
+        "preserve",
+        "limits",
+    ];
     const REQUIRED: &'static [&'static str] = &["name", "allow"];
 }
 
@@ -91,6 +101,7 @@ impl AgentConfig {
             allow,
             prefix: None,
             preserve: BTreeMap::new(),
+            special_files: SpecialFile::ALL.to_vec(),
             limits: Limits::default(),
         }
     }
@@ -134,6 +145,11 @@ impl AgentConfig {
             line("# Everything that the agent manages lies below this.".into());
             line(format!("prefix = {}", quoted(prefix.as_str())));
         }
+        if self.special_files != SpecialFile::ALL {
+            line("# Special files that a hub may make here.".into());
+            let kinds = self.special_files.iter().map(|kind| kind.as_str());
+            line(format!("special_files = {}", Value::from_iter(kinds)));
+        }
         if !self.preserve.is_empty() {
             line("\n# What no push may touch, by root, whatever a hub says.\n[preserve]".into());
             for (root, list) in &self.preserve {
@@ -176,6 +192,9 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Option<AgentConfig> {
         allow: table.allow.into_inner(),
         prefix: table.prefix,
         preserve,
+        special_files: table
+            .special_files
+            .unwrap_or_else(|| SpecialFile::ALL.to_vec()),
         limits: table.limits,
     })
 }
@@ -200,6 +219,7 @@ mod tests {
         config.listen = "127.0.0.1:4601".parse().unwrap();
         config.prefix = Some("/tmp/one \"two\"".parse().unwrap());
         config.limits.sessions = 3;
+        config.special_files = vec![SpecialFile::Fifos];
         config
             .preserve
             .insert("/srv/a".parse().unwrap(), vec!["/files".into()]);
@@ -213,6 +233,7 @@ mod tests {
             AgentConfig::parse("name = \"web1\"\nallow = [\"/srv\"]\n", "agent.toml").unwrap();
         assert_eq!(config.listen.to_string(), "[::]:4600");
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.special_files, SpecialFile::ALL);
     }
 
     #[test]

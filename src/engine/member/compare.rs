@@ -7,7 +7,7 @@ use super::foreign::ForeignPaths;
 use super::look::Seen;
 use super::place::Place;
 use super::refusal::{information, notice, of_fs};
-use super::tree_plan::{PlanInput, TreePlan, plan};
+use super::tree_plan::{Action, PlanInput, TreePlan, plan};
 use crate::codes::{Code, Problem};
 use crate::fs::space::space;
 use crate::fs::walk::{Verdict, walk};
@@ -24,6 +24,8 @@ pub struct Comparison {
     rows: Vec<Row>,
     wanted: Vec<u32>,
 }
+
+const NOT_ALLOWED: &str = "is a device, FIFO, socket or setuid file that is not allowed here";
 
 /// What a tree is to become, and what that changes.
 pub struct Target {
@@ -165,6 +167,19 @@ impl Seen {
         for conflict in &mut summary.conflicts {
             if conflict.code.is_empty() {
                 conflict.code = Code::PreservedConflict.id();
+            }
+        }
+        let allowed = self.special_files();
+        let made = plan.changes.iter().filter(|it| it.action != Action::Remove);
+        for change in made {
+            if desired
+                .entry(&change.path)
+                .is_some_and(|it| !allowed.allow(it))
+            {
+                let path = change.path.as_bytes();
+                summary
+                    .conflicts
+                    .push(notice(Code::EntryRefused, path, NOT_ALLOWED));
             }
         }
         for missing in self.missing_owners(&desired) {

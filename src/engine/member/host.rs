@@ -7,6 +7,7 @@ use crate::net::{Connection, NodeKey};
 use std::any::Any;
 use std::sync::Arc;
 use sync_proto::filter::Preserve;
+use sync_proto::special::SpecialFiles;
 use sync_proto::wire::{Doubt, Facts, Layout, Notice, TreeKey};
 
 /// The agent, as its sessions see it.
@@ -79,6 +80,8 @@ pub struct Claim {
     pub place: Arc<Place>,
     /// What the administrator preserves, whatever a hub says.
     pub preserve: Preserve,
+    /// Which special files the administrator lets a hub make.
+    pub special_files: SpecialFiles,
     /// The root as messages show it.
     pub shown: String,
     /// The root as the hub knows it.

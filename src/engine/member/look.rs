@@ -24,6 +24,7 @@ use sync_proto::entry::{Meta, Principal};
 use sync_proto::filter::{Preserve, Rules, Scope, Side};
 use sync_proto::manifest::{Directory, Manifest, Roots};
 use sync_proto::path::RelPath;
+use sync_proto::special::SpecialFiles;
 use sync_proto::wire::{Generation, Level, Notice, Open, Options};
 
 /// How often a tree is looked at again that doesn't hold still.
@@ -209,6 +210,11 @@ impl Seen {
     pub fn is_drift(&self) -> bool {
         self.live_generation()
             .is_some_and(|live| live.roots != self.roots)
+    }
+
+    /// Which special files may be made here: what the hub allows, and the administrator as well.
+    pub fn special_files(&self) -> SpecialFiles {
+        self.options.special_files.and(self.claim.special_files)
     }
 
     /// Which attributes count.

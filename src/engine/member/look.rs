@@ -9,11 +9,13 @@ use super::held::shared;
 use super::host::Claim;
 use super::keeper::Keeper;
 use super::live_index::{load_index, save_index};
+use super::place::{Place, PlaceError};
 use super::record::{TreeRecord, Vote};
 use super::refusal::{information, notice, of_fs, of_observe, of_place};
 use crate::codes::{Code, Problem};
 use crate::engine::index::{Index, Stamp};
 use crate::engine::observe::{LeftOutTime, Look, ObserveProblem, Observed, observe};
+use crate::fs::FsError;
 use crate::fs::owner::Principals;
 use crate::fs::read::FsClock;
 use crate::fs::walk::WalkTrouble;
@@ -245,7 +247,12 @@ fn raise(
     let preserve = record.preserve.union(sent).map_err(|error| rule(&error))?;
     let is_more = preserve != record.preserve;
     record.preserve = preserve;
-    let raised = record.raise_fence(&claim.place, fence);
+    let mut raised = record.raise_fence(&claim.place, fence);
+    if matches!(&raised, Err(PlaceError::Fs(error)) if error.is_no_space()) {
+        // What an attempt left that used the disk up must not be in the way of the next one.
+        make_way(&claim.place).map_err(|error| of_fs(&error))?;
+        raised = record.raise_fence(&claim.place, fence);
+    }
     if !raised.map_err(|error| of_place(&error))? {
         let highest = record.fence;
         let message = format!(
@@ -257,6 +264,17 @@ fn raise(
     if is_more {
         tracing::info!(tree = %claim.shown, "preserve rules were added");
     }
+    Ok(())
+}
+
+/// Removes every staging area. No transaction is open: nothing refers to them, and what they hold
+/// only saves a transfer.
+fn make_way(place: &Place) -> Result<(), FsError> {
+    let stages = place.stages()?;
+    for listed in stages.list()? {
+        stages.remove_tree(&listed.name)?;
+    }
+    tracing::warn!("the disk is full; what was staged was removed");
     Ok(())
 }
 

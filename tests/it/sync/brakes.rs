@@ -15,6 +15,7 @@ in_both_layouts!(
     an_empty_or_missing_source_deletes_nothing,
     mass_deletion_needs_the_printed_count,
     a_full_disk_is_found_before_anything_is_written,
+    inodes_that_are_used_up_are_found_before_anything_is_written,
 );
 
 fn an_empty_or_missing_source_deletes_nothing(layout: &str) {
@@ -297,12 +298,13 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    fn mount(at: PathBuf, image: &std::path::Path, size_bytes: u64) -> Self {
+    fn mount(at: PathBuf, image: &std::path::Path, size_bytes: u64, options: &[&str]) -> Self {
         fs::File::create(image)
             .unwrap()
             .set_len(size_bytes)
             .unwrap();
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image)).success();
+        let mut make = Command::new("mkfs.ext4");
+        run(make.args(["-q", "-F"]).args(options).arg(image)).success();
         fs::create_dir_all(&at).unwrap();
         run(Command::new("mount")
             .args(["-o", "loop"])
@@ -325,7 +327,7 @@ fn a_full_disk_is_found_before_anything_is_written(layout: &str) {
     }
     let world = World::with_agents(2);
     let image = world.dir().join("small.img");
-    let _disk = SmallDisk::mount(world.agent_prefix(1).join("srv"), &image, 48 << 20);
+    let _disk = SmallDisk::mount(world.agent_prefix(1).join("srv"), &image, 48 << 20, &[]);
     site().write_to(&world.source("site"));
     world.add_platform("site", &["--layout", layout]);
     world.push("site", &[]).all("committed");
@@ -359,4 +361,37 @@ fn a_full_disk_is_found_before_anything_is_written(layout: &str) {
         &expected,
         &crate::support::snapshot::Compare::exact().without_path("lost+found"),
     );
+}
+
+fn inodes_that_are_used_up_are_found_before_anything_is_written(layout: &str) {
+    if !root_or_skip("mounting a small disk") {
+        return;
+    }
+    let world = World::with_agents(2);
+    let image = world.dir().join("small.img");
+    let at = world.agent_prefix(1).join("srv");
+    let _disk = SmallDisk::mount(at, &image, 48 << 20, &["-N", "256"]);
+    site().write_to(&world.source("site"));
+    world.add_platform("site", &["--layout", layout]);
+    world.push("site", &[]).all("committed");
+    let before = world.states("site");
+    let many = world.source("site").join("many");
+    for n in 0..400 {
+        put(&many.join(format!("f{n:03}")), format!("{n}"));
+    }
+    let said = world.push("site", &[]).refused("FX0205").everything_said();
+    assert!(said.contains("web2") && said.contains("inodes"), "{said}");
+    world.assert_untouched("site", &before);
+    // Even if somebody insists, the old generation stays live on both.
+    let insisted = world.push("site", &["--skip-space-check"]);
+    let insisted = insisted.exits(1);
+    assert_eq!(insisted.outcomes(), "web1 aborted, web2 failed");
+    assert_eq!(insisted.json_member("web2")["error"]["code"], "FX0401");
+    world.assert_untouched("site", &before);
+    fs::remove_dir_all(many).unwrap();
+    put(
+        &world.source("site").join("core/boot.php"),
+        "<?php boot(2);\n",
+    );
+    world.push("site", &[]).all("committed");
 }

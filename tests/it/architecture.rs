@@ -33,7 +33,7 @@ const LAYERS: [(&str, u8); 17] = [
 /// The doors: paths, and the modules that alone may name them. Of several that fit a path the
 /// longest decides. Trees that others write to are touched through `fs` only; with `std::fs` some
 /// modules keep files of fanout's own (keys, locks, the inventory, what `--output` names).
-const DOORS: [(&str, &[&str]); 26] = [
+const DOORS: [(&str, &[&str]); 27] = [
     ("rustix", &["fs"]),
     ("rustix::net", &["net"]),
     ("rustix::process", &["fs", "net", "proc"]),
@@ -56,6 +56,7 @@ const DOORS: [(&str, &[&str]); 26] = [
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("indicatif", &["cli"]),
+    ("console", &["cli"]),
     ("println!", &["cli/ui"]),
     ("eprintln!", &["cli/ui"]),
     ("print!", &["cli/ui"]),

@@ -6,6 +6,7 @@
 pub mod authorize;
 pub mod facts;
 pub mod serve;
+pub mod services;
 pub mod trees;
 
 use crate::codes::{Code, Problem};

@@ -5,10 +5,11 @@
 
 use super::authorize::Peers;
 use super::facts::facts;
+use super::services::Services;
 use super::trees::Trees;
 use crate::codes::{Code, Problem};
 use crate::config::{AgentConfig, AgentDir};
-use crate::engine::member::host::{Bound, Claim, Host, Proposal};
+use crate::engine::member::host::{Bound, Claim, Host, Proposal, Serving};
 use crate::engine::member::overwritten::expire;
 use crate::engine::member::record::Vote;
 use crate::engine::member::session::{SessionEnd, serve};
@@ -20,7 +21,7 @@ use crate::net::{Connection, Endpoint, Identity, NodeKey, PipeListener, Role};
 use std::sync::Arc;
 use std::time::Duration;
 use sync_proto::path::escape;
-use sync_proto::wire::{Doubt, Facts, TreeKey};
+use sync_proto::wire::{Doubt, Facts, ServiceRequest, TreeKey};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -56,6 +57,7 @@ pub struct Agent {
     identity: Identity,
     trees: Trees,
     peers: Peers,
+    services: Services,
 }
 
 impl Agent {
@@ -64,6 +66,7 @@ impl Agent {
         let agent = Self {
             trees: Trees::open(dir, &config)?,
             peers: Peers::open(&dir.peers())?,
+            services: Services::new(&config),
             config,
             identity,
         };
@@ -179,6 +182,10 @@ impl Host for Agent {
 
     fn forget(&self, tree: TreeKey) -> Result<(), Problem> {
         self.trees.forget(tree)
+    }
+
+    fn service(self: Arc<Self>, hub: NodeKey, request: ServiceRequest) -> Serving {
+        Box::pin(async move { self.services.answer(hub, request).await })
     }
 }
 

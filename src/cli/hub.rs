@@ -207,6 +207,8 @@ pub(crate) fn config_error(error: ConfigError) -> CommandError {
             Kind::Server => Code::UnknownServer,
             Kind::Cluster => Code::UnknownCluster,
             Kind::Platform => Code::UnknownPlatform,
+            Kind::Balancer => Code::UnknownBalancer,
+            Kind::Site => Code::UnknownSite,
         },
         ConfigError::Exists { .. } => Code::NameTaken,
         ConfigError::Lock(inner) => return lock_error(inner, "The inventory"),

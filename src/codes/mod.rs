@@ -6,7 +6,7 @@
 //!
 //! Groups: `FX00xx` command line and inventory, `FX01xx` source, `FX02xx` brakes, `FX03xx`
 //! network and trust, `FX04xx` a member's disk, `FX05xx` commit, `FX06xx` generations and depot,
-//! `FX09xx` fanout itself.
+//! `FX07xx` services (web server, database, balancer, application), `FX09xx` fanout itself.
 
 mod exit;
 mod problem;
@@ -58,6 +58,10 @@ pub enum Code {
     UnknownCode,
     /// There is no agent in the directory.
     AgentMissing,
+    /// No balancer has that name.
+    UnknownBalancer,
+    /// No site has that address.
+    UnknownSite,
     /// The source does not exist.
     SourceMissing,
     /// The source is an empty directory.
@@ -214,6 +218,8 @@ pub enum Code {
     DepotFull,
     /// Nothing was pushed to the platform yet.
     NothingPushed,
+    /// The agent's administrator doesn't let it offer that service.
+    ServiceNotOffered,
     /// Something that can't happen happened.
     Bug,
 }

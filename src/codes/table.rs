@@ -48,6 +48,8 @@ const ROWS: [Row; COUNT] = [
     row(C::OutputFailed, 16, Exit::Failed, include_str!("../../docs/errors/FX0016.md")),
     row(C::UnknownCode, 17, Exit::Usage, include_str!("../../docs/errors/FX0017.md")),
     row(C::AgentMissing, 18, Exit::Failed, include_str!("../../docs/errors/FX0018.md")),
+    row(C::UnknownBalancer, 19, Exit::Usage, include_str!("../../docs/errors/FX0019.md")),
+    row(C::UnknownSite, 20, Exit::Usage, include_str!("../../docs/errors/FX0020.md")),
     // 01xx: the source tree
     row(C::SourceMissing, 101, Exit::Refused, include_str!("../../docs/errors/FX0101.md")),
     row(C::SourceEmpty, 102, Exit::Refused, include_str!("../../docs/errors/FX0102.md")),
@@ -132,6 +134,8 @@ const ROWS: [Row; COUNT] = [
     row(C::GenerationUnknown, 605, Exit::Usage, include_str!("../../docs/errors/FX0605.md")),
     row(C::DepotFull, 606, Exit::Failed, include_str!("../../docs/errors/FX0606.md")),
     row(C::NothingPushed, 607, Exit::Failed, include_str!("../../docs/errors/FX0607.md")),
+    // 07xx: services
+    row(C::ServiceNotOffered, 701, Exit::Failed, include_str!("../../docs/errors/FX0701.md")),
     // 09xx: fanout itself
     row(C::Bug, 901, Exit::Bug, include_str!("../../docs/errors/FX0901.md")),
 ];

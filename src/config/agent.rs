@@ -6,9 +6,9 @@ use super::decode::{document, table};
 use super::problem::{Invalid, Problems};
 use super::schema::Table;
 use super::{ConfigError, file, rules};
-use crate::model::{AbsPath, DEFAULT_PORT, ServerName, SpecialFile};
+use crate::model::{AbsPath, DEFAULT_PORT, Offer, ServerName, SpecialFile};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -31,6 +31,8 @@ pub struct AgentConfig {
     pub preserve: BTreeMap<AbsPath, Vec<String>>,
     /// Special files that a hub may make here, where its platform allows them as well.
     pub special_files: Vec<SpecialFile>,
+    /// The services that hubs may manage on this server. Without any, only trees.
+    pub offers: BTreeSet<Offer>,
     /// What the agent spends on a hub's behalf at most.
     pub limits: Limits,
 }
@@ -75,6 +77,8 @@ struct AgentTable {
     preserve: BTreeMap<AbsPath, Vec<Spanned<String>>>,
     special_files: Option<Vec<SpecialFile>>,
     #[serde(default)]
+    offers: BTreeSet<Offer>,
+    #[serde(default)]
     limits: Limits,
 }
 
@@ -87,6 +91,7 @@ impl Table for AgentTable {
         "prefix",
         "special_files",
         "preserve",
+        "offers",
         "limits",
     ];
     const REQUIRED: &'static [&'static str] = &["name", "allow"];
@@ -102,6 +107,7 @@ impl AgentConfig {
             prefix: None,
             preserve: BTreeMap::new(),
             special_files: SpecialFile::ALL.to_vec(),
+            offers: BTreeSet::new(),
             limits: Limits::default(),
         }
     }
@@ -150,6 +156,11 @@ impl AgentConfig {
             let kinds = self.special_files.iter().map(|kind| kind.as_str());
             line(format!("special_files = {}", Value::from_iter(kinds)));
         }
+        if !self.offers.is_empty() {
+            line("# The services that hubs may manage here.".into());
+            let offers = self.offers.iter().map(|offer| offer.as_str());
+            line(format!("offers = {}", Value::from_iter(offers)));
+        }
         if !self.preserve.is_empty() {
             line("\n# What no push may touch, by root, whatever a hub says.\n[preserve]".into());
             for (root, list) in &self.preserve {
@@ -195,6 +206,7 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Option<AgentConfig> {
         special_files: table
             .special_files
             .unwrap_or_else(|| SpecialFile::ALL.to_vec()),
+        offers: table.offers,
         limits: table.limits,
     })
 }
@@ -220,6 +232,7 @@ mod tests {
         config.prefix = Some("/tmp/one \"two\"".parse().unwrap());
         config.limits.sessions = 3;
         config.special_files = vec![SpecialFile::Fifos];
+        config.offers.insert(Offer::Web);
         config
             .preserve
             .insert("/srv/a".parse().unwrap(), vec!["/files".into()]);

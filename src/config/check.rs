@@ -29,7 +29,9 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Inventory {
         hub: "fanout".into(),
         servers: BTreeMap::new(),
         clusters: BTreeMap::new(),
+        balancers: BTreeMap::new(),
         platforms: BTreeMap::new(),
+        sites: BTreeMap::new(),
     };
     let Some(mut root) = document(text, problems) else {
         return inventory;
@@ -111,6 +113,8 @@ fn server(name: ServerName, table: ServerTable, problems: &mut Problems<'_>) -> 
             destination: ssh.into_inner(),
             sudo,
         }),
+        web: None,
+        db: None,
     }
 }
 
@@ -141,6 +145,7 @@ fn cluster(
     Cluster {
         commit: table.commit.map(Spanned::into_inner).unwrap_or_default(),
         min_healthy: table.min_healthy.map_or(1, Spanned::into_inner),
+        balancer: None,
         name,
         members,
     }
@@ -200,6 +205,9 @@ fn platform(
         drift_ignore,
         privileged_xattrs: table.privileged_xattrs,
         special_files: table.special_files,
+        app: None,
+        docroot: RelPath::root(),
+        php: None,
         name,
     })
 }

@@ -20,8 +20,12 @@ pub enum Kind {
     Server,
     /// `[clusters.*]`
     Cluster,
+    /// `[balancers.*]`
+    Balancer,
     /// `[platforms.*]`
     Platform,
+    /// `[sites.*]`
+    Site,
 }
 
 impl Kind {
@@ -30,7 +34,9 @@ impl Kind {
         match self {
             Self::Server => "servers",
             Self::Cluster => "clusters",
+            Self::Balancer => "balancers",
             Self::Platform => "platforms",
+            Self::Site => "sites",
         }
     }
 }
@@ -40,7 +46,9 @@ impl fmt::Display for Kind {
         f.pad(match self {
             Self::Server => "server",
             Self::Cluster => "cluster",
+            Self::Balancer => "balancer",
             Self::Platform => "platform",
+            Self::Site => "site",
         })
     }
 }

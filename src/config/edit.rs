@@ -177,7 +177,9 @@ impl Edit {
                 let found = match kind {
                     Kind::Server => self.inventory.server(&name).err(),
                     Kind::Cluster => self.inventory.cluster(&name).err(),
+                    Kind::Balancer => self.inventory.balancer(&name).err(),
                     Kind::Platform => self.inventory.platform(&name).err(),
+                    Kind::Site => self.inventory.site(&name).err(),
                 };
                 found.unwrap_or(ConfigError::Unknown {
                     kind,

@@ -5,8 +5,10 @@ use super::problem::Problems;
 use super::suggest::closest;
 use super::{ConfigError, Invalid, check, file};
 use crate::model::{
-    AbsPath, Address, ClusterName, CommitPolicy, Label, Layout, Member, Mode, OwnerPolicy,
-    PlatformName, ResyncMode, ServerName, SpecialFile, SshDestination, Transport,
+    AbsPath, Address, AppKind, BalancerKind, BalancerName, BalancerTls, ClusterName, CommitPolicy,
+    DbKind, DbVia, IpNet, Label, Layout, Member, Mode, OwnerPolicy, PlatformName, ResyncMode,
+    SecretRef, ServerName, SiteTls, SiteUri, SpecialFile, SshDestination, Transport, Uploads,
+    WebKind,
 };
 use jiff::civil::Date;
 use std::collections::BTreeMap;
@@ -27,8 +29,12 @@ pub struct Inventory {
     pub servers: BTreeMap<ServerName, Server>,
     /// Sets of servers.
     pub clusters: BTreeMap<ClusterName, Cluster>,
+    /// Load balancers.
+    pub balancers: BTreeMap<BalancerName, Balancer>,
     /// Code bases.
     pub platforms: BTreeMap<PlatformName, Platform>,
+    /// Sites.
+    pub sites: BTreeMap<SiteUri, Site>,
 }
 
 /// One machine.
@@ -46,6 +52,10 @@ pub struct Server {
     pub transport: Transport,
     /// The way in by the system's ssh, if there is one.
     pub ssh: Option<Ssh>,
+    /// Its web server.
+    pub web: Option<Web>,
+    /// Its database server.
+    pub db: Option<Db>,
 }
 
 impl Server {
@@ -78,6 +88,8 @@ pub struct Cluster {
     pub commit: CommitPolicy,
     /// The least number of members that must take part.
     pub min_healthy: u32,
+    /// The balancer in front of it.
+    pub balancer: Option<BalancerName>,
 }
 
 /// Where a platform lives.
@@ -141,6 +153,120 @@ pub struct Platform {
     pub privileged_xattrs: bool,
     /// Special files that it may hold.
     pub special_files: Vec<SpecialFile>,
+    /// The application that it is; nothing but files if it isn't said.
+    pub app: Option<AppKind>,
+    /// Where visitors' requests begin, relative to the root of the tree.
+    pub docroot: RelPath,
+    /// The version of PHP that its sites run with; the members' only one if it isn't said.
+    pub php: Option<String>,
+}
+
+/// A server's web server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Web {
+    /// Which.
+    pub kind: WebKind,
+    /// The port of plain requests.
+    pub http: u16,
+    /// The port of requests over TLS.
+    pub https: u16,
+    /// The port of the health endpoint.
+    pub health: u16,
+}
+
+impl Web {
+    /// A web server of that kind on the usual ports.
+    pub fn new(kind: WebKind) -> Self {
+        Self {
+            kind,
+            http: 80,
+            https: 443,
+            health: DEFAULT_HEALTH_PORT,
+        }
+    }
+}
+
+/// The port of the health endpoint, unless it is said otherwise.
+pub const DEFAULT_HEALTH_PORT: u16 = 4680;
+
+/// A server's database server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Db {
+    /// Which.
+    pub kind: DbKind,
+    /// Its TCP port.
+    pub port: u16,
+    /// How the hub reaches it.
+    pub via: DbVia,
+    /// The administration account's name.
+    pub admin_user: String,
+    /// Its password; none if the agent logs in by its socket.
+    pub admin: Option<SecretRef>,
+    /// Networks whose members share one account, as the database sees them. Empty: one account for
+    /// each member.
+    pub networks: Vec<IpNet>,
+    /// The name or address by which the members reach it; its server's address if it isn't said.
+    pub host: Option<String>,
+}
+
+/// A load balancer in front of clusters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Balancer {
+    /// Its name.
+    pub name: BalancerName,
+    /// The servers that it runs on, each with the same configuration.
+    pub servers: Vec<ServerName>,
+    /// Which.
+    pub kind: BalancerKind,
+    /// Where TLS ends.
+    pub tls: BalancerTls,
+    /// The port of plain requests.
+    pub http: u16,
+    /// The port of requests over TLS.
+    pub https: u16,
+    /// How long a member may take to become idle while it is drained, in seconds.
+    pub drain_timeout_s: u32,
+}
+
+/// One site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// Its address.
+    pub uri: SiteUri,
+    /// The platform that it runs on.
+    pub platform: PlatformName,
+    /// The name of its own directory, where the application knows several sites (`sites/NAME`).
+    pub dir: Option<String>,
+    /// The server of its database.
+    pub db: Option<ServerName>,
+    /// Other host names that it answers to.
+    pub aliases: Vec<SiteUri>,
+    /// Redirect the aliases to its address.
+    pub redirect_aliases: bool,
+    /// Paths that lead elsewhere: the path, and where to.
+    pub redirects: BTreeMap<String, String>,
+    /// Whether it is served over TLS.
+    pub tls: SiteTls,
+    /// Its certificate with its chain, on the hub; self-signed if it isn't said.
+    pub certificate: Option<AbsPath>,
+    /// The certificate's private key.
+    pub key: Option<SecretRef>,
+    /// Tell browsers to come back over TLS only, for so many seconds.
+    pub hsts_s: Option<u32>,
+    /// What becomes of uploads.
+    pub uploads: Option<Uploads>,
+    /// The system user that its PHP runs as; one of its own if it isn't said.
+    pub user: Option<String>,
+    /// The largest request body, in MiB.
+    pub upload_mib: u32,
+    /// User and password of basic authentication, as lines `USER:PASSWORD`.
+    pub auth: Option<SecretRef>,
+    /// Its title, for the installation.
+    pub title: Option<String>,
+    /// The first administrator's mail address, for the installation.
+    pub mail: Option<String>,
+    /// Run its periodic work, on one member.
+    pub cron: bool,
 }
 
 /// One known difference on one member.
@@ -213,6 +339,31 @@ impl Inventory {
             .iter()
             .filter_map(|name| self.servers.get(name))
             .collect()
+    }
+
+    /// The sites of a platform.
+    pub fn sites_of(&self, platform: &PlatformName) -> Vec<&Site> {
+        let of_it = |site: &&Site| site.platform == *platform;
+        self.sites.values().filter(of_it).collect()
+    }
+
+    /// The balancer in front of a platform.
+    pub fn balancer_of(&self, platform: &Platform) -> Option<&Balancer> {
+        let On::Cluster(cluster) = &platform.on else {
+            return None;
+        };
+        let name = self.clusters.get(cluster)?.balancer.as_ref()?;
+        self.balancers.get(name)
+    }
+
+    /// The site of that address.
+    pub fn site(&self, uri: &str) -> Result<&Site, ConfigError> {
+        find(&self.sites, Kind::Site, uri)
+    }
+
+    /// The balancer of that name.
+    pub fn balancer(&self, name: &str) -> Result<&Balancer, ConfigError> {
+        find(&self.balancers, Kind::Balancer, name)
     }
 
     /// Which votes a platform's commit needs, and from how many members at least.

@@ -26,7 +26,10 @@ pub use agent::{AgentConfig, Limits};
 pub use dirs::{AgentDir, HubDir};
 pub use document::{Kind, NewCluster, NewPlatform, NewServer};
 pub use edit::Edit;
-pub use inventory::{Cluster, DEFAULT_EXCLUDES, DriftIgnore, Inventory, On, Platform, Server, Ssh};
+pub use inventory::{
+    Balancer, Cluster, DEFAULT_EXCLUDES, DEFAULT_HEALTH_PORT, Db, DriftIgnore, Inventory, On,
+    Platform, Server, Site, Ssh, Web,
+};
 pub use problem::{Invalid, Problem};
 pub use schema::json_schema;
 pub use suggest::closest;

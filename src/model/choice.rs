@@ -106,6 +106,120 @@ choice!(
 );
 
 choice!(
+    /// A kind of work on a server's services that its administrator lets an agent do for a hub.
+    Offer, "service to offer" {
+        /// Configuration of the web server and of PHP-FPM.
+        Web = "web",
+        /// Accounts and databases of the local database server.
+        Db = "db",
+        /// Configuration and run-time control of the load balancer.
+        Balancer = "balancer",
+        /// Actions of an application, as its site's own user.
+        App = "app",
+        /// Installing what a role needs.
+        Setup = "setup",
+    }
+);
+
+choice!(
+    /// The web server of a member.
+    WebKind, "web server" {
+        /// nginx without TLS.
+        Nginx = "nginx",
+        /// nginx with TLS.
+        NginxSsl = "nginx_ssl",
+        /// apache without TLS.
+        Apache = "apache",
+        /// apache with TLS.
+        ApacheSsl = "apache_ssl",
+    }
+);
+
+choice!(
+    /// The kind of a database server.
+    DbKind, "database server" {
+        /// MariaDB or MySQL.
+        Mysql = "mysql",
+    }
+);
+
+choice!(
+    /// How the hub reaches a database server.
+    DbVia, "way to a database server" {
+        /// Over TCP, from the hub.
+        Tcp = "tcp",
+        /// Through the agent on its machine.
+        Agent = "agent",
+    }
+);
+
+choice!(
+    /// The kind of a load balancer.
+    BalancerKind, "balancer" {
+        /// HAProxy, rendered and driven at run time.
+        Haproxy = "haproxy",
+        /// nginx with upstreams.
+        Nginx = "nginx",
+        /// Somebody else's: members are drained by their health endpoint.
+        External = "external",
+    }
+);
+
+choice!(
+    /// Where TLS ends.
+    BalancerTls, "TLS mode of a balancer" {
+        /// At the balancer.
+        Terminate = "terminate",
+        /// At the members.
+        Passthrough = "passthrough",
+    }
+);
+
+choice!(
+    /// Whether a site is served over TLS.
+    SiteTls, "TLS mode of a site" {
+        /// Without TLS.
+        Off = "off",
+        /// With and without.
+        Optional = "optional",
+        /// With TLS only; plain requests are redirected.
+        Required = "required",
+    }
+);
+
+choice!(
+    /// The application that a platform is.
+    AppKind, "application" {
+        /// Drupal 7, or 8 and later: told apart by its files.
+        Drupal = "drupal",
+        /// WordPress.
+        Wordpress = "wordpress",
+        /// MediaWiki.
+        Mediawiki = "mediawiki",
+        /// PHP without an installer.
+        Php = "php",
+        /// Files only.
+        Static = "static",
+        /// Anything else, through commands that the member's administrator named.
+        Command = "command",
+    }
+);
+
+choice!(
+    /// What a push does about pending schema updates of its sites.
+    UpdateMode, "update mode" {
+        /// Maintenance pages, switch, update once, open again.
+        Maintenance = "maintenance",
+        /// Update with the new code before the switch: the old code must cope with the new schema.
+        Expand = "expand",
+        /// Switch, then update.
+        After = "after",
+        /// No update now.
+        None = "none",
+    }
+);
+
+choice!(
     /// What became of one member in a task.
     Outcome, "outcome" {
         /// It is at the new generation.

@@ -10,16 +10,24 @@ mod ids;
 mod name;
 mod path;
 mod policy;
+mod secret;
 mod select;
+mod site;
 mod who;
 
 pub use address::{Address, AddressError, DEFAULT_PORT, SshDestination};
-pub use choice::{Layout, Outcome, ResyncMode, SpecialFile, Transport, UnknownChoice, VerifyLevel};
+pub use choice::{
+    AppKind, BalancerKind, BalancerTls, DbKind, DbVia, Layout, Offer, Outcome, ResyncMode, SiteTls,
+    SpecialFile, Transport, UnknownChoice, UpdateMode, VerifyLevel, WebKind,
+};
 pub use ids::{IdError, Serial, TreeId};
-pub use name::{ClusterName, Label, NameError, PlatformName, ServerName};
+pub use ipnet::IpNet;
+pub use name::{BalancerName, ClusterName, Label, NameError, PlatformName, SecretName, ServerName};
 pub use path::{AbsPath, AbsPathError};
 pub use policy::{CommitPolicy, Mode, OwnerPolicy, PolicyError};
+pub use secret::{SecretRef, SecretRefError};
 pub use select::{Member, Selection, Selector, SelectorError};
+pub use site::{SiteUri, SiteUriError, Uploads, UploadsError};
 pub use who::Who;
 
 /// Serde by way of `FromStr` and `Display`, and a JSON schema that says "a string".

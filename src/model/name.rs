@@ -112,6 +112,16 @@ name_type!(
     "platform"
 );
 name_type!(
+    /// The name of a load balancer in the inventory.
+    BalancerName,
+    "balancer"
+);
+name_type!(
+    /// The name of a secret in the hub's store.
+    SecretName,
+    "secret"
+);
+name_type!(
     /// A label that groups servers, as in `--limit label:eu`.
     Label,
     "label"

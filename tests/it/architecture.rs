@@ -33,7 +33,7 @@ const LAYERS: [(&str, u8); 17] = [
 /// The doors: paths, and the modules that alone may name them. Of several that fit a path the
 /// longest decides. Trees that others write to are touched through `fs` only; with `std::fs` some
 /// modules keep files of fanout's own (keys, locks, the inventory, what `--output` names).
-const DOORS: [(&str, &[&str]); 27] = [
+const DOORS: [(&str, &[&str]); 29] = [
     ("rustix", &["fs"]),
     ("rustix::net", &["net"]),
     ("rustix::process", &["fs", "net", "proc"]),
@@ -42,6 +42,8 @@ const DOORS: [(&str, &[&str]); 27] = [
     ("tokio::fs", &["fs"]),
     ("quinn", &["net"]),
     ("rustls", &["net"]),
+    ("reqwest", &["net"]),
+    ("minijinja", &["services"]),
     ("rcgen", &["net"]),
     ("tokio_rustls", &["net"]),
     ("tokio::net", &["net"]),

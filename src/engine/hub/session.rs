@@ -14,7 +14,7 @@ use sync_proto::manifest::{Roots, meta_bytes};
 use sync_proto::wire::table::{encode_listings, parts};
 use sync_proto::wire::{
     self, Decision, Doubt, Facts, Generation, Item, Layout, Need, Notice, Open, Plan, Refusal,
-    Reply, Request, Survey, TreeKey, TxnKey, WireError,
+    Reply, Request, ServiceAnswer, ServiceRequest, Survey, TreeKey, TxnKey, WireError,
 };
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -527,6 +527,19 @@ impl Session {
             root: root.into(),
         })
         .await
+    }
+
+    /// Asks about the member's services, and waits `limit` for the answer.
+    pub async fn service(
+        &self,
+        request: ServiceRequest,
+        limit: Duration,
+    ) -> Result<ServiceAnswer, SessionError> {
+        let request = Request::Service(request);
+        match self.ask(&request, "working on its services", limit).await? {
+            Reply::Service(answer) => Ok(answer),
+            other => Err(unexpected(&other, "Service")),
+        }
     }
 
     async fn expect_left(&self, request: &Request) -> Result<Vec<Notice>, SessionError> {

@@ -5,10 +5,15 @@ use crate::codes::Problem;
 use crate::fs::Dir;
 use crate::net::{Connection, NodeKey};
 use std::any::Any;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use sync_proto::filter::Preserve;
 use sync_proto::special::SpecialFiles;
-use sync_proto::wire::{Doubt, Facts, Layout, Notice, TreeKey};
+use sync_proto::wire::{Doubt, Facts, Layout, Notice, ServiceAnswer, ServiceRequest, TreeKey};
+
+/// An answer about services that is being worked on.
+pub type Serving = Pin<Box<dyn Future<Output = Result<ServiceAnswer, Problem>> + Send>>;
 
 /// The agent, as its sessions see it.
 pub trait Host: Send + Sync + 'static {
@@ -48,6 +53,12 @@ pub trait Host: Send + Sync + 'static {
     /// # Errors
     /// The note about it can't be removed.
     fn forget(&self, tree: TreeKey) -> Result<(), Problem>;
+
+    /// Answers a request about this server's services.
+    ///
+    /// # Errors
+    /// Its administrator doesn't let the agent offer that service, or it failed.
+    fn service(self: Arc<Self>, hub: NodeKey, request: ServiceRequest) -> Serving;
 }
 
 /// What a hub proposes.

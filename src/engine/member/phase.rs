@@ -61,6 +61,7 @@ impl Phase {
                             | R::Delete { .. }
                             | R::Leave
                             | R::Ping
+                            | R::Service(_)
                     )
             }
             Self::Opened => is_abort || matches!(request, R::Compare { .. } | R::Leave | R::Ping),

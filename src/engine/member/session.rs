@@ -238,6 +238,10 @@ impl Session {
                 }
             }
             Request::Ping => Reply::Pong { now_us: now_us() },
+            Request::Service(request) => {
+                let host = self.host.clone();
+                Reply::Service(host.service(self.connection.peer(), request).await?)
+            }
             Request::Bind {
                 tree,
                 root,

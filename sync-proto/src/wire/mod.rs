@@ -9,10 +9,12 @@
 
 mod need;
 mod plan;
+pub mod service;
 pub mod table;
 
 pub use need::{Need, Needs, ranges_of};
 pub use plan::{Item, ItemKind, Notice, Plan, sort_letter};
+pub use service::{ServiceAnswer, ServiceRequest};
 
 use crate::delta::batch::MAX_BATCH_BYTES;
 use crate::digest::Digest;
@@ -214,6 +216,8 @@ pub enum Request {
     },
     /// Measures the clocks' difference.
     Ping,
+    /// About the server's services.
+    Service(ServiceRequest),
 }
 
 /// What to open, and under which rules.
@@ -403,6 +407,8 @@ pub enum Reply {
     },
     /// It can't or won't be done. The session goes on unless the connection is closed too.
     Refused(Refusal),
+    /// To Service.
+    Service(ServiceAnswer),
 }
 
 /// A refusal with a stable code.
@@ -515,6 +521,7 @@ impl Request {
             Self::Forget { .. } => "Forget",
             Self::Delete { .. } => "Delete",
             Self::Ping => "Ping",
+            Self::Service(_) => "Service",
         }
     }
 }
@@ -541,6 +548,7 @@ impl Reply {
             Self::Released { .. } => "Released",
             Self::Pong { .. } => "Pong",
             Self::Refused(_) => "Refused",
+            Self::Service(_) => "Service",
         }
     }
 }

@@ -1,0 +1,110 @@
+//! What a hub asks of a server besides trees: facts about its services, and configuration.
+//!
+//! A fixed set of verbs with typed parameters. Nothing here is a command line, and no path from a
+//! hub is used as it comes: a configuration file is named by its [`ConfigArea`] and a file name,
+//! and the agent decides where that lies. An agent answers only for the services that its own
+//! administrator lets it offer.
+
+pub mod config;
+
+pub use config::{
+    Activated, ConfigAnswer, ConfigArea, ConfigFault, ConfigFile, ConfigRequest, ConfigSetId,
+    ConfigState, Content, FileState, Tested,
+};
+
+use serde::{Deserialize, Serialize};
+
+/// A request about services. Due when no tree is open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceRequest {
+    /// What is installed here, and how it can be reached.
+    Facts,
+    /// About the web server's, PHP's and the balancer's configuration.
+    Config(ConfigRequest),
+}
+
+/// The answer to a [`ServiceRequest`]; a refusal is a [`Reply::Refused`](super::Reply::Refused).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServiceAnswer {
+    /// To Facts.
+    Facts(Box<ServiceFacts>),
+    /// To Config.
+    Config(ConfigAnswer),
+}
+
+/// What is installed on a server. Everything comes from the server itself, nothing is guessed from
+/// what the hub has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceFacts {
+    /// Services that its administrator lets the agent offer: `web`, `db`, `balancer`, `app`,
+    /// `setup`.
+    pub offers: Vec<String>,
+    /// Distribution and version, such as `debian 12`.
+    pub distribution: String,
+    /// The agent's prefix: where the hub's absolute paths lie on this server's disk. Empty: as they
+    /// are.
+    pub prefix: Vec<u8>,
+    /// The directory that web servers, PHP and balancers include from, as they see it: the live
+    /// configuration set.
+    pub config_root: Vec<u8>,
+    /// The directory of files that outlive configuration sets (drain mark, sessions, site data).
+    pub data_root: Vec<u8>,
+    /// Addresses of its interfaces, loopback excepted, as text.
+    pub addresses: Vec<String>,
+    /// nginx, where it is installed.
+    pub nginx: Option<ProgramFacts>,
+    /// apache, where it is installed.
+    pub apache: Option<ProgramFacts>,
+    /// HAProxy, where it is installed.
+    pub haproxy: Option<ProgramFacts>,
+    /// Each installed PHP-FPM, lowest version first.
+    pub php: Vec<PhpFacts>,
+    /// The group of the web server's workers, such as `www-data`.
+    pub web_group: String,
+    /// The set that is live and confirmed.
+    pub live: Option<ConfigSetId>,
+    /// What an administrator should know, one sentence each with its remedy.
+    pub warnings: Vec<String>,
+}
+
+/// An installed server program.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgramFacts {
+    /// Version, such as `1.22.1`.
+    pub version: String,
+    /// Path of the binary.
+    pub binary: String,
+    /// Path of its main configuration file.
+    pub config: String,
+    /// Is the line there that includes fanout's files?
+    pub is_included: bool,
+    /// Does it run?
+    pub is_running: bool,
+    /// Modules that are loaded or built in, as the program names them.
+    pub modules: Vec<String>,
+}
+
+/// An installed PHP-FPM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhpFacts {
+    /// Version, such as `8.2`.
+    pub version: String,
+    /// Path of the FPM binary.
+    pub binary: String,
+    /// Path of the command line interpreter of the same version; empty if it isn't installed.
+    pub cli: String,
+    /// Path of its main configuration file.
+    pub config: String,
+    /// Is the line there that includes fanout's pools?
+    pub is_included: bool,
+    /// Does it run?
+    pub is_running: bool,
+    /// `process_control_timeout` in seconds; 0 drops requests at a reload.
+    pub control_timeout_s: u32,
+    /// `opcache.validate_timestamps`.
+    pub validates_timestamps: bool,
+    /// Extensions that are loaded.
+    pub extensions: Vec<String>,
+    /// Directory for the sockets of pools.
+    pub socket_dir: String,
+}

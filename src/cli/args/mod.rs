@@ -10,7 +10,7 @@ mod tasks;
 mod tools;
 mod values;
 
-pub(crate) use agent::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs};
+pub(crate) use agent::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentRevokeArgs};
 pub(crate) use inventory::{
     AddArgs, AddClusterArgs, AddNoun, AddPlatformArgs, AddServerArgs, AdoptArgs, AdoptNoun,
     AdoptPlatformArgs, DeleteArgs, DeleteNoun, DeletePlatformArgs, EditArgs, EditNoun,

@@ -138,7 +138,8 @@ impl Board {
             }
             None => {
                 let finished = self.members.iter().filter(|m| m.is_finished).count();
-                format!("{finished} of {} members", self.members.len())
+                let all = self.members.len() as u64;
+                format!("{finished} of {}", human::counted(all, "member", "members"))
             }
         };
         let sum = |field: fn(&Member) -> u64| self.members.iter().map(field).sum::<u64>();

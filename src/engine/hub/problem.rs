@@ -4,6 +4,7 @@ use super::encode::EncodeError;
 use super::session::SessionError;
 use super::supply::SupplyError;
 use crate::codes::{Code, Problem};
+use crate::engine::depot::DepotError;
 use crate::net::NetError;
 use sync_proto::wire::WireError;
 
@@ -59,8 +60,19 @@ pub fn encode_problem(error: &EncodeError) -> Problem {
         EncodeError::Supply(SupplyError::Changed(_)) => Code::SourceChanged,
         EncodeError::Supply(SupplyError::Nowhere(..)) => Code::DepotIncomplete,
         EncodeError::Supply(SupplyError::Fs(_)) => Code::SourceUnreadable,
-        EncodeError::Supply(SupplyError::Depot(_)) | EncodeError::Depot(_) => Code::DepotIncomplete,
+        EncodeError::Supply(SupplyError::Depot(error)) | EncodeError::Depot(error) => {
+            return depot_problem(error);
+        }
         EncodeError::Format(_) | EncodeError::Stopped => Code::Bug,
+    };
+    Problem::from_error(code, error)
+}
+
+/// A failure of the depot as a person should hear it.
+pub fn depot_problem(error: &DepotError) -> Problem {
+    let code = match error {
+        DepotError::Fs(error) if error.is_no_space() => Code::DepotFull,
+        _ => Code::DepotIncomplete,
     };
     Problem::from_error(code, error)
 }

@@ -14,6 +14,7 @@ use crate::fs::read::FsClock;
 use crate::fs::walk::WalkTrouble;
 use crate::fs::xattr::XattrPolicy;
 use crate::fs::{Dir, FsError};
+use crate::model::counted;
 use std::path::PathBuf;
 use std::sync::Arc;
 use sync_proto::filter::{Preserve, Scope, Side, Standing};
@@ -295,9 +296,12 @@ fn refuse_entries(
         return Err(Problem::new(
             Code::EntryRefused,
             format!(
-                "The source holds {} devices, FIFOs, sockets or setuid files that the platform \
-                 doesn't allow: {}",
-                special.len(),
+                "The source holds {} that the platform doesn't allow: {}",
+                counted(
+                    special.len() as u64,
+                    "device, FIFO, socket or setuid file",
+                    "devices, FIFOs, sockets or setuid files"
+                ),
                 examples(&special)
             ),
         ));

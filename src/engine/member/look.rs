@@ -11,7 +11,7 @@ use super::keeper::Keeper;
 use super::live_index::{load_index, save_index};
 use super::place::{Place, PlaceError};
 use super::record::{TreeRecord, Vote};
-use super::refusal::{information, notice, of_fs, of_observe, of_place};
+use super::refusal::{information, of_fs, of_observe, of_place};
 use crate::codes::{Code, Problem};
 use crate::engine::index::{Index, Stamp};
 use crate::engine::observe::{LeftOutTime, Look, ObserveProblem, Observed, observe};
@@ -321,18 +321,4 @@ fn nothing() -> Index {
         .ok()
         .and_then(|manifest| Index::new(manifest, Stamp::default(), Vec::new()))
         .unwrap_or_else(|| unreachable!("an empty manifest is a manifest"))
-}
-
-/// A notice about metadata or the like that concerns many entries: a few are named.
-pub fn summarised(code: Code, what: &str, paths: &[Vec<u8>], count: u64) -> Vec<Notice> {
-    let mut notices: Vec<Notice> = paths
-        .iter()
-        .take(EXAMPLES)
-        .map(|path| notice(code, path, what))
-        .collect();
-    let more = count.saturating_sub(notices.len() as u64);
-    if more > 0 {
-        notices.push(notice(code, b"", format!("{what} ({more} more entries)")));
-    }
-    notices
 }

@@ -363,6 +363,23 @@ fn a_full_disk_is_found_before_anything_is_written(layout: &str) {
     );
 }
 
+#[test]
+fn a_depot_without_room_stops_a_push_and_says_whose_disk_it_is() {
+    if !root_or_skip("mounting a small disk") {
+        return;
+    }
+    let world = World::with_site(1, &site(), &[]);
+    let image = world.dir().join("small.img");
+    let depot = world.hub_dir().join("state/depot");
+    let _disk = SmallDisk::mount(depot, &image, 8 << 20, &[]);
+    let large = crate::support::awkward::pattern(78, 20_000_000);
+    put(&world.source("site").join("large.bin"), large);
+    let output = world.push("site", &[]).exits(1);
+    let code = &output.json_result()["error"]["code"];
+    assert_eq!(code, "FX0606", "{}", output.describe());
+    assert!(!world.live(0, "site").join("large.bin").exists());
+}
+
 fn inodes_that_are_used_up_are_found_before_anything_is_written(layout: &str) {
     if !root_or_skip("mounting a small disk") {
         return;
@@ -387,6 +404,12 @@ fn inodes_that_are_used_up_are_found_before_anything_is_written(layout: &str) {
     let insisted = insisted.exits(1);
     assert_eq!(insisted.outcomes(), "web1 aborted, web2 failed");
     assert_eq!(insisted.json_member("web2")["error"]["code"], "FX0401");
+    let other = &insisted.json_member("web1")["error"];
+    assert_eq!(other["code"], "FX0502", "{other}");
+    assert!(
+        other["message"].as_str().unwrap().contains("web2"),
+        "{other}"
+    );
     world.assert_untouched("site", &before);
     fs::remove_dir_all(many).unwrap();
     put(

@@ -3,7 +3,7 @@
 //! Layers, imports only ever point down:
 //!
 //! - L4 [`cli`]: renders; the only place that prints.
-//! - L3 [`agent`], [`bootstrap`]: decide and sequence.
+//! - L3 [`agent`], [`bootstrap`], [`orchestrate`]: decide and sequence.
 //! - L2 [`engine`] (a push), [`config`] (the inventory).
 //! - L1 [`fs`], [`net`], [`store`], [`proc`]: the only doors to the disk, the network, the state
 //!   database and other programs; never each other.
@@ -22,5 +22,6 @@ pub mod engine;
 pub mod fs;
 pub mod model;
 pub mod net;
+pub mod orchestrate;
 pub mod proc;
 pub mod store;

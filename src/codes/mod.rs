@@ -218,6 +218,18 @@ pub enum Code {
     NothingPushed,
     /// The agent's administrator doesn't let it offer that service.
     ServiceNotOffered,
+    /// A server's configuration doesn't pass its test.
+    ConfigRefused,
+    /// One site's configuration doesn't pass its test, and stays as it was.
+    SiteQuarantined,
+    /// Something about a server's configuration is worth knowing.
+    ConfigWarning,
+    /// A saved plan does not fit what is there any more.
+    PlanOutdated,
+    /// A site on several members doesn't say what becomes of uploads.
+    UploadsUndecided,
+    /// No task has that number.
+    UnknownTask,
     /// Something that can't happen happened.
     Bug,
 }

@@ -135,6 +135,12 @@ const ROWS: [Row; COUNT] = [
     row(C::NothingPushed, 607, Exit::Failed, include_str!("../../docs/errors/FX0607.md")),
     // 07xx: services
     row(C::ServiceNotOffered, 701, Exit::Failed, include_str!("../../docs/errors/FX0701.md")),
+    row(C::ConfigRefused, 785, Exit::Failed, include_str!("../../docs/errors/FX0785.md")),
+    row(C::SiteQuarantined, 786, Exit::Partial, include_str!("../../docs/errors/FX0786.md")),
+    row(C::ConfigWarning, 787, Exit::Done, include_str!("../../docs/errors/FX0787.md")),
+    row(C::PlanOutdated, 788, Exit::Refused, include_str!("../../docs/errors/FX0788.md")),
+    row(C::UploadsUndecided, 789, Exit::Refused, include_str!("../../docs/errors/FX0789.md")),
+    row(C::UnknownTask, 790, Exit::Usage, include_str!("../../docs/errors/FX0790.md")),
     // 09xx: fanout itself
     row(C::Bug, 901, Exit::Bug, include_str!("../../docs/errors/FX0901.md")),
 ];

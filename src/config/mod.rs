@@ -8,6 +8,7 @@
 //! that wouldn't load again.
 
 mod agent;
+mod app;
 mod check;
 mod decode;
 mod dirs;
@@ -20,6 +21,8 @@ mod problem;
 mod rules;
 mod schema;
 mod scope;
+mod services;
+mod sites;
 mod suggest;
 
 pub use agent::{AgentConfig, Limits};
@@ -41,6 +44,14 @@ use crate::store::LockError;
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
+
+/// Writes a file of fanout's that its owner alone may read, whole or not at all.
+///
+/// # Errors
+/// [`ConfigError::Write`].
+pub fn write_private(path: &std::path::Path, bytes: &[u8]) -> Result<(), ConfigError> {
+    file::replace(path, bytes, 0o600)
+}
 
 /// Why a configuration could not be read, used or changed.
 #[derive(Debug, Error)]

@@ -11,6 +11,7 @@ mod members;
 mod platforms;
 mod rules;
 mod servers;
+mod steps;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ pub use members::{MemberError, MemberState};
 pub use platforms::{PlatformLock, PlatformState};
 pub use rules::PreserveRule;
 pub use servers::KnownServer;
+pub use steps::{StepRecord, StepState};
 pub use tasks::{NewTask, Task, TaskId};
 pub use transactions::{Decision, NewTransaction, Purpose, Transaction, TxnBytes};
 

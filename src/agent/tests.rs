@@ -380,7 +380,8 @@ async fn every_kind_of_entry_arrives_as_it_is() {
 /// The hub lets its source pass; whether the member does is the member's own look.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_makes_no_special_file_that_is_not_allowed_whatever_the_hub_lets_pass() {
-    let make: [(&str, fn(&Path)); 2] = [
+    type Make = fn(&Path);
+    let make: [(&str, Make); 2] = [
         ("fifo", |at| {
             let socket = std::os::unix::net::UnixListener::bind(at).unwrap();
             drop(socket);

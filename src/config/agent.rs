@@ -3,6 +3,7 @@
 //! Everything here is the server's own word: no hub can change or widen it.
 
 use super::decode::{document, table};
+use super::local_database::LocalDatabase;
 use super::problem::{Invalid, Problems};
 use super::schema::Table;
 use super::{ConfigError, file, rules};
@@ -33,6 +34,8 @@ pub struct AgentConfig {
     pub special_files: Vec<SpecialFile>,
     /// The services that hubs may manage on this server. Without any, only trees.
     pub offers: BTreeSet<Offer>,
+    /// How the agent logs in to the database server on its machine.
+    pub database: LocalDatabase,
     /// What the agent spends on a hub's behalf at most.
     pub limits: Limits,
 }
@@ -79,6 +82,8 @@ struct AgentTable {
     #[serde(default)]
     offers: BTreeSet<Offer>,
     #[serde(default)]
+    database: LocalDatabase,
+    #[serde(default)]
     limits: Limits,
 }
 
@@ -92,6 +97,7 @@ impl Table for AgentTable {
         "special_files",
         "preserve",
         "offers",
+        "database",
         "limits",
     ];
     const REQUIRED: &'static [&'static str] = &["name", "allow"];
@@ -108,6 +114,7 @@ impl AgentConfig {
             preserve: BTreeMap::new(),
             special_files: SpecialFile::ALL.to_vec(),
             offers: BTreeSet::new(),
+            database: LocalDatabase::default(),
             limits: Limits::default(),
         }
     }
@@ -168,6 +175,7 @@ impl AgentConfig {
                 line(format!("{} = {list}", quoted(root.as_str())));
             }
         }
+        text.push_str(&self.database.to_toml());
         let limits = &self.limits;
         let _infallible = write!(
             text,
@@ -207,6 +215,7 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Option<AgentConfig> {
             .special_files
             .unwrap_or_else(|| SpecialFile::ALL.to_vec()),
         offers: table.offers,
+        database: table.database,
         limits: table.limits,
     })
 }
@@ -233,6 +242,8 @@ mod tests {
         config.limits.sessions = 3;
         config.special_files = vec![SpecialFile::Fifos];
         config.offers.insert(Offer::Web);
+        config.database.user = "fanout".into();
+        config.database.password_file = Some("/etc/fanout/db".parse().unwrap());
         config
             .preserve
             .insert("/srv/a".parse().unwrap(), vec!["/files".into()]);

@@ -7,6 +7,7 @@
 pub mod graph;
 pub mod resource;
 pub mod resources;
+pub mod rotation;
 pub mod run;
 pub mod servers;
 

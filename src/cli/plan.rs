@@ -12,7 +12,7 @@ use crate::engine::hub::dial::{Route, SshRoute, dial, nowhere};
 use crate::engine::hub::ownership::Ownership;
 use crate::engine::hub::source::{Released, SourceSpec};
 use crate::engine::hub::task::{Overrides, Rolling, Spare, Target, Task};
-use crate::model::{self, CommitPolicy, Member, OwnerPolicy, Selection, Selector};
+use crate::model::{self, CommitPolicy, Member, OwnerPolicy, Selection, Selector, SpecialFile};
 use crate::net::{Identity, NodeKey};
 use crate::orchestrate::rotation::Rotation;
 use crate::store::PlatformState;
@@ -23,6 +23,7 @@ use std::time::Duration;
 use sync_proto::commit::Policy;
 use sync_proto::filter::Scope;
 use sync_proto::path::escape;
+use sync_proto::special::SpecialFiles;
 use sync_proto::wire::{self, Level};
 
 /// How long a task may take without `--deadline`.
@@ -120,7 +121,7 @@ pub(crate) async fn task(
         exclude: rules.scope.exclude.to_lines(),
         preserve: rules.scope.preserve.to_lines(),
         options: wire::Options {
-            special_files: !platform.special_files.is_empty(),
+            special_files: special_files(platform),
             privileged_xattrs: platform.privileged_xattrs,
             delete_excluded: platform.delete_excluded,
             seed: platform.seed,
@@ -186,6 +187,15 @@ fn source_index(hub: &Hub, platform: &Platform) -> PathBuf {
     }
 }
 
+fn special_files(platform: &Platform) -> SpecialFiles {
+    let allowed = |kind| platform.special_files.contains(&kind);
+    SpecialFiles {
+        setuid: allowed(SpecialFile::Setuid),
+        devices: allowed(SpecialFile::Devices),
+        fifos: allowed(SpecialFile::Fifos),
+    }
+}
+
 /// The source as the engine takes it.
 pub(crate) async fn source(
     hub: &Hub,
@@ -212,7 +222,7 @@ pub(crate) async fn source(
             directory_mode: platform.dirs.map(model::Mode::bits),
             file_mode: platform.files.map(model::Mode::bits),
         },
-        special_files: platform.special_files.clone(),
+        special_files: special_files(platform),
         privileged_xattrs: platform.privileged_xattrs,
         // What the first push let pass was looked at then.
         preserved_seen: state.desired.is_some() || platform.seed,

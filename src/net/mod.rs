@@ -21,6 +21,7 @@ pub mod identity;
 pub mod key;
 pub mod limits;
 mod pipe;
+pub mod probe;
 mod quic;
 mod reset;
 pub mod stdio;

@@ -17,7 +17,7 @@ use crate::fs::owner::Principals;
 use crate::model::{PlatformName, TreeId, Who};
 use crate::net::Identity;
 use crate::store::{Holder, Lock, LockError, PlatformState, Store, StoreError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use sync_proto::path::Name;
@@ -120,17 +120,39 @@ impl Hub {
         wait: bool,
     ) -> Result<Lock, CommandError> {
         let path = self.dir.platform_lock(platform);
+        self.take(path, format!("The platform {platform}"), what, wait)
+            .await
+    }
+
+    /// Takes the lock of whoever changes services, at once or after waiting for it.
+    pub(crate) async fn lock_serving(&self, what: &str, wait: bool) -> Result<Lock, CommandError> {
+        let path = self.dir.services_lock();
+        self.take(path, "Work on services".into(), what, wait).await
+    }
+
+    async fn take(
+        &self,
+        path: PathBuf,
+        locked: String,
+        what: &str,
+        wait: bool,
+    ) -> Result<Lock, CommandError> {
         let holder = self.holder(what);
         let limit = if wait { LONGEST_WAIT } else { Duration::ZERO };
-        let name = platform.clone();
-        let locked = tokio::task::spawn_blocking(move || Lock::wait(&path, &holder, limit)).await;
-        match locked {
+        let taken = tokio::task::spawn_blocking(move || Lock::wait(&path, &holder, limit)).await;
+        match taken {
             Ok(Ok(lock)) => Ok(lock),
-            Ok(Err(error)) => Err(lock_error(&error, &format!("The platform {name}"))),
+            Ok(Err(error)) => Err(lock_error(&error, &locked)),
             Err(error) => Err(CommandError::bug(format!(
                 "Waiting for a lock stopped: {error}"
             ))),
         }
+    }
+
+    /// The task that has a platform's lock at this moment.
+    pub(crate) fn running(&self, platform: &PlatformName) -> Result<Option<Holder>, CommandError> {
+        let path = self.dir.platform_lock(platform);
+        Lock::holder(&path).map_err(|error| lock_error(&error, &format!("The platform {platform}")))
     }
 
     /// Begins an edit of the inventory.

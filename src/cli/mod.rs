@@ -18,6 +18,7 @@ mod plan;
 mod progress;
 mod reference;
 mod rules;
+mod serving;
 mod show;
 mod table;
 mod ui;

@@ -327,15 +327,20 @@ fn summary(report: &TaskReport) -> String {
     }
 }
 
-/// Records that a task begins.
+/// Records that a task on a platform begins.
 pub(crate) async fn start(
     hub: &Hub,
     kind: &str,
     platform: &PlatformName,
 ) -> Result<TaskId, CommandError> {
+    start_for(hub, kind, &format!("platform {platform}")).await
+}
+
+/// Records that a task begins.
+pub(crate) async fn start_for(hub: &Hub, kind: &str, target: &str) -> Result<TaskId, CommandError> {
     let new = NewTask {
         kind: kind.to_owned(),
-        target: format!("platform {platform}"),
+        target: target.to_owned(),
         who: hub.who.to_string(),
         command_line: command_line(),
         started: hub.clock.now(),

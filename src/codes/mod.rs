@@ -220,6 +220,46 @@ pub enum Code {
     NothingPushed,
     /// The agent's administrator doesn't let it offer that service.
     ServiceNotOffered,
+    /// The hub or an agent can't log in to a database server.
+    DatabaseUnreachable,
+    /// A database server refused a change.
+    DatabaseRefused,
+    /// How a database server sees a member can't be found out.
+    DatabaseAddressUnknown,
+    /// A member's way to its database can't be granted.
+    DatabaseAddressRefused,
+    /// A member can't log in to a site's database.
+    DatabaseLoginFailed,
+    /// The database server is too old or none that fanout knows.
+    DatabaseUnsupported,
+    /// No administration account of a database server is configured.
+    DatabaseAccountMissing,
+    /// A database server has accounts that fanout didn't make.
+    DatabaseOrphans,
+    /// A balancer can't do what the inventory asks of it.
+    BalancerUnfit,
+    /// A balancer doesn't answer at its run-time socket.
+    BalancerSilent,
+    /// A server is not behind the balancer.
+    NotBehindBalancer,
+    /// A drained member still has visitors.
+    MemberBusy,
+    /// A member doesn't prove itself.
+    MemberUnproved,
+    /// Members answer differently.
+    SiteDiffers,
+    /// A server's configuration doesn't pass its test.
+    ConfigRefused,
+    /// One site's configuration doesn't pass its test, and stays as it was.
+    SiteQuarantined,
+    /// Something about a server's configuration is worth knowing.
+    ConfigWarning,
+    /// A saved plan does not fit what is there any more.
+    PlanOutdated,
+    /// A site on several members doesn't say what becomes of uploads.
+    UploadsUndecided,
+    /// No task has that number.
+    UnknownTask,
     /// Something that can't happen happened.
     Bug,
 }

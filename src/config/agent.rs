@@ -3,6 +3,7 @@
 //! Everything here is the server's own word: no hub can change or widen it.
 
 use super::decode::{document, table};
+use super::local_database::LocalDatabase;
 use super::problem::{Invalid, Problems};
 use super::schema::Table;
 use super::{ConfigError, file, rules};
@@ -31,6 +32,8 @@ pub struct AgentConfig {
     pub preserve: BTreeMap<AbsPath, Vec<String>>,
     /// The services that hubs may manage on this server. Without any, only trees.
     pub offers: BTreeSet<Offer>,
+    /// How the agent logs in to the database server on its machine.
+    pub database: LocalDatabase,
     /// What the agent spends on a hub's behalf at most.
     pub limits: Limits,
 }
@@ -76,13 +79,15 @@ struct AgentTable {
     #[serde(default)]
     offers: BTreeSet<Offer>,
     #[serde(default)]
+    database: LocalDatabase,
+    #[serde(default)]
     limits: Limits,
 }
 
 impl Table for AgentTable {
     const WHAT: &'static str = "agent";
     const KEYS: &'static [&'static str] = &[
-        "name", "listen", "allow", "prefix", "preserve", "offers", "limits",
+        "name", "listen", "allow", "prefix", "preserve", "offers", "database", "limits",
     ];
     const REQUIRED: &'static [&'static str] = &["name", "allow"];
 }
@@ -97,6 +102,7 @@ impl AgentConfig {
             prefix: None,
             preserve: BTreeMap::new(),
             offers: BTreeSet::new(),
+            database: LocalDatabase::default(),
             limits: Limits::default(),
         }
     }
@@ -152,6 +158,7 @@ impl AgentConfig {
                 line(format!("{} = {list}", quoted(root.as_str())));
             }
         }
+        text.push_str(&self.database.to_toml());
         let limits = &self.limits;
         let _infallible = write!(
             text,
@@ -188,6 +195,7 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Option<AgentConfig> {
         prefix: table.prefix,
         preserve,
         offers: table.offers,
+        database: table.database,
         limits: table.limits,
     })
 }
@@ -213,6 +221,8 @@ mod tests {
         config.prefix = Some("/tmp/one \"two\"".parse().unwrap());
         config.limits.sessions = 3;
         config.offers.insert(Offer::Web);
+        config.database.user = "fanout".into();
+        config.database.password_file = Some("/etc/fanout/db".parse().unwrap());
         config
             .preserve
             .insert("/srv/a".parse().unwrap(), vec!["/files".into()]);

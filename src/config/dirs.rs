@@ -86,6 +86,11 @@ impl HubDir {
         self.locks().join(format!("platform-{platform}.lock"))
     }
 
+    /// The lock of whoever changes services.
+    pub fn services_lock(&self) -> PathBuf {
+        self.locks().join("services.lock")
+    }
+
     /// What the last scan of this platform's source saw.
     pub fn source_index(&self, platform: &PlatformName) -> PathBuf {
         self.sources().join(format!("{platform}.index"))

@@ -3,7 +3,7 @@
 use super::document::Kind;
 use super::problem::Problems;
 use super::suggest::closest;
-use super::{ConfigError, Invalid, check, file};
+use super::{ConfigError, Invalid, app, check, file};
 use crate::model::{
     AbsPath, Address, AppKind, BalancerKind, BalancerName, BalancerTls, ClusterName, CommitPolicy,
     DbKind, DbVia, IpNet, Label, Layout, Member, Mode, OwnerPolicy, PlatformName, ResyncMode,
@@ -345,6 +345,30 @@ impl Inventory {
     pub fn sites_of(&self, platform: &PlatformName) -> Vec<&Site> {
         let of_it = |site: &&Site| site.platform == *platform;
         self.sites.values().filter(of_it).collect()
+    }
+
+    /// The servers that serve a site.
+    pub fn members_of_site(&self, site: &Site) -> Vec<&Server> {
+        let platform = self.platforms.get(&site.platform);
+        platform.map_or_else(Vec::new, |platform| self.members(platform))
+    }
+
+    /// The sites whose uploads would be lost between their members: several serve them, and
+    /// nothing says what becomes of uploads. The inventory may say so for a while; a plan may not.
+    pub fn sites_without_uploads(&self) -> Vec<&Site> {
+        let is_open = |site: &&Site| {
+            let app = self.platforms.get(&site.platform).and_then(|p| p.app);
+            site.uploads.is_none()
+                && app::defaults(app).takes_uploads
+                && self.members_of_site(site).len() > 1
+        };
+        self.sites.values().filter(is_open).collect()
+    }
+
+    /// The sites whose database is on a server.
+    pub fn sites_with_db_on(&self, server: &ServerName) -> Vec<&Site> {
+        let on_it = |site: &&Site| site.db.as_ref() == Some(server);
+        self.sites.values().filter(on_it).collect()
     }
 
     /// The balancer in front of a platform.

@@ -8,6 +8,7 @@
 //! that wouldn't load again.
 
 mod agent;
+mod app;
 mod check;
 mod decode;
 mod dirs;
@@ -16,10 +17,13 @@ mod edit;
 mod file;
 mod inventory;
 mod list;
+mod local_database;
 mod problem;
 mod rules;
 mod schema;
 mod scope;
+mod services;
+mod sites;
 mod suggest;
 
 pub use agent::{AgentConfig, Limits};
@@ -30,6 +34,7 @@ pub use inventory::{
     Balancer, Cluster, DEFAULT_EXCLUDES, DEFAULT_HEALTH_PORT, Db, DriftIgnore, Inventory, On,
     Platform, Server, Site, Ssh, Web,
 };
+pub use local_database::LocalDatabase;
 pub use problem::{Invalid, Problem};
 pub use schema::json_schema;
 pub use suggest::closest;
@@ -41,6 +46,14 @@ use crate::store::LockError;
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
+
+/// Writes a file of fanout's that its owner alone may read, whole or not at all.
+///
+/// # Errors
+/// [`ConfigError::Write`].
+pub fn write_private(path: &std::path::Path, bytes: &[u8]) -> Result<(), ConfigError> {
+    file::replace(path, bytes, 0o600)
+}
 
 /// Why a configuration could not be read, used or changed.
 #[derive(Debug, Error)]

@@ -6,7 +6,10 @@
 
 pub mod graph;
 pub mod resource;
+pub mod resources;
+pub mod rotation;
 pub mod run;
+pub mod servers;
 
 pub use graph::{Counts, Graph, Group, NodeId, Plan, Step};
 pub use resource::{Applied, Change, Difference, Resource, Sign, Work};

@@ -4,4 +4,6 @@
 //! Pure: inventory, facts and secrets in, files or statements out. No disk, no network, no clock,
 //! so that everything can be shown as a difference before anything is touched.
 
+pub mod balancer;
+pub mod database;
 pub mod web;

@@ -36,7 +36,7 @@ const BESIDE: [(&str, &str); 1] = [("services", "config")];
 /// The doors: paths, and the modules that alone may name them. Of several that fit a path the
 /// longest decides. Trees that others write to are touched through `fs` only; with `std::fs` some
 /// modules keep files of fanout's own (keys, locks, the inventory, what `--output` names).
-const DOORS: [(&str, &[&str]); 28] = [
+const DOORS: [(&str, &[&str]); 29] = [
     ("rustix", &["fs"]),
     ("rustix::net", &["net"]),
     ("rustix::process", &["fs", "net", "proc"]),
@@ -48,6 +48,7 @@ const DOORS: [(&str, &[&str]); 28] = [
     ("reqwest", &["net"]),
     ("minijinja", &["services"]),
     ("rcgen", &["net"]),
+    ("x509_parser", &["net"]),
     ("tokio_rustls", &["net"]),
     ("tokio::net", &["net"]),
     ("std::net::TcpListener", &["net"]),

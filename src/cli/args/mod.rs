@@ -6,6 +6,7 @@
 
 mod agent;
 mod inventory;
+mod serve;
 mod tasks;
 mod tools;
 mod values;
@@ -16,6 +17,7 @@ pub(crate) use inventory::{
     AdoptPlatformArgs, DeleteArgs, DeleteNoun, DeletePlatformArgs, EditArgs, EditNoun,
     EditPlatformArgs, InitArgs, NamedArgs, RemoveArgs, RemoveNoun, RuleArgs,
 };
+pub(crate) use serve::{ApplyArgs, LogArgs, PlanArgs, ScopeArgs};
 pub(crate) use tasks::{
     GenerationsArgs, GenerationsNoun, LockArgs, LockNoun, LockPlatformArgs, MarkBadArgs,
     MarkBadNoun, MemberArgs, PinArgs, PinNoun, PinPlatformArgs, PushArgs, PushNoun,
@@ -142,6 +144,12 @@ pub(crate) enum Command {
     Remove(RemoveArgs),
     /// Destroy a platform on its members, preserved paths excepted
     Delete(DeleteArgs),
+    /// Show what would change to make every server as the inventory says
+    Plan(PlanArgs),
+    /// Make every server as the inventory says, code excepted
+    Apply(ApplyArgs),
+    /// Show the recorded tasks, or one of them step by step
+    Log(LogArgs),
     /// Explain an error code, or which rule decided about a path
     Explain(ExplainArgs),
     /// Show the whole story on this machine alone

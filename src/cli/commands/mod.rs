@@ -3,6 +3,7 @@
 mod add;
 mod adopt;
 mod agent;
+mod apply;
 mod completions;
 mod delete;
 mod demo;
@@ -12,6 +13,7 @@ mod explain_path;
 mod generations;
 mod init;
 mod lock;
+mod log;
 mod man;
 mod push;
 mod recover;
@@ -49,6 +51,9 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Status(args) => status::run(context, args).await,
         Command::Remove(args) => remove::run(context, args).await,
         Command::Delete(args) => delete::run(context, args).await,
+        Command::Plan(args) => apply::plan(context, args).await,
+        Command::Apply(args) => apply::apply(context, args).await,
+        Command::Log(args) => log::run(context, args).await,
         Command::Explain(args) => explain::run(context, args).await,
         Command::Demo(args) => demo::run(context, args).await,
         Command::Completions(args) => completions::run(context, args).await,

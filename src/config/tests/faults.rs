@@ -18,7 +18,7 @@ name = "production"
 
 [servers.web1]
 adress = "web1"
-web = { kind = "nginx" }
+packs = ["front"]
 
 [clusters.front]
 memebrs = ["web1"]
@@ -44,11 +44,11 @@ colour = "blue"
       | ^^^^^^
       = hint: did you mean `address`?
 
-    Unknown key `web` in the server `web1`
+    Unknown key `packs` in the server `web1`
      --> fanout.toml:7:1
       |
-    7 | web = { kind = "nginx" }
-      | ^^^
+    7 | packs = ["front"]
+      | ^^^^^
       = hint: this version of fanout doesn't know it yet
 
     Unknown key `memebrs` in the cluster `front`
@@ -63,7 +63,7 @@ colour = "blue"
        |
     16 | colour = "blue"
        | ^^^^^^
-       = hint: the keys are delete_excluded, dirs, drift_ignore, exclude, files, follow, keep, layout, numeric_ids, on, owner, path, preserve, privileged_xattrs, require, resync, root, seed, special_files
+       = hint: the keys are app, delete_excluded, dirs, docroot, drift_ignore, exclude, files, follow, keep, layout, numeric_ids, on, owner, path, php, preserve, privileged_xattrs, require, resync, root, seed, special_files
     "#);
 }
 

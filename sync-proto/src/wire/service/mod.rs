@@ -5,8 +5,14 @@
 //! and the agent decides where that lies. An agent answers only for the services that its own
 //! administrator lets it offer.
 
+pub mod balancer;
 pub mod config;
+pub mod database;
 
+pub use balancer::{
+    BackendMember, BalancerAnswer, BalancerRequest, BalancerState, Certificate, MemberAnswer,
+    MemberRequest, Probe, Probed, Rotation, Waited,
+};
 pub use config::{
     Activated, ConfigAnswer, ConfigArea, ConfigFault, ConfigFile, ConfigRequest, ConfigSetId,
     ConfigState, Content, FileState, Tested,
@@ -21,6 +27,14 @@ pub enum ServiceRequest {
     Facts,
     /// About the web server's, PHP's and the balancer's configuration.
     Config(ConfigRequest),
+    /// About the local database server.
+    Database(database::DatabaseRequest),
+    /// About a database server as seen from here.
+    DatabaseProbe(database::ProbeRequest),
+    /// About the rotation of the balancer that runs here.
+    Balancer(BalancerRequest),
+    /// About this server as a member behind a balancer.
+    Member(MemberRequest),
 }
 
 /// The answer to a [`ServiceRequest`]; a refusal is a [`Reply::Refused`](super::Reply::Refused).
@@ -30,6 +44,14 @@ pub enum ServiceAnswer {
     Facts(Box<ServiceFacts>),
     /// To Config.
     Config(ConfigAnswer),
+    /// To Database.
+    Database(database::DatabaseAnswer),
+    /// To DatabaseProbe.
+    DatabaseProbe(database::ProbeAnswer),
+    /// To Balancer.
+    Balancer(BalancerAnswer),
+    /// To Member.
+    Member(MemberAnswer),
 }
 
 /// What is installed on a server. Everything comes from the server itself, nothing is guessed from

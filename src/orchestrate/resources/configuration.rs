@@ -1,0 +1,356 @@
+//! Everything that fanout configures on one server: web server, PHP, certificates, settings, pages,
+//! balancer, as one set.
+//!
+//! The server tests a set before it goes live and proves it afterwards; this resource decides what
+//! the set is. A site whose files don't pass is left as it is, so that it can't block the others.
+
+use crate::codes::{Code, Problem};
+use crate::model::{ServerName, SiteUri};
+use crate::orchestrate::resource::{Applied, Change, Difference, Resource, Sign, Work};
+use crate::orchestrate::servers::{LOOK, Servers, WORK, unexpected};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use sync_proto::digest::Digest;
+use sync_proto::wire::service::{
+    ConfigAnswer, ConfigArea, ConfigFault, ConfigFile, ConfigRequest, ConfigSetId, ConfigState,
+    Content, FileState,
+};
+
+/// How long a server waits for the hub's word before it goes back by itself, in seconds.
+const CONFIRM_WITHIN_S: u32 = 30;
+/// LIMIT: bytes of files in one message; below what a message may have.
+const PART_BYTES: usize = 512 * 1024;
+
+/// One file that a server should have.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The file with its bytes.
+    pub file: ConfigFile,
+    /// The site that it belongs to; none if it is for all of them.
+    pub site: Option<SiteUri>,
+}
+
+/// The configuration of one server.
+pub struct Configuration {
+    /// The ways to the agents.
+    pub servers: Arc<Servers>,
+    /// The server.
+    pub server: ServerName,
+    /// Every file that it should have.
+    pub wanted: Vec<Wanted>,
+    /// What else is done with the set, as a person reads it: `before its installation` and the
+    /// like. Empty in the usual case.
+    pub stage: &'static str,
+}
+
+type Key = (ConfigArea, String);
+
+impl Resource for Configuration {
+    fn describe(&self) -> String {
+        match self.stage {
+            "" => "configuration".into(),
+            stage => format!("configuration {stage}"),
+        }
+    }
+
+    fn member(&self) -> Option<&ServerName> {
+        Some(&self.server)
+    }
+
+    fn inspect(&self) -> Work<'_, Difference> {
+        Box::pin(self.compare())
+    }
+
+    fn apply(&self) -> Work<'_, Applied> {
+        Box::pin(self.bring())
+    }
+
+    fn undo<'a>(&'a self, note: &'a str) -> Work<'a, ()> {
+        Box::pin(async move {
+            let set = parse_set(note).ok_or_else(|| {
+                Problem::new(Code::Bug, "The note about a configuration set is damaged")
+            })?;
+            self.done(ConfigRequest::Revert { set }).await
+        })
+    }
+}
+
+impl Configuration {
+    async fn compare(&self) -> Result<Difference, Problem> {
+        let state = self.state().await?;
+        let there = by_name(&state);
+        let wanted = self.by_name();
+        let mut found = Difference {
+            seen: seen(&state),
+            ..Difference::default()
+        };
+        for (key, bytes) in &wanted {
+            let digest = Digest::of(bytes);
+            match there.get(key) {
+                None => found.changes.push(Change::new(Sign::Add, shown(key))),
+                Some(file) if file.digest == digest && file.put == digest => {}
+                Some(file) => found.changes.push(Change {
+                    sign: Sign::Change,
+                    what: match file.digest == file.put {
+                        true => shown(key),
+                        false => format!("{} (edited by hand)", shown(key)),
+                    },
+                    detail: self.text_difference(key, bytes).await,
+                }),
+            }
+        }
+        for key in there.keys().filter(|key| !wanted.contains_key(*key)) {
+            found.changes.push(Change::new(Sign::Remove, shown(key)));
+        }
+        Ok(found)
+    }
+
+    fn by_name(&self) -> BTreeMap<Key, &[u8]> {
+        let one = |wanted: &'_ Wanted| match &wanted.file.content {
+            Content::Bytes(_) => Some((wanted.file.area, wanted.file.name.clone())),
+            Content::Same(_) => None,
+        };
+        self.wanted
+            .iter()
+            .filter_map(|wanted| Some((one(wanted)?, bytes_of(&wanted.file))))
+            .collect()
+    }
+
+    async fn state(&self) -> Result<ConfigState, Problem> {
+        match self
+            .servers
+            .config(&self.server, ConfigRequest::State, LOOK)
+            .await?
+        {
+            ConfigAnswer::State(state) => Ok(state),
+            _ => Err(unexpected(&self.server)),
+        }
+    }
+
+    async fn done(&self, request: ConfigRequest) -> Result<(), Problem> {
+        match self.servers.config(&self.server, request, WORK).await? {
+            ConfigAnswer::Done => Ok(()),
+            _ => Err(unexpected(&self.server)),
+        }
+    }
+
+    /// What a person would want to read of a changed file; nothing of a secret one.
+    async fn text_difference(&self, key: &Key, bytes: &[u8]) -> String {
+        if is_secret(key.0) {
+            return String::new();
+        }
+        let request = ConfigRequest::Read {
+            area: key.0,
+            name: key.1.clone(),
+        };
+        let Ok(ConfigAnswer::Read { bytes: old }) =
+            self.servers.config(&self.server, request, LOOK).await
+        else {
+            return String::new();
+        };
+        let (old, new) = (
+            String::from_utf8_lossy(&old),
+            String::from_utf8_lossy(bytes),
+        );
+        similar::TextDiff::from_lines(old.as_ref(), new.as_ref())
+            .unified_diff()
+            .context_radius(2)
+            .to_string()
+    }
+
+    /// Puts, tests, activates and confirms; once more without the sites that don't pass.
+    async fn bring(&self) -> Result<Applied, Problem> {
+        let state = self.state().await?;
+        let set = self.put(&state, &BTreeSet::new()).await?;
+        let (faults, mut warnings) = self.test(set).await?;
+        let mut live = set;
+        if !faults.is_empty() {
+            self.done(ConfigRequest::Revert { set }).await?;
+            let Some(sites) = self.sites_of(&faults) else {
+                return Err(self.refused(&faults));
+            };
+            live = self.put(&state, &sites).await?;
+            let (rest, more) = self.test(live).await?;
+            if !rest.is_empty() {
+                self.done(ConfigRequest::Revert { set: live }).await?;
+                return Err(self.refused(&faults));
+            }
+            warnings.extend(more);
+            warnings.extend(faults.iter().map(|fault| self.left_out(fault)));
+        }
+        let request = ConfigRequest::Activate {
+            set: live,
+            confirm_within_s: CONFIRM_WITHIN_S,
+        };
+        let ConfigAnswer::Activated(activated) =
+            self.servers.config(&self.server, request, WORK).await?
+        else {
+            return Err(unexpected(&self.server));
+        };
+        self.done(ConfigRequest::Confirm { set: live }).await?;
+        let note =
+            |text: &String| Problem::new(Code::ConfigWarning, format!("{}: {text}", self.server));
+        warnings.extend(activated.warnings.iter().map(note));
+        Ok(Applied {
+            undo: Some(show_set(live)),
+            message: match activated.proved.is_empty() {
+                true => "live".into(),
+                false => format!("live, proved by {}", activated.proved.join(", ")),
+            },
+            warnings,
+        })
+    }
+
+    /// Puts a new set there: what is wanted, except that the files of these sites stay as they
+    /// are.
+    async fn put(
+        &self,
+        state: &ConfigState,
+        untouched: &BTreeSet<SiteUri>,
+    ) -> Result<ConfigSetId, Problem> {
+        let set: ConfigSetId = rand::random();
+        let there = by_name(state);
+        let mut files = Vec::new();
+        for wanted in &self.wanted {
+            let file = &wanted.file;
+            let live = there.get(&(file.area, file.name.clone()));
+            let stays = wanted
+                .site
+                .as_ref()
+                .is_some_and(|site| untouched.contains(site));
+            let digest = Digest::of(bytes_of(file));
+            let content = match live {
+                Some(live) if stays => Content::Same(live.digest),
+                None if stays => continue,
+                Some(live) if live.digest == digest => Content::Same(digest),
+                _ => file.content.clone(),
+            };
+            files.push(ConfigFile {
+                content,
+                ..file.clone()
+            });
+        }
+        let (mut part, mut bytes) = (Vec::new(), 0);
+        for file in files {
+            let length = bytes_of(&file).len() + file.name.len();
+            if bytes + length > PART_BYTES && !part.is_empty() {
+                let files = std::mem::take(&mut part);
+                self.done(ConfigRequest::Put { set, files }).await?;
+                bytes = 0;
+            }
+            bytes += length;
+            part.push(file);
+        }
+        self.done(ConfigRequest::Put { set, files: part }).await?;
+        Ok(set)
+    }
+
+    async fn test(&self, set: ConfigSetId) -> Result<(Vec<ConfigFault>, Vec<Problem>), Problem> {
+        let request = ConfigRequest::Test { set };
+        match self.servers.config(&self.server, request, WORK).await? {
+            ConfigAnswer::Tested(tested) => {
+                let note = |text: &String| {
+                    Problem::new(Code::ConfigWarning, format!("{}: {text}", self.server))
+                };
+                Ok((tested.faults, tested.warnings.iter().map(note).collect()))
+            }
+            _ => Err(unexpected(&self.server)),
+        }
+    }
+
+    /// The sites that all of these faults belong to; `None` if one belongs to none.
+    fn sites_of(&self, faults: &[ConfigFault]) -> Option<BTreeSet<SiteUri>> {
+        let site = |fault: &ConfigFault| {
+            let is_it =
+                |wanted: &&Wanted| wanted.file.area == fault.area && wanted.file.name == fault.name;
+            self.wanted.iter().find(is_it)?.site.clone()
+        };
+        faults.iter().map(site).collect()
+    }
+
+    fn refused(&self, faults: &[ConfigFault]) -> Problem {
+        let mut message = format!("{}: the configuration doesn't pass its test", self.server);
+        for fault in faults {
+            let _infallible = write!(message, "; {}", shown_fault(fault));
+        }
+        Problem::new(Code::ConfigRefused, message)
+    }
+
+    fn left_out(&self, fault: &ConfigFault) -> Problem {
+        Problem::new(
+            Code::SiteQuarantined,
+            format!("{}: {}", self.server, shown_fault(fault)),
+        )
+    }
+}
+
+fn shown_fault(fault: &ConfigFault) -> String {
+    match fault.name.is_empty() {
+        true => fault.message.clone(),
+        false => format!(
+            "{}: {}",
+            shown(&(fault.area, fault.name.clone())),
+            fault.message
+        ),
+    }
+}
+
+fn by_name(state: &ConfigState) -> BTreeMap<Key, &FileState> {
+    let key = |file: &FileState| (file.area, file.name.clone());
+    state.files.iter().map(|file| (key(file), file)).collect()
+}
+
+fn seen(state: &ConfigState) -> String {
+    let mut seen = state.live.map(show_set).unwrap_or_default();
+    for file in &state.files {
+        let _infallible = write!(seen, " {}", file.digest);
+    }
+    seen
+}
+
+fn bytes_of(file: &ConfigFile) -> &[u8] {
+    match &file.content {
+        Content::Bytes(bytes) => bytes,
+        Content::Same(_) => &[],
+    }
+}
+
+const fn is_secret(area: ConfigArea) -> bool {
+    matches!(
+        area,
+        ConfigArea::Keys | ConfigArea::Passwords | ConfigArea::Settings | ConfigArea::Haproxy
+    )
+}
+
+/// An area as a person reads it.
+const fn area_word(area: ConfigArea) -> &'static str {
+    match area {
+        ConfigArea::Nginx => "nginx",
+        ConfigArea::Apache => "apache",
+        ConfigArea::PhpFpm => "php-fpm",
+        ConfigArea::Certificates => "certificate",
+        ConfigArea::Keys => "key",
+        ConfigArea::Pages => "page",
+        ConfigArea::Passwords => "passwords",
+        ConfigArea::Settings => "settings",
+        ConfigArea::Haproxy => "haproxy",
+        ConfigArea::NginxBalancer => "nginx balancer",
+    }
+}
+
+fn shown((area, name): &Key) -> String {
+    format!("{} {name}", area_word(*area))
+}
+
+fn show_set(set: ConfigSetId) -> String {
+    data_encoding::HEXLOWER.encode(&set)
+}
+
+fn parse_set(text: &str) -> Option<ConfigSetId> {
+    data_encoding::HEXLOWER
+        .decode(text.as_bytes())
+        .ok()?
+        .try_into()
+        .ok()
+}

@@ -1,0 +1,4 @@
+//! The resources, one file each.
+
+pub mod code;
+pub mod configuration;

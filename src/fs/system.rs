@@ -32,7 +32,11 @@ pub fn read_text(path: &Path) -> Result<String, FsError> {
         .read_to_end(&mut bytes)
         .map_err(&failed)?;
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(FsError::new("read", path.as_os_str().as_bytes(), Errno::FBIG));
+        return Err(FsError::new(
+            "read",
+            path.as_os_str().as_bytes(),
+            Errno::FBIG,
+        ));
     }
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -113,10 +117,7 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), FsError> {
 /// What the disk says; an ordinary user may not.
 pub fn give_to_group(file: &File, gid: u32, mode: u32) -> Result<(), FsError> {
     let failed = |errno| FsError::new("give away", b"an open file", errno);
-    let (root, group) = (
-        rustix::fs::Uid::ROOT,
-        rustix::fs::Gid::from_raw(gid),
-    );
+    let (root, group) = (rustix::fs::Uid::ROOT, rustix::fs::Gid::from_raw(gid));
     rustix::fs::fchown(file, Some(root), Some(group)).map_err(failed)?;
     rustix::fs::fchmod(file, rustix::fs::Mode::from_raw_mode(mode)).map_err(failed)
 }
@@ -143,7 +144,11 @@ mod tests {
         assert_eq!(read_end(&dir.path().join("link"), 4), "two\n");
         assert_eq!(read_end(&dir.path().join("none"), 0), "");
         assert_eq!(names(dir.path()), ["link", "real"]);
-        assert!(read_text(&dir.path().join("none")).unwrap_err().is_not_found());
+        assert!(
+            read_text(&dir.path().join("none"))
+                .unwrap_err()
+                .is_not_found()
+        );
     }
 
     #[test]

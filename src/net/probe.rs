@@ -87,7 +87,10 @@ mod tests {
             String::from_utf8_lossy(&request[..count]).into_owned()
         });
         let limit = Duration::from_secs(5);
-        assert_eq!(page(port, "/x", limit).await.unwrap(), (503, "body\n".into()));
+        assert_eq!(
+            page(port, "/x", limit).await.unwrap(),
+            (503, "body\n".into())
+        );
         assert!(served.await.unwrap().starts_with("GET /x HTTP/1.0\r\n"));
         assert!(page(port, "/x", limit).await.is_err());
         assert!(!accepts(Path::new("/no/such.sock"), limit).await);

@@ -66,7 +66,7 @@ impl Agent {
         let agent = Self {
             trees: Arc::new(Trees::open(dir, &config)?),
             peers: Peers::open(&dir.peers())?,
-            services: Services::new(dir, &config),
+            services: Services::open(dir, &config)?,
             config,
             identity,
         };
@@ -226,6 +226,8 @@ pub async fn listen(
         key: agent.identity.key(),
         doubts: agent.doubts_of_all(),
     };
+    // ORDER: a set that nobody confirmed is taken back before a hub can ask for it.
+    agent.services.settle().await;
     tracing::info!(address = %announced.address, doubts = announced.doubts, "ready");
     ready(&announced);
     // Without a supervisor nobody listens to this.

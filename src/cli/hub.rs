@@ -149,6 +149,12 @@ impl Hub {
         }
     }
 
+    /// The task that has a platform's lock at this moment.
+    pub(crate) fn running(&self, platform: &PlatformName) -> Result<Option<Holder>, CommandError> {
+        let path = self.dir.platform_lock(platform);
+        Lock::holder(&path).map_err(|error| lock_error(&error, &format!("The platform {platform}")))
+    }
+
     /// Begins an edit of the inventory.
     pub(crate) fn edit(&self, what: &str) -> Result<Edit, CommandError> {
         Edit::open(&self.dir, &self.holder(what)).map_err(config_error)

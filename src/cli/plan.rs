@@ -127,6 +127,7 @@ pub(crate) async fn task(
         deadline: wish.task.deadline.unwrap_or(DEADLINE),
         label: wish.label.clone(),
         author: hub.who.to_string(),
+        rolling: None,
     })
 }
 

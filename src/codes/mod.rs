@@ -224,6 +224,54 @@ pub enum Code {
     NothingPushed,
     /// The agent's administrator doesn't let it offer that service.
     ServiceNotOffered,
+    /// The hub or an agent can't log in to a database server.
+    DatabaseUnreachable,
+    /// A database server refused a change.
+    DatabaseRefused,
+    /// How a database server sees a member can't be found out.
+    DatabaseAddressUnknown,
+    /// A member's way to its database can't be granted.
+    DatabaseAddressRefused,
+    /// A member can't log in to a site's database.
+    DatabaseLoginFailed,
+    /// The database server is too old or none that fanout knows.
+    DatabaseUnsupported,
+    /// No administration account of a database server is configured.
+    DatabaseAccountMissing,
+    /// A database server has accounts that fanout didn't make.
+    DatabaseOrphans,
+    /// A balancer can't do what the inventory asks of it.
+    BalancerUnfit,
+    /// A balancer doesn't answer at its run-time socket.
+    BalancerSilent,
+    /// A server is not behind the balancer.
+    NotBehindBalancer,
+    /// A drained member still has visitors.
+    MemberBusy,
+    /// A member doesn't prove itself.
+    MemberUnproved,
+    /// Members answer differently.
+    SiteDiffers,
+    /// The application can't run there.
+    AppUnfit,
+    /// An application failed to do what it was asked.
+    AppFailed,
+    /// The application's own settings file doesn't include the site's settings.
+    SettingsNotIncluded,
+    /// The site is not installed.
+    NotInstalled,
+    /// A push brings schema updates that nobody decided about.
+    UpdatesUndecided,
+    /// Files can't be read or written there as uploads.
+    UploadsRefused,
+    /// The share of a site's uploads is not what it should be.
+    ShareWrong,
+    /// The application knows no such action.
+    AppActionMissing,
+    /// The application would lose something on several members.
+    AppTrap,
+    /// Uploads could not be delivered to every member.
+    UploadsPartial,
     /// A server's configuration doesn't pass its test.
     ConfigRefused,
     /// One site's configuration doesn't pass its test, and stays as it was.

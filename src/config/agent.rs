@@ -3,6 +3,8 @@
 //! Everything here is the server's own word: no hub can change or widen it.
 
 use super::decode::{document, table};
+use super::list::push_in_style;
+use super::local_database::LocalDatabase;
 use super::problem::{Invalid, Problems};
 use super::schema::Table;
 use super::{ConfigError, file, rules};
@@ -14,7 +16,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use toml::Spanned;
 use toml::de::DeValue;
-use toml_edit::Value;
+use toml_edit::{Array, DocumentMut, Value};
 
 /// One agent's configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +33,8 @@ pub struct AgentConfig {
     pub preserve: BTreeMap<AbsPath, Vec<String>>,
     /// The services that hubs may manage on this server. Without any, only trees.
     pub offers: BTreeSet<Offer>,
+    /// How the agent logs in to the database server on its machine.
+    pub database: LocalDatabase,
     /// What the agent spends on a hub's behalf at most.
     pub limits: Limits,
 }
@@ -76,13 +80,15 @@ struct AgentTable {
     #[serde(default)]
     offers: BTreeSet<Offer>,
     #[serde(default)]
+    database: LocalDatabase,
+    #[serde(default)]
     limits: Limits,
 }
 
 impl Table for AgentTable {
     const WHAT: &'static str = "agent";
     const KEYS: &'static [&'static str] = &[
-        "name", "listen", "allow", "prefix", "preserve", "offers", "limits",
+        "name", "listen", "allow", "prefix", "preserve", "offers", "database", "limits",
     ];
     const REQUIRED: &'static [&'static str] = &["name", "allow"];
 }
@@ -97,6 +103,7 @@ impl AgentConfig {
             prefix: None,
             preserve: BTreeMap::new(),
             offers: BTreeSet::new(),
+            database: LocalDatabase::default(),
             limits: Limits::default(),
         }
     }
@@ -121,6 +128,32 @@ impl AgentConfig {
     /// Writes the configuration, replacing the file as a whole. Comments that were there are lost.
     pub fn save(&self, path: &Path) -> Result<(), ConfigError> {
         file::replace(path, self.to_toml().as_bytes(), 0o600)
+    }
+
+    /// Adds services to `offers` in the file, whose comments stay. False if they are in there all.
+    pub fn offer(path: &Path, more: &BTreeSet<Offer>) -> Result<bool, ConfigError> {
+        let bytes = file::read(path, "agent configuration")?;
+        let text = String::from_utf8_lossy(&bytes);
+        let shown = path.display().to_string();
+        let config = Self::parse(&text, &shown)?;
+        if more.is_subset(&config.offers) {
+            return Ok(false);
+        }
+        let broken = |error: toml_edit::TomlError| ConfigError::Read {
+            path: path.to_owned(),
+            source: std::io::Error::other(error.message().to_owned()),
+        };
+        let mut document: DocumentMut = text.parse().map_err(broken)?;
+        let list = document.entry("offers").or_insert(Array::new().into());
+        if let Some(list) = list.as_array_mut() {
+            for offer in more.difference(&config.offers) {
+                push_in_style(list, offer.as_str());
+            }
+        }
+        let text = document.to_string();
+        Self::parse(&text, &shown)?;
+        file::replace(path, text.as_bytes(), 0o600)?;
+        Ok(true)
     }
 
     /// The text that [`AgentConfig::parse`] reads back.
@@ -152,6 +185,7 @@ impl AgentConfig {
                 line(format!("{} = {list}", quoted(root.as_str())));
             }
         }
+        text.push_str(&self.database.to_toml());
         let limits = &self.limits;
         let _infallible = write!(
             text,
@@ -188,6 +222,7 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Option<AgentConfig> {
         prefix: table.prefix,
         preserve,
         offers: table.offers,
+        database: table.database,
         limits: table.limits,
     })
 }
@@ -213,11 +248,36 @@ mod tests {
         config.prefix = Some("/tmp/one \"two\"".parse().unwrap());
         config.limits.sessions = 3;
         config.offers.insert(Offer::Web);
+        config.database.user = "fanout".into();
+        config.database.password_file = Some("/etc/fanout/db".parse().unwrap());
         config
             .preserve
             .insert("/srv/a".parse().unwrap(), vec!["/files".into()]);
         config.save(&path).unwrap();
         assert_eq!(AgentConfig::load(&path).unwrap(), config);
+    }
+
+    #[test]
+    fn services_are_offered_without_losing_a_comment() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        let text = "name = \"web1\" # rack 3\nallow = [\"/srv\"]\n\n[limits]\nsessions = 3\n";
+        std::fs::write(&path, text).unwrap();
+        let both = BTreeSet::from([Offer::Web, Offer::App]);
+        assert!(AgentConfig::offer(&path, &both).unwrap());
+        assert!(!AgentConfig::offer(&path, &BTreeSet::from([Offer::App])).unwrap());
+        assert!(AgentConfig::offer(&path, &BTreeSet::from([Offer::Db])).unwrap());
+        let config = AgentConfig::load(&path).unwrap();
+        assert_eq!(
+            config.offers,
+            BTreeSet::from([Offer::Web, Offer::App, Offer::Db])
+        );
+        assert_eq!(config.limits.sessions, 3);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            text.contains("# rack 3") && text.contains("offers = [\"web\", \"app\", \"db\"]"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod edit;
 mod file;
 mod inventory;
 mod list;
+mod local_database;
 mod problem;
 mod rules;
 mod schema;
@@ -35,6 +36,7 @@ pub use inventory::{
     Balancer, Cluster, DEFAULT_EXCLUDES, DEFAULT_HEALTH_PORT, Db, DriftIgnore, Inventory, On,
     Platform, Server, Site, Ssh, Web,
 };
+pub use local_database::LocalDatabase;
 pub use problem::{Invalid, Problem};
 pub use schema::json_schema;
 pub use secrets::{SecretError, Secrets};

@@ -9,6 +9,7 @@ mod generations;
 mod lock;
 mod members;
 mod platforms;
+mod rotation;
 mod rules;
 mod secrets;
 mod servers;
@@ -22,6 +23,7 @@ pub use generations::{Generation, NewGeneration};
 pub use lock::{Holder, Lock, LockError};
 pub use members::{MemberError, MemberState};
 pub use platforms::{PlatformLock, PlatformState};
+pub use rotation::{Cause, OutOfRotation};
 pub use rules::PreserveRule;
 pub use secrets::{
     Generator, MAX_SECRET_BYTES, SecretFileError, SecretStore, read_secret_file, secret_of,

@@ -4,17 +4,26 @@
 //! Refuses: a service that `agent.toml` doesn't offer, and any name or value that its verb doesn't
 //! allow. Nothing here runs a command line that a hub wrote.
 
+pub mod balancer;
+mod database;
+
 use crate::codes::{Code, Problem};
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, LocalDatabase};
 use crate::model::Offer;
 use crate::net::NodeKey;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use sync_proto::wire::{ServiceAnswer, ServiceRequest};
+
+/// Files that outlive configuration sets.
+const DATA_ROOT: &str = "/var/lib/fanout/services";
 
 /// The services of this server.
 #[derive(Debug)]
 pub struct Services {
     offers: BTreeSet<Offer>,
+    database: LocalDatabase,
+    data_root: PathBuf,
 }
 
 impl Services {
@@ -22,6 +31,8 @@ impl Services {
     pub fn new(config: &AgentConfig) -> Self {
         Self {
             offers: config.offers.clone(),
+            database: config.database.clone(),
+            data_root: DATA_ROOT.into(),
         }
     }
 
@@ -37,6 +48,31 @@ impl Services {
         match request {
             ServiceRequest::Facts | ServiceRequest::Config(_) => {
                 self.offered(Offer::Web)?;
+                Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
+            }
+            ServiceRequest::Database(request) => {
+                self.offered(Offer::Db)?;
+                let answer = database::administer(&self.database, &request).await?;
+                Ok(ServiceAnswer::Database(answer))
+            }
+            ServiceRequest::DatabaseProbe(request) => {
+                // Both kinds of members run sites.
+                self.offered(Offer::Web)
+                    .or_else(|_| self.offered(Offer::App))?;
+                Ok(ServiceAnswer::DatabaseProbe(
+                    database::probe(&request).await?,
+                ))
+            }
+            ServiceRequest::Balancer(request) => {
+                self.offered(Offer::Balancer)?;
+                Ok(ServiceAnswer::Balancer(self.balancer(request).await?))
+            }
+            ServiceRequest::Member(request) => {
+                self.offered(Offer::Web)?;
+                Ok(ServiceAnswer::Member(self.as_member(request).await?))
+            }
+            ServiceRequest::App(_) | ServiceRequest::Uploads(_) => {
+                self.offered(Offer::App)?;
                 Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
             }
         }

@@ -8,9 +8,14 @@ use crate::net::NetError;
 use sync_proto::wire::WireError;
 
 impl SessionError {
-    /// The session is over: nothing more can be heard from this member in it.
+    /// The session is over: nothing more can be heard from this member in it. Anything else is the
+    /// member's word, or the hub's own trouble.
     pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Net(_) | Self::Silent { .. } | Self::Wire(_))
+        match self {
+            Self::Net(NetError::ObjectStopped { .. }) => false,
+            Self::Net(_) | Self::Silent { .. } | Self::Wire(_) => true,
+            Self::Refused(_) | Self::Encode(_) => false,
+        }
     }
 
     /// As a person should hear it.

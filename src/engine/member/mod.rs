@@ -26,6 +26,7 @@ mod place_error;
 mod plan_summary;
 pub mod prepare;
 mod put_away;
+pub mod reach;
 pub mod receive;
 pub mod record;
 pub mod refusal;

@@ -2,4 +2,5 @@
 
 mod inventory;
 mod members;
+mod services;
 mod ways;

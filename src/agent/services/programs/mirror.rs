@@ -149,7 +149,11 @@ pub(super) fn directives(text: &str) -> Vec<Directive> {
             }
             '"' | '\'' if word.is_empty() => {
                 start.get_or_insert(at);
-                for (_, inner) in chars.by_ref() {
+                #[allow(
+                    clippy::while_let_on_iterator,
+                    reason = "the loop takes more than one at a time"
+                )]
+                while let Some((_, inner)) = chars.next() {
                     match inner {
                         '\\' => word.extend(chars.next().map(|(_, c)| c)),
                         _ if inner == c => break,
@@ -167,7 +171,11 @@ pub(super) fn directives(text: &str) -> Vec<Directive> {
             word.push(c);
             // `${name}` is one word.
             if word.ends_with("${") || (c == '$' && chars.peek().is_some_and(|(_, c)| *c == '{')) {
-                for (_, inner) in chars.by_ref() {
+                #[expect(
+                    clippy::while_let_on_iterator,
+                    reason = "the loop takes more than one at a time"
+                )]
+                while let Some((_, inner)) = chars.next() {
                     word.push(inner);
                     if inner == '}' {
                         break;

@@ -56,7 +56,7 @@ pub struct Ready {
 pub struct Agent {
     config: AgentConfig,
     identity: Identity,
-    trees: Trees,
+    trees: Arc<Trees>,
     peers: Peers,
     services: Services,
 }
@@ -65,7 +65,7 @@ impl Agent {
     /// Opens the agent's state and finishes what was decided before it stopped.
     pub fn open(dir: &AgentDir, config: AgentConfig, identity: Identity) -> Result<Self, Problem> {
         let agent = Self {
-            trees: Trees::open(dir, &config)?,
+            trees: Arc::new(Trees::open(dir, &config)?),
             peers: Peers::open(&dir.peers())?,
             services: Services::open(dir, &config)?,
             config,
@@ -190,7 +190,7 @@ impl Host for Agent {
     }
 
     fn service(self: Arc<Self>, hub: NodeKey, request: ServiceRequest) -> Serving {
-        Box::pin(async move { self.services.answer(hub, request).await })
+        Box::pin(async move { self.services.answer(&self.trees, hub, request).await })
     }
 }
 
@@ -240,6 +240,8 @@ pub async fn listen(
     let _nobody_asked = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
     let mut running = JoinSet::new();
+    let recovering = agent.clone();
+    running.spawn(async move { recovering.services.recover(&recovering.trees).await });
     let mut reload = tokio::time::interval(RELOAD);
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
     loop {

@@ -4,22 +4,28 @@
 //! Refuses: a service that `agent.toml` doesn't offer, and any name or value that its verb doesn't
 //! allow. Nothing here runs a command line that a hub wrote.
 
+pub mod app;
 pub mod balancer;
 mod config;
 mod database;
 mod facts;
 mod programs;
+pub mod share;
+pub mod uploads;
 
+use super::trees::Trees;
 use crate::codes::{Code, Problem};
 use crate::config::{AgentConfig, AgentDir, LocalDatabase};
 use crate::model::Offer;
 use crate::net::NodeKey;
+use app::Apps;
 use config::Sets;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use sync_proto::wire::service::{ConfigArea, ConfigRequest};
 use sync_proto::wire::{ServiceAnswer, ServiceRequest};
+use uploads::Uploads;
 
 /// The services of this server.
 #[derive(Debug)]
@@ -30,6 +36,8 @@ pub struct Services {
     config: AgentConfig,
     /// Where anything is offered that needs them.
     sets: Option<Arc<Sets>>,
+    apps: Apps,
+    uploads: Arc<Uploads>,
 }
 
 impl Services {
@@ -42,10 +50,13 @@ impl Services {
             true => None,
             false => Some(Arc::new(Sets::open(dir.services())?)),
         };
+        let settings = dir.services().join("current/settings");
         Ok(Self {
             offers: config.offers.clone(),
             database: config.database.clone(),
             data_root: dir.services().join("data"),
+            apps: Apps::new(dir.state(), settings, config),
+            uploads: Arc::default(),
             config: config.clone(),
             sets,
         })
@@ -73,6 +84,7 @@ impl Services {
     /// The service isn't offered, or its verb failed.
     pub async fn answer(
         &self,
+        trees: &Arc<Trees>,
         hub: NodeKey,
         request: ServiceRequest,
     ) -> Result<ServiceAnswer, Problem> {
@@ -119,6 +131,26 @@ impl Services {
                 self.offered(Offer::Web)?;
                 Ok(ServiceAnswer::Member(self.as_member(request).await?))
             }
+            ServiceRequest::App(request) => {
+                self.offered(Offer::App)?;
+                let answer = self.apps.answer(trees, hub, *request).await?;
+                Ok(ServiceAnswer::App(answer))
+            }
+            ServiceRequest::Uploads(request) => {
+                self.offered(Offer::App)?;
+                let (uploads, trees) = (self.uploads.clone(), trees.clone());
+                let work = move || uploads.answer(&trees, hub, request);
+                let answered = tokio::task::spawn_blocking(work).await;
+                let answer = answered.map_err(|error| Problem::from_error(Code::Bug, &error))??;
+                Ok(ServiceAnswer::Uploads(answer))
+            }
+        }
+    }
+
+    /// Finishes what an earlier run of this agent left half done.
+    pub async fn recover(&self, trees: &Trees) {
+        if self.offers.contains(&Offer::App) {
+            self.apps.recover_all(trees).await;
         }
     }
 

@@ -5,10 +5,16 @@
 //! and the agent decides where that lies. An agent answers only for the services that its own
 //! administrator lets it offer.
 
+pub mod app;
 pub mod balancer;
 pub mod config;
 pub mod database;
+pub mod uploads;
 
+pub use app::{
+    AppAction, AppAnswer, AppDone, AppDriver, AppInstall, AppRequest, AppSettings, AppState,
+    AppTarget,
+};
 pub use balancer::{
     BackendMember, BalancerAnswer, BalancerRequest, BalancerState, Certificate, MemberAnswer,
     MemberRequest, Probe, Probed, Rotation, Waited,
@@ -17,6 +23,7 @@ pub use config::{
     Activated, ConfigAnswer, ConfigArea, ConfigFault, ConfigFile, ConfigRequest, ConfigSetId,
     ConfigState, Content, FileState, Tested,
 };
+pub use uploads::{MountFacts, UploadAnswer, UploadFile, UploadPlace, UploadRequest};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +42,10 @@ pub enum ServiceRequest {
     Balancer(BalancerRequest),
     /// About this server as a member behind a balancer.
     Member(MemberRequest),
+    /// About a site's application.
+    App(Box<AppRequest>),
+    /// About uploaded files.
+    Uploads(UploadRequest),
 }
 
 /// The answer to a [`ServiceRequest`]; a refusal is a [`Reply::Refused`](super::Reply::Refused).
@@ -52,6 +63,10 @@ pub enum ServiceAnswer {
     Balancer(BalancerAnswer),
     /// To Member.
     Member(MemberAnswer),
+    /// To App.
+    App(AppAnswer),
+    /// To Uploads.
+    Uploads(UploadAnswer),
 }
 
 /// What is installed on a server. Everything comes from the server itself, nothing is guessed from

@@ -33,11 +33,11 @@ pub struct Services {
     offers: BTreeSet<Offer>,
     database: LocalDatabase,
     data_root: PathBuf,
-    apps: Apps,
-    uploads: Arc<Uploads>,
     config: AgentConfig,
     /// Where anything is offered that needs them.
     sets: Option<Arc<Sets>>,
+    apps: Apps,
+    uploads: Arc<Uploads>,
 }
 
 impl Services {
@@ -46,19 +46,19 @@ impl Services {
     /// # Errors
     /// The directories of configuration sets can't be made.
     pub fn open(dir: &AgentDir, config: &AgentConfig) -> Result<Self, Problem> {
-        let settings = dir.services().join("current/settings");
         let sets = match config.offers.is_empty() {
             true => None,
             false => Some(Arc::new(Sets::open(dir.services())?)),
         };
+        let settings = dir.services().join("current/settings");
         Ok(Self {
             offers: config.offers.clone(),
             database: config.database.clone(),
             data_root: dir.services().join("data"),
-            config: config.clone(),
-            sets,
             apps: Apps::new(dir.state(), settings, config),
             uploads: Arc::default(),
+            config: config.clone(),
+            sets,
         })
     }
 

@@ -234,7 +234,7 @@ pub enum Code {
     DatabaseUnsupported,
     /// No administration account of a database server is configured.
     DatabaseAccountMissing,
-    /// A database server has accounts that fanout didn't make.
+    /// A database server has accounts or privileges that fanout didn't make.
     DatabaseOrphans,
     /// A server's configuration doesn't pass its test.
     ConfigRefused,

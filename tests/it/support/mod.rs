@@ -12,6 +12,7 @@ pub(crate) mod corpus;
 pub(crate) mod debian;
 pub(crate) mod env;
 pub(crate) mod host;
+pub(crate) mod mariadb;
 pub(crate) mod netns;
 pub(crate) mod oracle;
 pub(crate) mod random;

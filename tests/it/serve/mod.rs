@@ -1,0 +1,3 @@
+//! Services: what is served, by whom, and from which database.
+
+mod database;

@@ -4,8 +4,7 @@
 //!
 //! - L4 [`cli`]: renders; the only place that prints.
 //! - L3 [`agent`], [`bootstrap`], [`orchestrate`]: decide and sequence.
-//! - L2 [`engine`] (a push), [`config`] (the inventory), [`services`] (what services should be
-//!   like).
+//! - L2 [`engine`] (a push), [`services`] (what servers shall have), [`config`] (the inventory).
 //! - L1 [`fs`], [`net`], [`store`], [`proc`]: the only doors to the disk, the network, the state
 //!   database and other programs; never each other.
 //! - L0 [`model`], [`clock`], [`codes`]: plain types; and the crate `sync_proto`, which knows

@@ -19,7 +19,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use sync_proto::digest::Digest;
 use sync_proto::filter::{Preserve, Rules, Scope};
-use sync_proto::wire::{Generation, Layout, Level, Open, Options as TreeOptions, Plan};
+use sync_proto::wire::{self, Generation, Layout, Level, Open, Options as TreeOptions, Plan};
+
+mod lending;
+mod overtaking;
 
 const TREE: [u8; 16] = [7; 16];
 

@@ -89,7 +89,9 @@ pub(crate) async fn task(
     events: &EventSink,
 ) -> Result<Task, CommandError> {
     let rules = rules(hub, platform).await?;
-    let (targets, left_out) = targets(hub, platform, &wish.members, events).await?;
+    let (targets, others) = targets(hub, platform, &wish.members, events).await?;
+    let left_out = others.iter().map(|target| target.name.clone()).collect();
+    let donors = targets.iter().cloned().chain(others).collect();
     let (policy, min_healthy) = hub.inventory.commit_policy(platform);
     Ok(Task {
         id,
@@ -102,6 +104,7 @@ pub(crate) async fn task(
             model::Layout::InPlace => wire::Layout::InPlace,
         },
         targets,
+        donors,
         left_out,
         policy: wish
             .policy
@@ -127,6 +130,7 @@ pub(crate) async fn task(
         deadline: wish.task.deadline.unwrap_or(DEADLINE),
         label: wish.label.clone(),
         author: hub.who.to_string(),
+        rolling: None,
     })
 }
 
@@ -176,13 +180,13 @@ pub(crate) async fn source(
     })
 }
 
-/// The members that are meant, each with the way to it, and the names of the others.
+/// The members that are meant, and the others, each with the way to it.
 pub(crate) async fn targets(
     hub: &Hub,
     platform: &Platform,
     args: &MemberArgs,
     events: &EventSink,
-) -> Result<(Vec<Target>, Vec<MemberName>), CommandError> {
+) -> Result<(Vec<Target>, Vec<Target>), CommandError> {
     let servers = hub.inventory.members(platform);
     let members: Vec<Member> = servers.iter().map(|server| server.member()).collect();
     if members.is_empty() {
@@ -199,15 +203,16 @@ pub(crate) async fn targets(
         .choose(&members)
         .map_err(|error| invalid(Code::UnknownServer, &error))?;
     let identity = hub.identity()?;
-    let (mut targets, mut left_out) = (Vec::new(), Vec::new());
+    let (mut targets, mut others) = (Vec::new(), Vec::new());
     for server in servers {
+        let target = target(hub, server, &identity, events).await?;
         if chosen.iter().any(|member| member.name == server.name) {
-            targets.push(target(hub, server, &identity, events).await?);
+            targets.push(target);
         } else {
-            left_out.push(server.name.as_str().into());
+            others.push(target);
         }
     }
-    Ok((targets, left_out))
+    Ok((targets, others))
 }
 
 /// One server with the way to it. A server without a key is reported as a member that can't be

@@ -9,6 +9,7 @@ use super::fresh::{self, Origin};
 use super::hub::{self, Hub, store_error};
 use super::plan::{self, Wish};
 use super::progress::Progress;
+use super::tidy::tidy;
 use crate::codes::{Code, Exit, Problem};
 use crate::config::Platform;
 use crate::engine::depot::Depot;
@@ -117,7 +118,7 @@ pub(crate) async fn carry_out(
         Goal::Desired => desired_roots(hub, name).await?.map(Origin::Depot),
     };
     let mut report = push::run(&engine, depot.clone(), &task, goal).await;
-    if changes && let Err(problem) = tidy(hub, &engine, &depot, platform, kind).await {
+    if changes && let Err(problem) = tidy(hub, &engine, &depot, platform, kind, &mut report).await {
         report.warnings.push(problem);
     }
     engine.events.emit(Event::TaskFinished {
@@ -236,48 +237,6 @@ async fn label(context: &Context, platform: &Platform) -> Option<String> {
             None
         }
     }
-}
-
-/// Forgets generations beyond `keep`, and what only they needed. Not while another platform's
-/// task may be writing into the depot: then a later task does it.
-async fn tidy(
-    hub: &Hub,
-    engine: &preflight::Hub,
-    depot: &Arc<Depot>,
-    platform: &Platform,
-    kind: TaskKind,
-) -> Result<(), Problem> {
-    if kind == TaskKind::Resync {
-        return Ok(());
-    }
-    let store = &hub.store;
-    let gone = store
-        .collectable_generations(&platform.name, platform.keep)
-        .await
-        .map_err(preflight::state_problem)?;
-    if gone.is_empty() {
-        return Ok(());
-    }
-    let mut others = Vec::new();
-    for state in store.platforms().await.map_err(preflight::state_problem)? {
-        if state.name != platform.name {
-            match hub
-                .lock(&state.name, "collecting old generations", false)
-                .await
-            {
-                Ok(lock) => others.push(lock),
-                Err(_) => return Ok(()),
-            }
-        }
-    }
-    for generation in gone {
-        let forgotten = store
-            .forget_generation(&platform.name, generation.serial)
-            .await;
-        forgotten.map_err(preflight::state_problem)?;
-    }
-    // Each platform has its own `keep`; what goes of this one was just forgotten.
-    kept::collect(engine, depot, u32::MAX).await
 }
 
 /// The refusal of a task whose every member refused by a brake, such as a root with content.

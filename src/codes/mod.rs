@@ -62,6 +62,10 @@ pub enum Code {
     UnknownBalancer,
     /// No site has that address.
     UnknownSite,
+    /// The hub's store has no secret of that name.
+    UnknownSecret,
+    /// A secret can't be had or kept.
+    SecretUnusable,
     /// The source does not exist.
     SourceMissing,
     /// The source is an empty directory.
@@ -214,7 +218,7 @@ pub enum Code {
     GenerationBad,
     /// There is no such generation.
     GenerationUnknown,
-    /// The depot would exceed its byte budget.
+    /// The depot exceeds its byte budget.
     DepotFull,
     /// Nothing was pushed to the platform yet.
     NothingPushed,
@@ -236,6 +240,38 @@ pub enum Code {
     DatabaseAccountMissing,
     /// A database server has accounts or privileges that fanout didn't make.
     DatabaseOrphans,
+    /// A balancer can't do what the inventory asks of it.
+    BalancerUnfit,
+    /// A balancer doesn't answer at its run-time socket.
+    BalancerSilent,
+    /// A server is not behind the balancer.
+    NotBehindBalancer,
+    /// A drained member still has visitors.
+    MemberBusy,
+    /// A member doesn't prove itself.
+    MemberUnproved,
+    /// Members answer differently.
+    SiteDiffers,
+    /// The application can't run there.
+    AppUnfit,
+    /// An application failed to do what it was asked.
+    AppFailed,
+    /// The application's own settings file doesn't include the site's settings.
+    SettingsNotIncluded,
+    /// The site is not installed.
+    NotInstalled,
+    /// A push brings schema updates that nobody decided about.
+    UpdatesUndecided,
+    /// Files can't be read or written there as uploads.
+    UploadsRefused,
+    /// The share of a site's uploads is not what it should be.
+    ShareWrong,
+    /// The application knows no such action.
+    AppActionMissing,
+    /// The application would lose something on several members.
+    AppTrap,
+    /// Uploads could not be delivered to every member.
+    UploadsPartial,
     /// A server's configuration doesn't pass its test.
     ConfigRefused,
     /// One site's configuration doesn't pass its test, and stays as it was.

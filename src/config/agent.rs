@@ -34,6 +34,8 @@ pub struct AgentConfig {
     pub offers: BTreeSet<Offer>,
     /// How the agent logs in to the database server on its machine.
     pub database: LocalDatabase,
+    /// What applications behind commands do, by action: programs with their arguments.
+    pub commands: BTreeMap<String, Vec<String>>,
     /// What the agent spends on a hub's behalf at most.
     pub limits: Limits,
 }
@@ -80,6 +82,7 @@ struct AgentTable {
     offers: BTreeSet<Offer>,
     #[serde(default)]
     database: LocalDatabase,
+    commands: BTreeMap<String, Spanned<Vec<String>>>,
     #[serde(default)]
     limits: Limits,
 }
@@ -87,7 +90,7 @@ struct AgentTable {
 impl Table for AgentTable {
     const WHAT: &'static str = "agent";
     const KEYS: &'static [&'static str] = &[
-        "name", "listen", "allow", "prefix", "preserve", "offers", "database", "limits",
+        "name", "listen", "allow", "prefix", "preserve", "offers", "database", "commands", "limits",
     ];
     const REQUIRED: &'static [&'static str] = &["name", "allow"];
 }
@@ -103,6 +106,7 @@ impl AgentConfig {
             preserve: BTreeMap::new(),
             offers: BTreeSet::new(),
             database: LocalDatabase::default(),
+            commands: BTreeMap::new(),
             limits: Limits::default(),
         }
     }
@@ -158,6 +162,13 @@ impl AgentConfig {
                 line(format!("{} = {list}", quoted(root.as_str())));
             }
         }
+        if !self.commands.is_empty() {
+            line("\n# What applications behind commands do, by action.\n[commands]".into());
+            for (action, words) in &self.commands {
+                let words = Value::from_iter(words.iter().map(String::as_str));
+                line(format!("{} = {words}", quoted(action)));
+            }
+        }
         text.push_str(&self.database.to_toml());
         let limits = &self.limits;
         let _infallible = write!(
@@ -188,6 +199,16 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Option<AgentConfig> {
         .into_iter()
         .map(|(root, list)| (root, rules::preserve(&list, problems)))
         .collect();
+    let mut commands = BTreeMap::new();
+    for (action, words) in table.commands {
+        let is_absolute = |program: &String| program.starts_with('/');
+        if !words.get_ref().first().is_some_and(is_absolute) {
+            let message =
+                format!("The command `{action}` doesn't begin with a program's whole path");
+            problems.push(words.span(), message);
+        }
+        commands.insert(action, words.into_inner());
+    }
     Some(AgentConfig {
         name: table.name,
         listen: table.listen.unwrap_or_else(default_listen),
@@ -196,6 +217,7 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Option<AgentConfig> {
         preserve,
         offers: table.offers,
         database: table.database,
+        commands,
         limits: table.limits,
     })
 }
@@ -223,6 +245,10 @@ mod tests {
         config.offers.insert(Offer::Web);
         config.database.user = "fanout".into();
         config.database.password_file = Some("/etc/fanout/db".parse().unwrap());
+        let words = ["/usr/local/bin/shop", "cron \"now\""];
+        config
+            .commands
+            .insert("cron".into(), words.map(str::to_owned).into());
         config
             .preserve
             .insert("/srv/a".parse().unwrap(), vec!["/files".into()]);

@@ -3,8 +3,11 @@
 //! Each name service answer is asked for once per [`Principals`]; a push makes a fresh one, so that
 //! a user created in between is seen.
 
+use super::error::FsError;
+use super::stat::Stat;
 use nix::unistd::{Gid, Group, Uid, User};
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use sync_proto::entry::Principal;
 use thiserror::Error;
@@ -124,6 +127,34 @@ fn id(
         sort,
         name: name.to_string(),
     })
+}
+
+/// The numbers of a user of this machine and of its group; `None` if there is none of that name.
+pub fn user_ids(name: &str) -> Option<(u32, u32)> {
+    let user = User::from_name(name).ok()??;
+    Some((user.uid.as_raw(), user.gid.as_raw()))
+}
+
+/// The numbers that this process runs as.
+pub fn own_ids() -> (u32, u32) {
+    (Uid::effective().as_raw(), Gid::effective().as_raw())
+}
+
+/// Gives an open file or directory to a user and a group, if it isn't theirs.
+///
+/// # Errors
+/// This process may not.
+pub fn give(open: impl AsFd, (uid, gid): (u32, u32), shown: &[u8]) -> Result<(), FsError> {
+    let failed = |errno| FsError::new("change the owner of", shown, errno);
+    let stat = Stat::of(&open).map_err(failed)?;
+    if (stat.uid, stat.gid) == (uid, gid) {
+        return Ok(());
+    }
+    let (uid, gid) = (
+        rustix::fs::Uid::from_raw(uid),
+        rustix::fs::Gid::from_raw(gid),
+    );
+    rustix::fs::fchown(open, Some(uid), Some(gid)).map_err(failed)
 }
 
 /// True if this process may give files to anybody.

@@ -10,10 +10,12 @@ mod ids;
 mod name;
 mod path;
 mod policy;
+mod sealed;
 mod seconds;
 mod secret;
 mod select;
 mod site;
+mod size;
 mod who;
 
 pub use address::{Address, AddressError, DEFAULT_PORT, SshDestination};
@@ -26,10 +28,12 @@ pub use ipnet::IpNet;
 pub use name::{BalancerName, ClusterName, Label, NameError, PlatformName, SecretName, ServerName};
 pub use path::{AbsPath, AbsPathError};
 pub use policy::{CommitPolicy, Mode, OwnerPolicy, PolicyError};
+pub use sealed::Secret;
 pub use seconds::{Seconds, SecondsError};
 pub use secret::{SecretRef, SecretRefError};
 pub use select::{Member, Selection, Selector, SelectorError};
 pub use site::{SiteUri, SiteUriError, Uploads, UploadsError};
+pub use size::{ByteSize, SizeError};
 pub use who::Who;
 
 /// Serde by way of `FromStr` and `Display`, and a JSON schema that says "a string".

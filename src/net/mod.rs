@@ -12,14 +12,18 @@
 //! Invariants: nothing but TLS is read from a peer whose key isn't accepted; no size, count or
 //! time-out is taken from a peer; a secret never appears in `Debug` output or in an error.
 
+mod closed_port;
 pub mod connect;
 pub mod connection;
 pub mod endpoint;
 pub mod error;
+pub mod fcgi;
 mod goodbye;
+pub mod http;
 pub mod identity;
 pub mod key;
 pub mod limits;
+pub mod local;
 mod lookup;
 pub mod mysql;
 mod pipe;

@@ -5,9 +5,11 @@
 //! database servers through the services. Invariant: every step is on record before it begins.
 
 pub mod databases;
+pub mod desired;
 pub mod graph;
 pub mod resource;
 pub mod resources;
+pub mod rotation;
 pub mod run;
 pub mod servers;
 

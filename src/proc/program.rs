@@ -23,6 +23,7 @@ pub struct Program {
     name: OsString,
     arguments: Vec<OsString>,
     variables: Vec<(OsString, Option<OsString>)>,
+    clears_variables: bool,
     directory: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
     timeout: Duration,
@@ -38,6 +39,7 @@ impl Program {
             name: name.into(),
             arguments: Vec::new(),
             variables: Vec::new(),
+            clears_variables: false,
             directory: None,
             stdin: None,
             timeout: DEFAULT_TIMEOUT,
@@ -72,6 +74,13 @@ impl Program {
     #[must_use]
     pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
         self.variables.push((name.into(), None));
+        self
+    }
+
+    /// Gives it nothing of our environment, only what [`env`](Self::env) sets.
+    #[must_use]
+    pub fn env_clear(mut self) -> Self {
+        self.clears_variables = true;
         self
     }
 
@@ -216,6 +225,9 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        if self.clears_variables {
+            command.env_clear();
+        }
         for (name, value) in &self.variables {
             match value {
                 Some(value) => command.env(name, value),
@@ -375,6 +387,13 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(output.text(), "secret\na word\nunset");
+        let output = shell("echo ${HOME-unset} ${WORD-unset}")
+            .env_clear()
+            .env("WORD", "alone")
+            .succeed()
+            .await
+            .unwrap();
+        assert_eq!(output.text(), "unset alone");
         let large = vec![b'x'; 300_000];
         let output = Program::new("wc")
             .arg("-c")

@@ -1,6 +1,10 @@
-//! What a server's services should be like: rendered and decided here, carried out elsewhere.
+//! What servers' services shall have: rendered on the hub from the inventory and from the facts
+//! that each server reported.
 //!
-//! Pure: inventory, facts and secrets in, files or operations out. Refuses to look at a disk, a
-//! network or a clock.
+//! Pure: inventory, facts and secrets in, files or statements out. No disk, no network, no clock,
+//! so that everything can be shown as a difference before anything is touched.
 
+pub mod app;
+pub mod balancer;
 pub mod database;
+pub mod web;

@@ -20,6 +20,7 @@ mod recover;
 mod remove;
 mod resync;
 mod rollback;
+mod secret;
 mod status;
 mod verify;
 
@@ -50,6 +51,7 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Unlock(args) => lock::unlock(context, args).await,
         Command::Status(args) => status::run(context, args).await,
         Command::Remove(args) => remove::run(context, args).await,
+        Command::Secret(args) => secret::run(context, args).await,
         Command::Delete(args) => delete::run(context, args).await,
         Command::Plan(args) => apply::plan(context, args).await,
         Command::Apply(args) => apply::apply(context, args).await,

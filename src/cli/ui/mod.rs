@@ -8,6 +8,7 @@
 #[cfg(test)]
 pub(crate) mod testing;
 
+mod hidden;
 mod text;
 
 use super::args::{ColorWhen, GlobalArgs};
@@ -19,6 +20,7 @@ use std::fmt::{Display, Write as _};
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use text::{Label, sanitized};
+use zeroize::Zeroizing;
 
 /// How much a command says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -239,6 +241,16 @@ impl Ui {
                 .read_line(&mut answer)
                 .map_err(|error| CommandError::from_error(Code::NotConfirmed, &error))?;
             Ok(answer)
+        })
+    }
+
+    /// Asks for a secret on the terminal, without echo.
+    pub(crate) fn ask_hidden(&self, prompt: &str) -> Result<Zeroizing<String>, CommandError> {
+        self.suspended(|| {
+            self.write_err_now(sanitized(prompt).as_bytes());
+            let answer = hidden::read_line();
+            self.write_err_now(b"\n");
+            answer.map_err(|error| CommandError::from_error(Code::SecretUnusable, &error))
         })
     }
 

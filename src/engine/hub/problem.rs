@@ -1,5 +1,6 @@
 //! What goes wrong on the way to a member, as a person should hear it.
 
+use super::donors::NoDonor;
 use super::encode::EncodeError;
 use super::session::SessionError;
 use super::supply::SupplyError;
@@ -8,9 +9,14 @@ use crate::net::NetError;
 use sync_proto::wire::WireError;
 
 impl SessionError {
-    /// The session is over: nothing more can be heard from this member in it.
+    /// The session is over: nothing more can be heard from this member in it. Anything else is the
+    /// member's word, or the hub's own trouble.
     pub fn is_lost(&self) -> bool {
-        matches!(self, Self::Net(_) | Self::Silent { .. } | Self::Wire(_))
+        match self {
+            Self::Net(NetError::ObjectStopped { .. }) => false,
+            Self::Net(_) | Self::Silent { .. } | Self::Wire(_) => true,
+            Self::Refused(_) | Self::Encode(_) => false,
+        }
     }
 
     /// As a person should hear it.
@@ -57,10 +63,17 @@ pub fn net_problem(error: &NetError) -> Problem {
 pub fn encode_problem(error: &EncodeError) -> Problem {
     let code = match error {
         EncodeError::Supply(SupplyError::Changed(_)) => Code::SourceChanged,
-        EncodeError::Supply(SupplyError::Nowhere(..)) => Code::DepotIncomplete,
+        EncodeError::Supply(SupplyError::Nowhere(..))
+        | EncodeError::NoDonor(NoDonor::Nobody { .. }) => Code::DepotIncomplete,
+        EncodeError::NoDonor(NoDonor::Spool(_)) => Code::DiskError,
         EncodeError::Supply(SupplyError::Fs(_)) => Code::SourceUnreadable,
         EncodeError::Supply(SupplyError::Depot(_)) | EncodeError::Depot(_) => Code::DepotIncomplete,
         EncodeError::Format(_) | EncodeError::Stopped => Code::Bug,
     };
-    Problem::from_error(code, error)
+    let problem = Problem::from_error(code, error);
+    match error {
+        EncodeError::NoDonor(NoDonor::Nobody { .. }) => problem
+            .with_hint("resync again once a member that has it answers, or push from the source"),
+        _ => problem,
+    }
 }

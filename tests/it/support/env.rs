@@ -279,6 +279,20 @@ impl World {
         }
     }
 
+    /// Stops agent `index` by SIGSTOP: it says nothing, and nothing of it is gone.
+    pub(crate) fn stop_agent(&mut self, index: usize) {
+        if let Some(running) = &mut self.agents[index].running {
+            running.stop();
+        }
+    }
+
+    /// Lets a stopped agent `index` go on.
+    pub(crate) fn go_on_with_agent(&mut self, index: usize) {
+        if let Some(running) = &mut self.agents[index].running {
+            running.go_on();
+        }
+    }
+
     /// True while agent `index` runs; an agent that a failpoint ended doesn't.
     pub(crate) fn agent_is_running(&mut self, index: usize) -> bool {
         self.agents[index]

@@ -10,6 +10,7 @@ pub(crate) mod awkward;
 pub(crate) mod change;
 pub(crate) mod corpus;
 pub(crate) mod debian;
+pub(crate) mod disk;
 pub(crate) mod env;
 pub(crate) mod host;
 pub(crate) mod mariadb;

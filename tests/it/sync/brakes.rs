@@ -1,15 +1,14 @@
 //! Brakes: refused with numbers and the one option that releases each, and nothing changed.
 
+use crate::support::disk::SmallDisk;
 use crate::support::env::{CLUSTER, World, platform_root};
 use crate::support::oracle;
 use crate::support::root_or_skip;
-use crate::support::run::{Output, run};
+use crate::support::run::Output;
 use crate::support::snapshot::Snapshot;
 use crate::support::task::{in_both_layouts, put, site};
 use crate::support::tree::Tree;
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 
 in_both_layouts!(
     an_empty_or_missing_source_deletes_nothing,
@@ -288,34 +287,6 @@ fn roots_outside_the_allowed_directories_are_refused_by_the_agent() {
             0,
             "{root}"
         );
-    }
-}
-
-/// A small ext4 of its own, unmounted when dropped.
-struct SmallDisk {
-    mounted: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount(at: PathBuf, image: &std::path::Path, size_bytes: u64) -> Self {
-        fs::File::create(image)
-            .unwrap()
-            .set_len(size_bytes)
-            .unwrap();
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image)).success();
-        fs::create_dir_all(&at).unwrap();
-        run(Command::new("mount")
-            .args(["-o", "loop"])
-            .arg(image)
-            .arg(&at))
-        .success();
-        Self { mounted: at }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg("--lazy").arg(&self.mounted));
     }
 }
 

@@ -47,11 +47,17 @@ pub(super) async fn run(context: &Context, args: AddServerArgs) -> Result<Exit, 
         edit.check().map_err(config_error)?;
     }
     let facts = match (&args.token_file, &args.ssh) {
-        (Some(file), _) => by_token(&hub, &name, &new, file, edit).await?,
-        (None, Some(_)) => ssh::run(context, &hub, &name, &new, edit).await?,
+        (None, None) if args.no_agent => {
+            edit.save().map_err(config_error)?;
+            None
+        }
+        (Some(file), _) => Some(by_token(&hub, &name, &new, file, edit).await?),
+        (None, Some(_)) => Some(ssh::run(context, &hub, &name, &new, edit).await?),
         (None, None) => return Err(no_way_in(&name)),
     };
-    introduce(context, &name, &facts);
+    if let Some(facts) = &facts {
+        introduce(context, &name, facts);
+    }
     let next = match hub.inventory.clusters.is_empty() {
         true => format!(
             "fanout add cluster NAME --members {name}{}",
@@ -77,7 +83,7 @@ fn new_server(args: &AddServerArgs) -> Result<NewServer, CommandError> {
             .address
             .parse()
             .map_err(|error| invalid(Code::Usage, &error))?,
-        addresses: Vec::new(),
+        addresses: args.addresses.clone(),
         labels: labels.map_err(|error| invalid(Code::NameInvalid, &error))?,
         transport: match args.transport {
             TransportArg::Auto => None,
@@ -86,6 +92,8 @@ fn new_server(args: &AddServerArgs) -> Result<NewServer, CommandError> {
         },
         ssh,
         sudo: args.sudo,
+        web: args.web.settings(),
+        db: args.db.settings(),
     })
 }
 

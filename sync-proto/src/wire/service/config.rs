@@ -41,7 +41,7 @@ pub enum ConfigArea {
 pub struct ConfigFile {
     /// What it belongs to.
     pub area: ConfigArea,
-    /// One path component: letters, digits, `-`, `_`, `.`; no leading `.`.
+    /// One path component: letters, digits, `-`, `_`, `.`, `+`; no leading `.`.
     pub name: String,
     /// The group that may read it, for [`ConfigArea::Settings`]; else empty.
     pub group: String,

@@ -5,13 +5,25 @@
 //! and the agent decides where that lies. An agent answers only for the services that its own
 //! administrator lets it offer.
 
+pub mod app;
+pub mod balancer;
 pub mod config;
 pub mod database;
+pub mod uploads;
 
+pub use app::{
+    AppAction, AppAnswer, AppDone, AppDriver, AppInstall, AppRequest, AppSettings, AppState,
+    AppTarget,
+};
+pub use balancer::{
+    BackendMember, BalancerAnswer, BalancerRequest, BalancerState, Certificate, MemberAnswer,
+    MemberRequest, Probe, Probed, Rotation, Waited,
+};
 pub use config::{
     Activated, ConfigAnswer, ConfigArea, ConfigFault, ConfigFile, ConfigRequest, ConfigSetId,
     ConfigState, Content, FileState, Tested,
 };
+pub use uploads::{MountFacts, UploadAnswer, UploadFile, UploadPlace, UploadRequest};
 
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +38,14 @@ pub enum ServiceRequest {
     Database(database::DatabaseRequest),
     /// About a database server as seen from here.
     DatabaseProbe(database::ProbeRequest),
+    /// About the rotation of the balancer that runs here.
+    Balancer(BalancerRequest),
+    /// About this server as a member behind a balancer.
+    Member(MemberRequest),
+    /// About a site's application.
+    App(Box<AppRequest>),
+    /// About uploaded files.
+    Uploads(UploadRequest),
 }
 
 /// The answer to a [`ServiceRequest`]; a refusal is a [`Reply::Refused`](super::Reply::Refused).
@@ -39,6 +59,14 @@ pub enum ServiceAnswer {
     Database(database::DatabaseAnswer),
     /// To DatabaseProbe.
     DatabaseProbe(database::ProbeAnswer),
+    /// To Balancer.
+    Balancer(BalancerAnswer),
+    /// To Member.
+    Member(MemberAnswer),
+    /// To App.
+    App(AppAnswer),
+    /// To Uploads.
+    Uploads(UploadAnswer),
 }
 
 /// What is installed on a server. Everything comes from the server itself, nothing is guessed from
@@ -91,6 +119,10 @@ pub struct ProgramFacts {
     pub is_running: bool,
     /// Modules that are loaded or built in, as the program names them.
     pub modules: Vec<String>,
+    /// Ports that the machine's own configuration listens on, fanout's files not counted.
+    pub own_ports: Vec<u16>,
+    /// Those of them that have a default server there.
+    pub own_defaults: Vec<u16>,
 }
 
 /// An installed PHP-FPM.

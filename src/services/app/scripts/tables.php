@@ -1,0 +1,2 @@
+<?php
+fanout_end(['tables' => fanout_tables(fanout_database())]);

@@ -10,6 +10,7 @@ mod inventory;
 mod secrets;
 mod serve;
 mod services;
+mod setup;
 mod sites;
 mod tasks;
 mod tools;
@@ -27,6 +28,7 @@ pub(crate) use inventory::{
 };
 pub(crate) use secrets::{SecretArgs, SecretNoun, SecretRemoveArgs, SecretSetArgs};
 pub(crate) use serve::{ApplyArgs, LogArgs, PlanArgs, ScopeArgs};
+pub(crate) use setup::{SetupArgs, SetupDbArgs, SetupNoun};
 pub(crate) use sites::{AddBalancerArgs, AddSiteArgs};
 pub(crate) use tasks::{
     GenerationsArgs, GenerationsNoun, LockArgs, LockNoun, LockPlatformArgs, MarkBadArgs,
@@ -160,6 +162,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Make every server as the inventory says, code excepted
     Apply(ApplyArgs),
+    /// Prepare a server for its role
+    Setup(SetupArgs),
     /// Show the recorded tasks, or one of them step by step
     Log(LogArgs),
     /// Explain an error code, or which rule decided about a path
@@ -225,6 +229,8 @@ mod tests {
             "fanout secret set db1-admin",
             "fanout secret set db1-admin --generate",
             "fanout secret list --json",
+            "fanout setup db db1 --root admin --from 10.0.0.5 --yes",
+            "fanout setup db db1 --print --mysql",
             "fanout remove site www.example.com",
             "fanout remove server web1",
             "fanout delete platform drupal --yes-delete drupal",

@@ -21,6 +21,7 @@ mod remove;
 mod resync;
 mod rollback;
 mod secret;
+mod setup;
 mod status;
 mod verify;
 
@@ -55,6 +56,7 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Delete(args) => delete::run(context, args).await,
         Command::Plan(args) => apply::plan(context, args).await,
         Command::Apply(args) => apply::apply(context, args).await,
+        Command::Setup(args) => setup::run(context, args).await,
         Command::Log(args) => log::run(context, args).await,
         Command::Explain(args) => explain::run(context, args).await,
         Command::Demo(args) => demo::run(context, args).await,

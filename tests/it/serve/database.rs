@@ -18,6 +18,7 @@ use fanout::orchestrate::resources::database::{Database, DatabaseMember, Part};
 use fanout::orchestrate::resources::former_database::FormerDatabase;
 use fanout::orchestrate::servers::Servers;
 use fanout::orchestrate::{Difference, Resource};
+use fanout::services::database::sql::Administrator;
 use fanout::services::database::{Account, Dialect, Names};
 use fanout::store::Store;
 use std::net::{IpAddr, SocketAddr};
@@ -231,14 +232,16 @@ fn names() -> Names {
 
 /// The administration account by hand, as `fanout setup db` makes it.
 fn narrow_account(hub: &str) -> String {
-    fanout::services::database::sql::admin_statements(
-        &Account {
+    Administrator {
+        account: Account {
             user: "fanout".parse().unwrap(),
             host: hub.parse().unwrap(),
         },
-        &ADMIN_PASSWORD.parse().unwrap(),
-        Dialect::MariaDb(10, 11, 6),
-    )
+        password: ADMIN_PASSWORD.parse().unwrap(),
+        databases: Vec::new(),
+        roles: Vec::new(),
+    }
+    .statements(Dialect::MariaDb(10, 11, 6))
     .join(";\n")
 }
 

@@ -14,7 +14,7 @@ mod setup;
 
 pub use admin::{Admin, Endpoint, SqlError};
 pub use login::try_login;
-pub use setup::admin_statements;
+pub use setup::{Administrator, Made};
 
 use super::Dialect;
 use render::Rendered;

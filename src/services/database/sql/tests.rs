@@ -92,12 +92,16 @@ fn no_statement_makes_an_account_by_granting_or_only_if_it_is_missing() {
 
 #[test]
 fn the_administration_account_is_limited_to_databases_with_the_prefix() {
-    let account = Account {
-        user: "fanout".parse().unwrap(),
-        host: "10.77.0.1".parse().unwrap(),
+    let admin = Administrator {
+        account: Account {
+            user: "fanout".parse().unwrap(),
+            host: "10.77.0.1".parse().unwrap(),
+        },
+        password: "password-1".parse().unwrap(),
+        databases: vec!["old_shop".parse().unwrap()],
+        roles: vec!["fo_a_rw".parse().unwrap()],
     };
-    let password = "password-1".parse().unwrap();
-    let script = |dialect| admin_statements(&account, &password, dialect).join("\n");
+    let script = |dialect| admin.statements(dialect).join("\n");
     insta::assert_snapshot!("administration_mariadb", script(MARIADB));
     insta::assert_snapshot!("administration_mysql", script(MYSQL));
 }

@@ -4,22 +4,26 @@
 use super::args::{LevelArg, MemberArgs, PolicyArg, TaskArgs};
 use super::error::CommandError;
 use super::hub::{Hub, invalid, store_error};
-use super::rules;
+use super::{rules, serving};
 use crate::codes::{Code, Problem};
 use crate::config::{Platform, Server};
 use crate::engine::event::{EventSink, MemberName};
 use crate::engine::hub::dial::{Route, SshRoute, dial, nowhere};
 use crate::engine::hub::ownership::Ownership;
 use crate::engine::hub::source::{Released, SourceSpec};
-use crate::engine::hub::task::{Overrides, Spare, Target, Task};
-use crate::model::{self, CommitPolicy, Member, OwnerPolicy, Selection, Selector};
+use crate::engine::hub::task::{Overrides, Rolling, Spare, Target, Task};
+use crate::model::{self, CommitPolicy, Member, OwnerPolicy, Selection, Selector, SpecialFile};
 use crate::net::{Identity, NodeKey};
+use crate::orchestrate::rotation::Rotation;
 use crate::store::PlatformState;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use sync_proto::commit::Policy;
 use sync_proto::filter::Scope;
 use sync_proto::path::escape;
+use sync_proto::special::SpecialFiles;
 use sync_proto::wire::{self, Level};
 
 /// How long a task may take without `--deadline`.
@@ -36,6 +40,8 @@ pub(crate) struct Wish {
     pub(crate) dry_run: bool,
     pub(crate) report_only: bool,
     pub(crate) label: Option<String>,
+    /// So many members at a time.
+    pub(crate) rolling: Option<NonZeroUsize>,
 }
 
 impl Default for Wish {
@@ -49,6 +55,7 @@ impl Default for Wish {
             dry_run: false,
             report_only: false,
             label: None,
+            rolling: None,
         }
     }
 }
@@ -114,7 +121,7 @@ pub(crate) async fn task(
         exclude: rules.scope.exclude.to_lines(),
         preserve: rules.scope.preserve.to_lines(),
         options: wire::Options {
-            special_files: !platform.special_files.is_empty(),
+            special_files: special_files(platform),
             privileged_xattrs: platform.privileged_xattrs,
             delete_excluded: platform.delete_excluded,
             seed: platform.seed,
@@ -130,8 +137,44 @@ pub(crate) async fn task(
         deadline: wish.task.deadline.unwrap_or(DEADLINE),
         label: wish.label.clone(),
         author: hub.who.to_string(),
-        rolling: None,
+        rolling: rolling(hub, platform, wish).await?,
     })
+}
+
+/// Batch by batch, with what surrounds each switch.
+async fn rolling(
+    hub: &Hub,
+    platform: &Platform,
+    wish: &Wish,
+) -> Result<Option<Rolling>, CommandError> {
+    let Some(at_once) = wish.rolling.filter(|_| !wish.dry_run) else {
+        return Ok(None);
+    };
+    let names = hub.inventory.servers.keys().cloned();
+    let servers = serving::servers(hub, names).await?;
+    let (inventory, store) = (&hub.inventory, hub.store.clone());
+    let author = hub.who.to_string();
+    let rotation = Rotation::of(
+        inventory,
+        platform,
+        servers,
+        store,
+        hub.clock.clone(),
+        &author,
+    );
+    let Some(rotation) = rotation else {
+        return Err(CommandError::new(
+            Code::Usage,
+            format!(
+                "{} lives on one server: there is nothing to roll over",
+                platform.name
+            ),
+        ));
+    };
+    Ok(Some(Rolling {
+        at_once,
+        rotation: Arc::new(rotation),
+    }))
 }
 
 /// Where the index of the platform's source lies: what was seen without privileged attributes says
@@ -141,6 +184,15 @@ fn source_index(hub: &Hub, platform: &Platform) -> PathBuf {
     match platform.privileged_xattrs {
         true => index.with_extension("privileged"),
         false => index,
+    }
+}
+
+fn special_files(platform: &Platform) -> SpecialFiles {
+    let allowed = |kind| platform.special_files.contains(&kind);
+    SpecialFiles {
+        setuid: allowed(SpecialFile::Setuid),
+        devices: allowed(SpecialFile::Devices),
+        fifos: allowed(SpecialFile::Fifos),
     }
 }
 
@@ -170,7 +222,7 @@ pub(crate) async fn source(
             directory_mode: platform.dirs.map(model::Mode::bits),
             file_mode: platform.files.map(model::Mode::bits),
         },
-        special_files: platform.special_files.clone(),
+        special_files: special_files(platform),
         privileged_xattrs: platform.privileged_xattrs,
         // What the first push let pass was looked at then.
         preserved_seen: state.desired.is_some() || platform.seed,

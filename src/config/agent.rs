@@ -7,7 +7,7 @@ use super::local_database::LocalDatabase;
 use super::problem::{Invalid, Problems};
 use super::schema::Table;
 use super::{ConfigError, file, rules};
-use crate::model::{AbsPath, DEFAULT_PORT, Offer, ServerName};
+use crate::model::{AbsPath, DEFAULT_PORT, Offer, ServerName, SpecialFile};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -30,6 +30,8 @@ pub struct AgentConfig {
     pub prefix: Option<AbsPath>,
     /// The administrator's own preserve rules, by root. They add to those that a hub sends.
     pub preserve: BTreeMap<AbsPath, Vec<String>>,
+    /// Special files that a hub may make here, where its platform allows them as well.
+    pub special_files: Vec<SpecialFile>,
     /// The services that hubs may manage on this server. Without any, only trees.
     pub offers: BTreeSet<Offer>,
     /// How the agent logs in to the database server on its machine.
@@ -78,6 +80,7 @@ struct AgentTable {
     prefix: Option<AbsPath>,
     #[serde(default)]
     preserve: BTreeMap<AbsPath, Vec<Spanned<String>>>,
+    special_files: Option<Vec<SpecialFile>>,
     #[serde(default)]
     offers: BTreeSet<Offer>,
     #[serde(default)]
@@ -90,7 +93,16 @@ struct AgentTable {
 impl Table for AgentTable {
     const WHAT: &'static str = "agent";
     const KEYS: &'static [&'static str] = &[
-        "name", "listen", "allow", "prefix", "preserve", "offers", "database", "commands", "limits",
+        "name",
+        "listen",
+        "allow",
+        "prefix",
+        "special_files",
+        "preserve",
+        "offers",
+        "database",
+        "commands",
+        "limits",
     ];
     const REQUIRED: &'static [&'static str] = &["name", "allow"];
 }
@@ -104,6 +116,7 @@ impl AgentConfig {
             allow,
             prefix: None,
             preserve: BTreeMap::new(),
+            special_files: SpecialFile::ALL.to_vec(),
             offers: BTreeSet::new(),
             database: LocalDatabase::default(),
             commands: BTreeMap::new(),
@@ -149,6 +162,11 @@ impl AgentConfig {
         if let Some(prefix) = &self.prefix {
             line("# Everything that the agent manages lies below this.".into());
             line(format!("prefix = {}", quoted(prefix.as_str())));
+        }
+        if self.special_files != SpecialFile::ALL {
+            line("# Special files that a hub may make here.".into());
+            let kinds = self.special_files.iter().map(|kind| kind.as_str());
+            line(format!("special_files = {}", Value::from_iter(kinds)));
         }
         if !self.offers.is_empty() {
             line("# The services that hubs may manage here.".into());
@@ -215,6 +233,9 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Option<AgentConfig> {
         allow: table.allow.into_inner(),
         prefix: table.prefix,
         preserve,
+        special_files: table
+            .special_files
+            .unwrap_or_else(|| SpecialFile::ALL.to_vec()),
         offers: table.offers,
         database: table.database,
         commands,
@@ -242,6 +263,7 @@ mod tests {
         config.listen = "127.0.0.1:4601".parse().unwrap();
         config.prefix = Some("/tmp/one \"two\"".parse().unwrap());
         config.limits.sessions = 3;
+        config.special_files = vec![SpecialFile::Fifos];
         config.offers.insert(Offer::Web);
         config.database.user = "fanout".into();
         config.database.password_file = Some("/etc/fanout/db".parse().unwrap());
@@ -262,6 +284,7 @@ mod tests {
             AgentConfig::parse("name = \"web1\"\nallow = [\"/srv\"]\n", "agent.toml").unwrap();
         assert_eq!(config.listen.to_string(), "[::]:4600");
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.special_files, SpecialFile::ALL);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 mod address;
 mod choice;
+mod count;
 mod ids;
 mod name;
 mod path;
@@ -23,6 +24,7 @@ pub use choice::{
     AppKind, BalancerKind, BalancerTls, DbKind, DbVia, Layout, Offer, Outcome, ResyncMode, SiteTls,
     SpecialFile, Transport, UnknownChoice, UpdateMode, VerifyLevel, WebKind,
 };
+pub use count::{count, counted};
 pub use ids::{IdError, Serial, TreeId};
 pub use ipnet::IpNet;
 pub use name::{BalancerName, ClusterName, Label, NameError, PlatformName, SecretName, ServerName};

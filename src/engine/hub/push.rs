@@ -209,11 +209,9 @@ impl Run<'_> {
             // A brake on one member's own disk refuses the push for all, as any other does.
             let is_brake = one.answered && one.problem.code.exit() == Exit::Refused;
             if is_brake && !self.is_repair {
-                let mut refusal = one.problem.clone();
-                if let Some(target) = self.task.targets.get(one.at) {
-                    refusal.message = format!("{}: {}", target.name, refusal.message);
-                }
-                self.report.refusals.push(refusal);
+                let target = self.task.targets.get(one.at);
+                let name = target.map_or("", |target| &*target.name);
+                self.report.refusals.push(one.problem.of(name));
             }
             let outcome = match (one.answered, is_brake) {
                 (true, true) if !self.is_repair => Outcome::Aborted,
@@ -516,13 +514,37 @@ impl Run<'_> {
             }
         }
         self.report.members = self.reports.iter().flatten().cloned().collect();
-        if !self.task.dry_run
-            && !self.task.report_only
-            && let Err(error) = self.record().await
-        {
-            self.report.warnings.push(state_problem(error));
+        if !self.task.dry_run && !self.task.report_only {
+            if let Err(error) = self.record().await {
+                self.report.warnings.push(state_problem(error));
+            }
+            // Nothing is wrong with those members: said in the result, and not kept.
+            self.explain_rest();
         }
         self.report
+    }
+
+    /// Says why members without a problem of their own have not switched.
+    fn explain_rest(&mut self) {
+        let is_cause = |report: &&MemberReport| {
+            let is_out = matches!(report.outcome, Outcome::Failed | Outcome::Stale);
+            is_out && report.problem.is_some()
+        };
+        let cause = self.report.members.iter().find(is_cause);
+        let why = match cause {
+            Some(cause) => format!("It did not switch, for {} could not", cause.name),
+            None => "It did not switch, for the votes of the policy were not in".to_owned(),
+        };
+        for report in &mut self.report.members {
+            report.problem = match (report.outcome, report.problem.take()) {
+                (Outcome::Aborted, None) => Some(Problem::new(Code::MemberAborted, &why)),
+                (Outcome::Failed | Outcome::Stale, None) => Some(Problem::new(
+                    Code::DeadlineExceeded,
+                    "It was not ready when the time for the task was up",
+                )),
+                (_, problem) => problem,
+            };
+        }
     }
 
     async fn record(&mut self) -> Result<(), crate::store::StoreError> {

@@ -20,6 +20,7 @@ pub use service::{ServiceAnswer, ServiceRequest};
 use crate::delta::batch::MAX_BATCH_BYTES;
 use crate::digest::Digest;
 use crate::manifest::Roots;
+use crate::special::SpecialFiles;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
@@ -253,9 +254,8 @@ pub struct Open {
 /// What the tree may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
-    /// The platform allows special files of some kind. The hub looks at its source; a member takes
-    /// what the manifest says.
-    pub special_files: bool,
+    /// Which special files it may hold. A member makes no others, whatever the manifest says.
+    pub special_files: SpecialFiles,
     /// `trusted.*` and `security.*` xattrs are preserved.
     pub privileged_xattrs: bool,
     /// Excluded entries on the member are deleted.

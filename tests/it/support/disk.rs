@@ -17,14 +17,15 @@ pub(crate) struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Makes one in the file `image` and mounts it.
+    /// Makes one in the file `image`, with these options of `mkfs.ext4`, and mounts it.
     #[track_caller]
-    pub(crate) fn mount(at: PathBuf, image: &Path, size_bytes: u64) -> Self {
+    pub(crate) fn mount(at: PathBuf, image: &Path, size_bytes: u64, options: &[&str]) -> Self {
         let file = File::create(image).expect("create the image");
         file.set_len(size_bytes).expect("size the image");
         let mut make = Command::new("mkfs.ext4");
         // Blocks of a known size, so that they are found again.
-        run(make.args(["-q", "-F", "-b", "4096"]).arg(image)).success();
+        make.args(["-q", "-F", "-b", "4096"]).args(options);
+        run(make.arg(image)).success();
         fs::create_dir_all(&at).expect("create the mount point");
         let disk = Self {
             image: image.to_owned(),

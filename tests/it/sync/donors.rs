@@ -163,7 +163,7 @@ fn a_copy_that_rotted_on_its_disk_is_noticed_by_its_hash_and_passed_on_to_nobody
     }
     let mut world = World::with_agents(3);
     let image = world.dir().join("small.img");
-    let disk = SmallDisk::mount(world.agent_prefix(0).join("srv"), &image, 256 << 20);
+    let disk = SmallDisk::mount(world.agent_prefix(0).join("srv"), &image, 256 << 20, &[]);
     leave_one_behind(&mut world, "switched");
     fs::remove_file(world.source("site").join(FILE)).unwrap();
     world.kill_agent(0);

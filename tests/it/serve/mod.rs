@@ -1,0 +1,3 @@
+//! Serving: web servers, databases, balancers and applications, all of them real.
+
+mod app;

@@ -11,7 +11,7 @@ use super::table;
 use super::work::Outcome;
 use crate::clock::Clock;
 use crate::config::Platform;
-use crate::engine::event::MemberName;
+use crate::engine::event::{MemberName, MemberReport, Stays};
 use crate::engine::hub::task::{PlannedChange, TaskReport};
 use crate::model::ServerName;
 use serde_json::{Value, json};
@@ -123,16 +123,8 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
         context.ui.out(format!("{}:", names(&change.members)));
         items(context, &change.items);
         context.ui.out(format!("  {}", numbers(&change.plan)));
-        for foreign in &change.plan.foreign_paths {
-            context
-                .ui
-                .out(format!("  foreign, stays: {}", escape(foreign)));
-        }
-        for kept in &change.plan.kept {
-            context.ui.out(format!(
-                "  kept, for it holds what may not go: {}",
-                escape(kept)
-            ));
+        for line in staying(&Stays::of(&change.plan)) {
+            context.ui.out(format!("  {line}"));
         }
     }
     let unchanged: Vec<MemberName> = report
@@ -151,10 +143,37 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
         if let Some(problem) = &member.problem
             && !report.refusals.contains(problem)
         {
-            context.ui.warn(format!("{}: {problem}", member.name));
+            context.ui.warn(problem.of(&member.name));
         }
     }
     context.ui.status("Nothing was changed.");
+}
+
+/// What is left alone, one a line.
+fn staying(stays: &Stays) -> impl Iterator<Item = String> {
+    let foreign = stays.foreign.iter();
+    let kept = stays.kept.iter();
+    foreign
+        .map(|path| format!("foreign, stays: {path}"))
+        .chain(kept.map(|path| format!("kept, for it holds what may not go: {path}")))
+}
+
+/// What was left alone on each member, members with the same together.
+fn stayed(reports: &[MemberReport]) -> Vec<String> {
+    let mut groups: Vec<(&Stays, Vec<MemberName>)> = Vec::new();
+    for report in reports {
+        match groups.iter_mut().find(|(stays, _)| **stays == report.stays) {
+            Some((_, members)) => members.push(report.name.clone()),
+            None => groups.push((&report.stays, vec![report.name.clone()])),
+        }
+    }
+    let lines = |(stays, members): (&Stays, Vec<MemberName>)| {
+        let members = names(&members);
+        staying(stays)
+            .map(|line| format!("{members}: {line}"))
+            .collect::<Vec<_>>()
+    };
+    groups.into_iter().flat_map(lines).collect()
 }
 
 /// What would change, as JSON lines.
@@ -313,6 +332,9 @@ pub(crate) fn closing(context: &Context, report: &TaskReport, with_table: bool) 
                     "{name}: what nobody had committed is kept in `{at}`"
                 ));
             }
+        }
+        for line in stayed(&report.members) {
+            context.ui.out(line);
         }
         // A hint for each kind of trouble, once.
         let mut told = Vec::new();

@@ -62,6 +62,10 @@ pub enum Code {
     UnknownBalancer,
     /// No site has that address.
     UnknownSite,
+    /// The hub's store has no secret of that name.
+    UnknownSecret,
+    /// A secret can't be had or kept.
+    SecretUnusable,
     /// The source does not exist.
     SourceMissing,
     /// The source is an empty directory.
@@ -100,8 +104,6 @@ pub enum Code {
     RootsOverlap,
     /// The root has content and is not ours.
     RootNotOurs,
-    /// Entries from before the adoption are in the way, or stay.
-    ForeignEntries,
     /// The platform is locked by a person.
     PlatformLocked,
     /// Another task works on the platform.
@@ -214,12 +216,40 @@ pub enum Code {
     GenerationBad,
     /// There is no such generation.
     GenerationUnknown,
-    /// The depot would exceed its byte budget.
+    /// The depot exceeds its byte budget.
     DepotFull,
     /// Nothing was pushed to the platform yet.
     NothingPushed,
     /// The agent's administrator doesn't let it offer that service.
     ServiceNotOffered,
+    /// The hub or an agent can't log in to a database server.
+    DatabaseUnreachable,
+    /// A database server refused a change.
+    DatabaseRefused,
+    /// How a database server sees a member can't be found out.
+    DatabaseAddressUnknown,
+    /// A member's way to its database can't be granted.
+    DatabaseAddressRefused,
+    /// A member can't log in to a site's database.
+    DatabaseLoginFailed,
+    /// The database server is too old or none that fanout knows.
+    DatabaseUnsupported,
+    /// No administration account of a database server is configured.
+    DatabaseAccountMissing,
+    /// A database server has accounts that fanout didn't make.
+    DatabaseOrphans,
+    /// A balancer can't do what the inventory asks of it.
+    BalancerUnfit,
+    /// A balancer doesn't answer at its run-time socket.
+    BalancerSilent,
+    /// A server is not behind the balancer.
+    NotBehindBalancer,
+    /// A drained member still has visitors.
+    MemberBusy,
+    /// A member doesn't prove itself.
+    MemberUnproved,
+    /// Members answer differently.
+    SiteDiffers,
     /// The application can't run there.
     AppUnfit,
     /// An application failed to do what it was asked.

@@ -1,19 +1,23 @@
 //! Tables to an [`Inventory`]: what is well-formed must also make sense.
 
 use super::decode::{Item, document, only_known, section, table};
-use super::inventory::{Cluster, DEFAULT_EXCLUDES, DriftIgnore, Inventory, Platform, Server, Ssh};
+use super::inventory::{
+    Cluster, DEFAULT_DEPOT_BUDGET, DEFAULT_EXCLUDES, DriftIgnore, Inventory, Platform, Server, Ssh,
+};
 use super::problem::{Invalid, Problems};
 use super::rules;
 use super::schema::{
-    ClusterTable, DriftIgnoreTable, HubTable, PlatformTable, SECTIONS, ServerTable,
+    BalancerTable, ClusterTable, DriftIgnoreTable, HubTable, PlatformTable, SECTIONS, ServerTable,
+    SiteTable,
 };
 use super::scope::{Scope, separate_roots};
+use super::{app, services, sites};
 use crate::model::{
-    AbsPath, ClusterName, CommitPolicy, Layout, OwnerPolicy, PlatformName, ResyncMode, ServerName,
-    Transport,
+    AbsPath, AppKind, BalancerName, ClusterName, CommitPolicy, Layout, OwnerPolicy, PlatformName,
+    ResyncMode, ServerName, SiteUri, Transport,
 };
 use jiff::civil::Date;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use sync_proto::path::{RelPath, escape};
 use toml::Spanned;
 
@@ -27,6 +31,7 @@ pub(super) fn inventory(text: &str, file: &str) -> Result<Inventory, Invalid> {
 fn read(text: &str, problems: &mut Problems<'_>) -> Inventory {
     let mut inventory = Inventory {
         hub: "fanout".into(),
+        depot_budget: DEFAULT_DEPOT_BUDGET,
         servers: BTreeMap::new(),
         clusters: BTreeMap::new(),
         balancers: BTreeMap::new(),
@@ -39,17 +44,28 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Inventory {
     only_known(&mut root, SECTIONS, "the inventory", problems);
     if let Some((key, value)) = root.remove_entry("hub")
         && let Some(hub) = table::<HubTable>(value, &key.span(), "the hub", problems)
-        && let Some(name) = hub_name(&hub.name, problems)
     {
-        inventory.hub = name;
+        if let Some(name) = hub_name(&hub.name, problems) {
+            inventory.hub = name;
+        }
+        if let Some(budget) = hub.depot_budget {
+            inventory.depot_budget = budget;
+        }
     }
     let servers: Vec<Item<ServerName, ServerTable>> = section(&mut root, "servers", problems);
     let clusters: Vec<Item<ClusterName, ClusterTable>> = section(&mut root, "clusters", problems);
+    let balancers: Vec<Item<BalancerName, BalancerTable>> =
+        section(&mut root, "balancers", problems);
     let platforms: Vec<Item<PlatformName, PlatformTable>> =
         section(&mut root, "platforms", problems);
+    let sites: Vec<Item<SiteUri, SiteTable>> = section(&mut root, "sites", problems);
+    // What can't be read has a name all the same.
+    let balancer_names: BTreeSet<BalancerName> = names(&balancers);
+    let platform_names: BTreeSet<PlatformName> = names(&platforms);
 
     let scope = Scope::new(&servers, &clusters, problems);
     separate_roots(&platforms, &scope, problems);
+    services::separate_ports(&servers, &balancers, problems);
     for item in servers {
         if let Some(table) = item.table {
             let server = server(item.name, table, problems);
@@ -59,8 +75,20 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Inventory {
     for item in clusters {
         if let Some(table) = item.table {
             let members = scope.members(&item.name).to_vec();
-            let cluster = cluster(item.name, table, members, problems);
+            let balancer = table.balancer.as_ref().and_then(|balancer| {
+                services::balancer_of(&item.name, balancer, &balancer_names, problems)
+            });
+            let cluster = Cluster {
+                balancer,
+                ..cluster(item.name, table, members, problems)
+            };
             inventory.clusters.insert(cluster.name.clone(), cluster);
+        }
+    }
+    for item in balancers {
+        if let Some(table) = item.table {
+            let balancer = services::balancer(item.name, &item.at, table, &scope, problems);
+            inventory.balancers.insert(balancer.name.clone(), balancer);
         }
     }
     for item in platforms {
@@ -70,7 +98,12 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Inventory {
             inventory.platforms.insert(platform.name.clone(), platform);
         }
     }
+    sites::sites(sites, &mut inventory, &platform_names, &scope, problems);
     inventory
+}
+
+fn names<N: Ord + Clone, T>(items: &[Item<N, T>]) -> BTreeSet<N> {
+    items.iter().map(|item| item.name.clone()).collect()
 }
 
 fn hub_name(name: &Spanned<String>, problems: &mut Problems<'_>) -> Option<String> {
@@ -103,7 +136,13 @@ fn server(name: ServerName, table: ServerTable, problems: &mut Problems<'_>) -> 
         }
     }
     let sudo = table.sudo.is_some_and(Spanned::into_inner);
+    let web = table.web.as_ref();
     Server {
+        web: web.map(|web| services::web(&name, web.get_ref(), problems)),
+        db: table
+            .db
+            .as_ref()
+            .map(|db| services::db(&name, db, problems)),
         name,
         address: table.address,
         addresses: table.addresses,
@@ -113,8 +152,6 @@ fn server(name: ServerName, table: ServerTable, problems: &mut Problems<'_>) -> 
             destination: ssh.into_inner(),
             sudo,
         }),
-        web: None,
-        db: None,
     }
 }
 
@@ -177,7 +214,20 @@ fn platform(
         Some(list) => rules::exclude(list, problems),
         None => DEFAULT_EXCLUDES.map(str::to_owned).into(),
     };
-    let preserve = rules::preserve(&table.preserve, problems);
+    let docroot = docroot(table.docroot.as_ref(), problems);
+    let mut preserve = rules::preserve(&table.preserve, problems);
+    preserve.extend(brought(table.app, &docroot, &preserve));
+    if let Some(php) = &table.php
+        && !is_php_version(php.get_ref())
+    {
+        problems.push(
+            php.span(),
+            format!(
+                "`{}` is not a version of PHP, such as 8.2",
+                escape(php.get_ref().as_bytes())
+            ),
+        );
+    }
     let require = required_paths(&table.require, problems);
     let members = on.as_ref().map(|on| scope.members_of(on));
     let drift_ignore = table
@@ -205,11 +255,56 @@ fn platform(
         drift_ignore,
         privileged_xattrs: table.privileged_xattrs,
         special_files: table.special_files,
-        app: None,
-        docroot: RelPath::root(),
-        php: None,
+        app: table.app,
+        docroot,
+        php: table.php.map(Spanned::into_inner),
         name,
     })
+}
+
+/// Where requests begin: a directory of the tree, or the tree itself.
+fn docroot(given: Option<&Spanned<String>>, problems: &mut Problems<'_>) -> RelPath {
+    let Some(given) = given else {
+        return RelPath::root();
+    };
+    let text = given.get_ref().trim_end_matches('/');
+    // It stands in the configuration of web servers, where other characters have a meaning.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-._/+".contains(c);
+    match RelPath::parse(text.as_bytes()) {
+        _ if text == "." => RelPath::root(),
+        Ok(path) if !path.is_root() && text.chars().all(is_plain) => path,
+        _ => {
+            problems.push(
+                given.span(),
+                format!(
+                    "`{}` is not a directory relative to the source, such as web",
+                    escape(given.get_ref().as_bytes())
+                ),
+            );
+            RelPath::root()
+        }
+    }
+}
+
+/// The preserve rules that the application brings, but for those that are there already.
+fn brought(app: Option<AppKind>, docroot: &RelPath, given: &[String]) -> Vec<String> {
+    let above = match docroot.is_root() {
+        true => String::new(),
+        false => format!("/{}", escape(docroot.as_bytes())),
+    };
+    app::defaults(app)
+        .preserve
+        .iter()
+        .map(|rule| format!("{above}{rule}"))
+        .filter(|rule| !given.iter().any(|own| own.trim_end_matches('/') == rule))
+        .collect()
+}
+
+fn is_php_version(text: &str) -> bool {
+    let is_number =
+        |part: &str| (1..=3).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    text.split_once('.')
+        .is_some_and(|(major, minor)| is_number(major) && is_number(minor))
 }
 
 /// fanout's own state lies in `.NAME.fanout` beside a root or in `.fanout` inside one.

@@ -3,6 +3,7 @@
 use super::problem::{Problems, is_secret_key};
 use super::schema::{LATER, Table};
 use super::suggest::closest;
+use crate::model::SecretRefError;
 use serde::de::IntoDeserializer;
 use std::ops::Range;
 use std::str::FromStr;
@@ -52,6 +53,14 @@ pub(super) fn section<N: FromStr<Err: std::fmt::Display>, T: Table>(
         match key.get_ref().parse() {
             Ok(parsed) => {
                 let what = format!("the {} `{}`", T::WHAT, key.get_ref());
+                if let Some(whole) = unquoted(key.get_ref(), &value, T::KEYS) {
+                    problems.push_with(
+                        at,
+                        "A name with dots needs quotes",
+                        format!("write [{name}.\"{whole}\"]"),
+                    );
+                    continue;
+                }
                 let table = table(value, &at, &what, problems);
                 items.push(Item {
                     name: parsed,
@@ -63,6 +72,28 @@ pub(super) fn section<N: FromStr<Err: std::fmt::Display>, T: Table>(
         }
     }
     items
+}
+
+/// The name that was meant by `[sites.www.example.com]`: tables in tables, each with one key that
+/// none has, down to the first with more in it.
+fn unquoted(first: &str, value: &Spanned<DeValue<'_>>, known: &[&str]) -> Option<String> {
+    let mut name = first.to_owned();
+    let mut value = value.get_ref();
+    loop {
+        let DeValue::Table(table) = value else {
+            return None;
+        };
+        let mut keys = table.iter();
+        let (Some((key, inner)), None) = (keys.next(), keys.next()) else {
+            return (name != first).then_some(name);
+        };
+        let key = key.get_ref().as_ref();
+        if known.contains(&key) || !matches!(inner.get_ref(), DeValue::Table(_)) {
+            return (name != first && known.contains(&key)).then_some(name);
+        }
+        name = format!("{name}.{key}");
+        value = inner.get_ref();
+    }
 }
 
 /// One table. Each key that can't be used is reported, and so is each one that is missing.
@@ -79,6 +110,14 @@ pub(super) fn table<T: Table>(
     };
     let unknown = only_known(&mut table, T::KEYS, what, problems);
     let mut reported = !unknown.is_empty();
+    for (key, known) in T::NESTED {
+        if let Some(value) = table.get_mut(*key)
+            && let DeValue::Table(nested) = value.get_mut()
+        {
+            let what = format!("`{key}` of {what}");
+            reported |= !only_known(nested, known, &what, problems).is_empty();
+        }
+    }
     for key in T::REQUIRED {
         // A misspelt key isn't missing as well.
         let misspelt = |wrong: &String| closest(wrong, T::KEYS.iter().copied()) == Some(key);
@@ -181,9 +220,24 @@ fn culprit<T: Table>(
 
 fn report_value(key: &str, error: &toml::de::Error, problems: &mut Problems<'_>) {
     let at = error.span().unwrap_or(0..0);
-    if key == "ssh" && error.message().contains("password") {
+    if error.message() == SecretRefError.to_string() {
+        // What was written there may be the secret itself.
+        let cut = at.start;
+        problems.push_secret(
+            at,
+            cut,
+            error.message(),
+            "`fanout secret set NAME` keeps it",
+        );
+    } else if key == "ssh" && error.message().contains("password") {
         let cut = at.start;
         problems.push_secret(at, cut, error.message(), "use a key and an agent");
+    } else if error.message().contains("string") && error.message().contains("datetime") {
+        problems.push_with(
+            at,
+            "A date is wanted here, and this is a string",
+            "write it without quotes, such as 2026-12-31",
+        );
     } else {
         // serde speaks of fields, this file has keys.
         problems.push(at, sentence(error.message()).replace(" field ", " key "));

@@ -211,16 +211,27 @@ impl<'s> Problems<'s> {
     }
 }
 
+/// Keys whose value is a reference to a secret, and may be the secret itself by mistake.
+const REFERENCES: [&str; 3] = ["admin", "auth", "key"];
+
 /// Where the value begins on a line that assigns to a key that looks like a secret.
 fn secret_start(line: &str) -> Option<usize> {
-    let lower = line.to_ascii_lowercase();
-    let word_end = SECRET_WORDS
-        .iter()
-        .filter_map(|word| lower.find(word).map(|at| at + word.len()))
-        .min()?;
-    line[word_end..]
-        .find('=')
-        .map(|equals| word_end + equals + 1)
+    let is_value_start = |equals: &usize| {
+        let name = |c: char| c.is_alphanumeric() || "_-.\"'".contains(c);
+        let before = line[..*equals].trim_end();
+        let start = before.trim_end_matches(name).len();
+        let key = &before[start..];
+        let last = key.rsplit('.').next().unwrap_or(key);
+        let value = line[equals + 1..]
+            .trim_start()
+            .trim_start_matches(['"', '\'']);
+        let refers = ["secret:", "file:/", "command:", "credential:", "env:"]
+            .iter()
+            .any(|kind| value.starts_with(kind));
+        is_secret_key(key) || (REFERENCES.contains(&last.trim_matches(['"', '\''])) && !refers)
+    };
+    let mut assignments = line.match_indices('=').map(|(at, _)| at);
+    assignments.find(is_value_start).map(|equals| equals + 1)
 }
 
 #[cfg(test)]

@@ -143,6 +143,16 @@ impl Scope {
         self.clusters.get(name).cloned().map(On::Cluster)
     }
 
+    /// The server of that name, or a report that there is none.
+    pub(super) fn server(
+        &self,
+        name: &Spanned<impl AsRef<str>>,
+        user: &str,
+        problems: &mut Problems<'_>,
+    ) -> Option<ServerName> {
+        reference(name, "server", user, &self.servers, problems)
+    }
+
     /// The servers of a cluster.
     pub(super) fn members(&self, cluster: &ClusterName) -> &[ServerName] {
         self.members.get(cluster).map_or(&[], Vec::as_slice)
@@ -155,6 +165,30 @@ impl Scope {
             On::Cluster(name) => self.members(name),
         }
     }
+}
+
+/// The thing of that name, or a report that there is none.
+pub(super) fn reference<N>(
+    name: &Spanned<impl AsRef<str>>,
+    what: &str,
+    user: &str,
+    names: &BTreeSet<N>,
+    problems: &mut Problems<'_>,
+) -> Option<N>
+where
+    N: Ord + Clone + AsRef<str> + std::borrow::Borrow<str>,
+{
+    let text = name.get_ref().as_ref();
+    if let Some(found) = names.get(text) {
+        return Some(found.clone());
+    }
+    let shown = escape(text.as_bytes());
+    let message = format!("There is no {what} `{shown}`, which {user} names");
+    match closest(text, names.iter().map(AsRef::as_ref)) {
+        Some(close) => problems.push_with(name.span(), message, format!("did you mean `{close}`?")),
+        None => problems.push(name.span(), message),
+    }
+    None
 }
 
 /// One way down from a cluster to its servers.

@@ -11,6 +11,8 @@ use crate::codes::{Exit, Problem};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use sync_proto::path::escape;
+use sync_proto::wire::Plan;
 
 /// A member's name, cheap to copy into every event.
 pub type MemberName = Arc<str>;
@@ -191,7 +193,8 @@ pub struct MemberReport {
     pub name: MemberName,
     /// How it came out.
     pub outcome: Outcome,
-    /// The generation it is at now, if it is at one and said so.
+    /// The generation it is at now, if it is at one: by its own word, or where it can't be asked
+    /// the last that is known.
     pub generation: Option<u64>,
     /// Stream bytes that the hub sent to it.
     pub sent_bytes: u64,
@@ -207,6 +210,28 @@ pub struct MemberReport {
     pub problem: Option<Problem>,
     /// Where the member keeps what it found that nobody had committed; escaped.
     pub kept_aside: Option<String>,
+    /// What the task let stay that the new state doesn't have.
+    pub stays: Stays,
+}
+
+/// What stays on a member though the new state doesn't have it; names are escaped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stays {
+    /// Directories that hold something preserved or excluded.
+    pub kept: Vec<String>,
+    /// What is foreign, by top-level name.
+    pub foreign: Vec<String>,
+}
+
+impl Stays {
+    /// What a member's plan leaves alone.
+    pub fn of(plan: &Plan) -> Self {
+        let escaped = |paths: &[Vec<u8>]| paths.iter().map(|path| escape(path)).collect();
+        Self {
+            kept: escaped(&plan.kept),
+            foreign: escaped(&plan.foreign_paths),
+        }
+    }
 }
 
 impl MemberReport {
@@ -223,6 +248,7 @@ impl MemberReport {
             elapsed: Duration::ZERO,
             problem: None,
             kept_aside: None,
+            stays: Stays::default(),
         }
     }
 

@@ -249,6 +249,13 @@ choice!(
     }
 );
 
+impl WebKind {
+    /// It can serve TLS.
+    pub const fn has_tls(self) -> bool {
+        matches!(self, Self::NginxSsl | Self::ApacheSsl)
+    }
+}
+
 impl Outcome {
     /// The member is at the generation that the task wanted.
     pub const fn is_good(self) -> bool {

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    closed_port,
     connection::{Connection, Counters},
     error::{NetError, code},
     goodbye,
@@ -178,36 +179,6 @@ async fn attempt(
         done = timeout(within, handshake) => done.unwrap_or_else(|_| {
             Err(NetError::NoAnswer { address: address.to_string(), waited: within })
         }),
-        error = closed_port(address) => Err(error),
-    }
-}
-
-/// Waits for the system's word that nothing can be reached there. QUIC's own socket isn't told:
-/// such answers come to connected sockets only. The one byte sent is no QUIC packet, and ignored.
-async fn closed_port(address: SocketAddr) -> NetError {
-    let any: SocketAddr = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let probe = async {
-        let socket = tokio::net::UdpSocket::bind(any).await?;
-        socket.connect(address).await?;
-        socket.send(&[0]).await?;
-        let mut answer = [0; 1];
-        loop {
-            // Data would be from the peer, to a byte that needs no answer.
-            socket.recv(&mut answer).await?;
-        }
-    };
-    let result: io::Result<std::convert::Infallible> = probe.await;
-    let address = address.to_string();
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            NetError::NothingListens { address }
-        }
-        Err(error) => NetError::Unreachable {
-            address,
-            source: Arc::new(error),
-        },
+        error = closed_port::told(address) => Err(error),
     }
 }

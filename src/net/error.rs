@@ -52,6 +52,12 @@ pub enum NetError {
         /// The address that was tried.
         address: String,
     },
+    /// The host answered, after a silence, that no program has the port any more.
+    #[error("Nothing listens on UDP port {address} any more: the process has ended")]
+    PeerEnded {
+        /// Where the peer was.
+        address: String,
+    },
     /// The local system or a router said that there is no way.
     #[error("{address} can't be reached")]
     Unreachable {
@@ -163,7 +169,7 @@ impl NetError {
                      it, or use transport = \"ssh\""
                 ))
             }
-            Self::NothingListens { .. } => {
+            Self::NothingListens { .. } | Self::PeerEnded { .. } => {
                 Some("start the agent on that host: systemctl start fanout-agent".into())
             }
             Self::Refused { .. } => Some(
@@ -172,8 +178,8 @@ impl NetError {
                     .into(),
             ),
             Self::WrongPeer { .. } => Some(
-                "another machine answers at this address, or the agent got a new key: compare \
-                 the key on the host before you join it again"
+                "another machine answers at this address, or the agent got a new key. If it was set \
+                 up anew, and you know why: fanout add server NAME --replace-key"
                     .into(),
             ),
             _ => None,

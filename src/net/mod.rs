@@ -12,15 +12,20 @@
 //! Invariants: nothing but TLS is read from a peer whose key isn't accepted; no size, count or
 //! time-out is taken from a peer; a secret never appears in `Debug` output or in an error.
 
+mod closed_port;
 pub mod connect;
 pub mod connection;
 pub mod endpoint;
 pub mod error;
 pub mod fcgi;
 mod goodbye;
+pub mod http;
 pub mod identity;
 pub mod key;
 pub mod limits;
+pub mod local;
+mod lookup;
+pub mod mysql;
 mod pipe;
 mod quic;
 mod reset;
@@ -40,6 +45,7 @@ pub use error::NetError;
 pub use identity::{Identity, IdentityError};
 pub use key::NodeKey;
 pub use limits::{Budget, Object, Options};
+pub use lookup::lookup;
 pub use stdio::{PipeListener, Side, bridge, connect_socket};
 pub use token::{Invitation, JoinGrant, Token, TokenError};
 pub use trust::{JoinError, Role, TrustStore};

@@ -24,12 +24,22 @@ use super::{goodbye::Openable, identity::Identity, reset::ResetKey};
 /// LIMIT: how long a handshake may take, on either side.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
 
-/// LIMIT: how long a peer may say nothing at all.
-pub const IDLE: Duration = Duration::from_secs(30);
+/// LIMIT: how long a peer may say nothing at all. Silence alone is a poor sign: a process that is
+/// stopped, or a host that swaps, is silent and comes back. So this is longer than the 60 s without
+/// progress after which the hub detaches a member (`engine/hub/session.rs`), and what is known to be
+/// gone doesn't wait for it: a closed port ([`SILENCE`]), a restarted peer ([`KEEP_ALIVE`]).
+pub const IDLE: Duration = Duration::from_secs(75);
 
 /// How often an idle side says that it lives. It is also how soon a peer that was restarted is
 /// noticed: its answer is a stateless reset (`reset.rs`).
-pub const KEEP_ALIVE: Duration = Duration::from_secs(2);
+pub const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+/// After so much silence, more than a sign of life may take, the peer's system is asked whether
+/// anybody still has the port (`quic/watch.rs`).
+pub const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long one such question waits for an answer, and how long until the next.
+pub const CLOSED_PORT: Duration = Duration::from_millis(500);
 
 /// LIMIT: how long a goodbye may take.
 pub const GOODBYE: Duration = Duration::from_secs(5);

@@ -2,7 +2,7 @@
 //! to wait can say for whom.
 //!
 //! The lock is the kernel's, on the open file: it goes with the process, also when that is
-//! killed. The file stays and names the last holder.
+//! killed. The file stays and names the last holder: a line for people, and the same in fields.
 
 use crate::clock::UnixMillis;
 use std::fmt;
@@ -17,8 +17,11 @@ use thiserror::Error;
 
 /// How often a waiting task looks.
 const POLL: Duration = Duration::from_millis(50);
-/// LIMIT: a holder describes itself in one line.
-const MAX_HOLDER_BYTES: u64 = 1024;
+/// How often, and how soon after each other, a task tries before it takes a lock for held: somebody
+/// may just be looking, see [`Lock::holder`].
+const TRIES: (u32, Duration) = (5, Duration::from_millis(4));
+/// LIMIT: a holder describes itself in a few lines.
+const MAX_HOLDER_BYTES: u64 = 4096;
 
 /// Why a lock was not taken.
 #[derive(Debug, Error)]
@@ -69,6 +72,23 @@ impl Holder {
     }
 }
 
+impl Holder {
+    /// Its fields, a line each. None of them has a line break when it is escaped.
+    fn fields(&self) -> String {
+        let (who, what) = (escape(self.who.as_bytes()), escape(self.what.as_bytes()));
+        format!("{who}\n{what}\n{}\n{}\n", self.pid, self.since.0)
+    }
+
+    fn parse<'a>(mut lines: impl Iterator<Item = &'a str>) -> Option<Self> {
+        Some(Self {
+            who: lines.next()?.to_owned(),
+            what: lines.next()?.to_owned(),
+            pid: lines.next()?.parse().ok()?,
+            since: UnixMillis(lines.next()?.parse().ok()?),
+        })
+    }
+}
+
 impl fmt::Display for Holder {
     /// `alice: push platform drupal (process 4242) since 2026-11-21 09:05:09 CET`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,18 +124,56 @@ impl Lock {
             .mode(0o600)
             .open(path)
             .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let holder = current_holder(&mut file).map_err(failed)?;
-                return Err(LockError::Held { holder });
+        let (mut tries, pause) = TRIES;
+        loop {
+            tries -= 1;
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(TryLockError::WouldBlock) if tries > 0 => sleep(pause),
+                Err(TryLockError::WouldBlock) => {
+                    let holder = current_holder(&mut file).map_err(failed)?;
+                    return Err(LockError::Held { holder });
+                }
+                Err(TryLockError::Error(source)) => return Err(failed(source)),
             }
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         // RACE: until this is written, a loser reads the last holder's line, or none. It is only
         // told the wrong name.
         describe(&mut file, holder).map_err(failed)?;
         Ok(Self { file })
+    }
+
+    /// Who has the lock at this moment, without waiting for it; `None` if nobody has. Whoever just
+    /// took it may not have said yet who it is: then it is described as unknown, without a process.
+    pub fn holder(path: &Path) -> Result<Option<Holder>, LockError> {
+        let failed = |source: io::Error| LockError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        // A shared lock, for as long as it takes to give it back: it keeps nobody from anything
+        // but a task that begins right now, and that tries more than once.
+        match file.try_lock_shared() {
+            Ok(()) => {
+                file.unlock().map_err(failed)?;
+                return Ok(None);
+            }
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        let text = described(&mut file).map_err(failed)?;
+        Ok(Some(Holder::parse(text.lines().skip(1)).unwrap_or_else(
+            || Holder {
+                pid: 0,
+                who: "unknown".into(),
+                what: "a task that just started".into(),
+                since: UnixMillis(0),
+            },
+        )))
     }
 
     /// Takes the lock, waiting for it at most this long.
@@ -138,11 +196,16 @@ impl Drop for Lock {
 }
 
 fn describe(file: &mut File, holder: &Holder) -> io::Result<()> {
-    let mut line = holder.to_string();
-    line.push('\n');
+    let text = format!("{holder}\n{}", holder.fields());
     file.set_len(0)?;
     file.seek(SeekFrom::Start(0))?;
-    file.write_all(line.as_bytes())
+    file.write_all(text.as_bytes())
+}
+
+fn described(file: &mut File) -> io::Result<String> {
+    let mut text = Vec::new();
+    file.take(MAX_HOLDER_BYTES).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn current_holder(file: &mut File) -> io::Result<String> {
@@ -181,6 +244,26 @@ mod tests {
         );
         drop(lock);
         Lock::acquire(&path, &holder("bob")).unwrap();
+    }
+
+    #[test]
+    fn a_look_names_the_holder_and_keeps_nobody_from_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        assert_eq!(Lock::holder(&path).unwrap(), None);
+        let lock = Lock::acquire(&path, &holder("alice")).unwrap();
+        assert_eq!(Lock::holder(&path).unwrap(), Some(holder("alice")));
+        drop(lock);
+        assert_eq!(Lock::holder(&path).unwrap(), None);
+        // What a killed task left says nothing, for nobody has the lock.
+        std::fs::write(&path, format!("x\n{}", holder("bob").fields())).unwrap();
+        assert_eq!(Lock::holder(&path).unwrap(), None);
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..5_000).for_each(|_| drop(Lock::holder(&path).unwrap())));
+            for _ in 0..500 {
+                drop(Lock::acquire(&path, &holder("carol")).unwrap());
+            }
+        });
     }
 
     #[test]

@@ -28,7 +28,8 @@ pub enum Decision {
 pub enum Purpose {
     /// A push or rollback: its commit sets the desired generation.
     Publish,
-    /// A resync or a join: brings members to what is desired already (I12).
+    /// Sets nothing: a resync or a join, which brings members to what is desired already (I12), or a
+    /// batch of a rolling push, whose last word is a transaction of its own.
     Restore,
 }
 

@@ -10,6 +10,11 @@
 //! - I3 A coordinator sends `commit` only after [`Coordinator::handle_recorded`], never changes
 //!   its mind, and a participant in doubt does nothing until it is told.
 //! - I9 Every member ends with one [`Fate`].
+//!
+//! A *no* is only what a member says. One that is lost, or not ready in time, before its vote was
+//! heard is out, as if it had never been reached; the policy decides whether the others go on. It
+//! may have voted all the same, unheard: then it holds a record, asks when it returns, and is told
+//! what was decided, whatever that was.
 
 use crate::wire::{Decision, TxnKey};
 use std::collections::BTreeMap;
@@ -17,7 +22,8 @@ use std::collections::BTreeMap;
 /// Which votes a commit needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
-    /// Every member that took part votes yes; members that were never reached don't count.
+    /// No member says no; those that were never reached, or were lost before they voted, don't
+    /// count.
     Reachable,
     /// Every member of the cluster votes yes.
     All,
@@ -32,13 +38,13 @@ pub enum Policy {
 enum Standing {
     /// Staging or preparing.
     Working,
-    /// It was never reached, or it had dropped out before it could vote.
+    /// It was never reached, or it dropped out before its vote was heard.
     Out,
     /// It voted no.
     No,
     /// It voted yes.
     Yes,
-    /// It voted yes and acknowledged the decision.
+    /// It voted yes and confirmed the decision.
     Settled,
 }
 
@@ -51,9 +57,9 @@ pub enum Fate {
     Aborted,
     /// It voted no, or failed while staging; it is as it was.
     Failed,
-    /// It never took part.
+    /// It never took part, or dropped out before its vote was heard.
     Stale,
-    /// It voted yes and has not been heard of since.
+    /// It voted yes and has not confirmed the decision.
     InDoubt,
 }
 
@@ -84,14 +90,15 @@ enum Phase {
 /// A policy, resolved to what it needs of this cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Needed {
-    /// A single no, or a member that drops out while working, aborts.
+    /// A single no aborts.
     unanimous: bool,
     /// So many votes at least.
     votes: usize,
 }
 
 impl<M: Ord + Clone> Coordinator<M> {
-    /// Begins with the members that were reached at preflight and those that weren't.
+    /// Begins with the members that were reached at preflight and those that weren't. Fewer than
+    /// `min_healthy` votes abort, unless each member commits for itself.
     pub fn new(
         policy: Policy,
         reached: impl IntoIterator<Item = M>,
@@ -129,14 +136,15 @@ impl<M: Ord + Clone> Coordinator<M> {
         }
     }
 
-    /// A member voted.
+    /// A member voted. A vote that comes after the decision changes nothing but its own fate.
     pub fn handle_vote(&mut self, member: &M, yes: bool) -> Vec<CoordinatorAction<M>> {
         self.settle(member, if yes { Standing::Yes } else { Standing::No })
     }
 
-    /// A member was lost, or its deadline passed, before it voted.
+    /// A member was lost before its vote was heard. After its vote this changes nothing: only what
+    /// it confirms ends its doubt.
     pub fn handle_lost(&mut self, member: &M) -> Vec<CoordinatorAction<M>> {
-        self.settle(member, Standing::No)
+        self.settle(member, Standing::Out)
     }
 
     /// No more waiting: whoever is still working is out.
@@ -149,7 +157,7 @@ impl<M: Ord + Clone> Coordinator<M> {
             .values_mut()
             .filter(|s| **s == Standing::Working)
         {
-            *standing = Standing::No;
+            *standing = Standing::Out;
         }
         self.advance()
     }
@@ -169,24 +177,15 @@ impl<M: Ord + Clone> Coordinator<M> {
             return Vec::new();
         }
         self.phase = Phase::Decided(true);
-        self.members
-            .iter()
-            .map(|(member, standing)| {
-                let decision = if *standing == Standing::Yes {
-                    Decision::Commit
-                } else {
-                    Decision::Abort
-                };
-                (member, standing, decision)
-            })
-            .filter(|(_, standing, _)| **standing != Standing::Out)
-            .map(|(member, _, decision)| CoordinatorAction::Send(member.clone(), decision))
-            .collect()
+        self.tell(|standing| match standing {
+            Standing::Yes => Decision::Commit,
+            _ => Decision::Abort,
+        })
     }
 
     /// A member confirmed the decision.
     pub fn handle_settled(&mut self, member: &M) {
-        if let (Phase::Decided(true), Some(standing @ Standing::Yes)) =
+        if let (Phase::Decided(_), Some(standing @ Standing::Yes)) =
             (self.phase, self.members.get_mut(member))
         {
             *standing = Standing::Settled;
@@ -209,9 +208,9 @@ impl<M: Ord + Clone> Coordinator<M> {
             Standing::Out => Fate::Stale,
             Standing::No => Fate::Failed,
             Standing::Working => Fate::Aborted,
-            Standing::Yes if committed => Fate::InDoubt,
-            Standing::Yes => Fate::Aborted,
-            Standing::Settled => Fate::Committed,
+            Standing::Yes => Fate::InDoubt,
+            Standing::Settled if committed => Fate::Committed,
+            Standing::Settled => Fate::Aborted,
         };
         Some(
             self.members
@@ -223,10 +222,13 @@ impl<M: Ord + Clone> Coordinator<M> {
 
     fn settle(&mut self, member: &M, to: Standing) -> Vec<CoordinatorAction<M>> {
         match self.members.get_mut(member) {
-            Some(standing @ Standing::Working) if self.phase == Phase::Voting => *standing = to,
+            Some(standing @ Standing::Working) => *standing = to,
             _ => return Vec::new(),
         }
-        self.advance()
+        match self.phase {
+            Phase::Voting => self.advance(),
+            Phase::Recording | Phase::Decided(_) => Vec::new(),
+        }
     }
 
     fn advance(&mut self) -> Vec<CoordinatorAction<M>> {
@@ -248,10 +250,14 @@ impl<M: Ord + Clone> Coordinator<M> {
 
     fn abort(&mut self) -> Vec<CoordinatorAction<M>> {
         self.phase = Phase::Decided(false);
+        self.tell(|_| Decision::Abort)
+    }
+
+    fn tell(&self, decision: impl Fn(Standing) -> Decision) -> Vec<CoordinatorAction<M>> {
         self.members
             .iter()
             .filter(|(_, standing)| **standing != Standing::Out)
-            .map(|(member, _)| CoordinatorAction::Send(member.clone(), Decision::Abort))
+            .map(|(member, standing)| CoordinatorAction::Send(member.clone(), decision(*standing)))
             .collect()
     }
 }
@@ -407,125 +413,4 @@ impl Participant {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn coordinator(policy: Policy) -> Coordinator<u8> {
-        Coordinator::new(policy, [1, 2, 3], [4], 1)
-    }
-
-    #[test]
-    fn nothing_is_told_before_the_decision_is_durable() {
-        let mut hub = coordinator(Policy::Reachable);
-        assert!(hub.handle_vote(&1, true).is_empty());
-        assert!(hub.handle_vote(&2, true).is_empty());
-        assert_eq!(hub.handle_vote(&3, true), [CoordinatorAction::Record]);
-        assert_eq!(hub.decision(), None);
-        let told = hub.handle_recorded();
-        assert_eq!(told.len(), 3);
-        assert!(
-            told.iter()
-                .all(|a| matches!(a, CoordinatorAction::Send(_, Decision::Commit)))
-        );
-        hub.handle_settled(&1);
-        let fates = hub.fates().unwrap();
-        assert_eq!(fates[&1], Fate::Committed);
-        assert_eq!(fates[&2], Fate::InDoubt);
-        assert_eq!(fates[&4], Fate::Stale);
-    }
-
-    #[test]
-    fn one_no_aborts_where_all_reachable_members_must_agree() {
-        let mut hub = coordinator(Policy::Reachable);
-        hub.handle_vote(&1, true);
-        let told = hub.handle_lost(&2);
-        assert!(
-            told.iter()
-                .all(|a| matches!(a, CoordinatorAction::Send(_, Decision::Abort)))
-        );
-        assert_eq!(hub.decision(), Some(Decision::Abort));
-        assert!(
-            hub.handle_vote(&3, true).is_empty(),
-            "a late vote changes nothing"
-        );
-        assert_eq!(hub.fates().unwrap()[&2], Fate::Failed);
-        assert_eq!(hub.fates().unwrap()[&1], Fate::Aborted);
-    }
-
-    #[test]
-    fn all_means_those_too_that_were_not_reached() {
-        let mut hub = coordinator(Policy::All);
-        hub.handle_vote(&1, true);
-        assert_eq!(hub.decision(), Some(Decision::Abort));
-    }
-
-    #[test]
-    fn a_quorum_goes_on_without_the_others() {
-        let mut hub = coordinator(Policy::Quorum(2));
-        hub.handle_vote(&1, true);
-        hub.handle_vote(&2, false);
-        assert_eq!(hub.handle_vote(&3, true), [CoordinatorAction::Record]);
-        let told = hub.handle_recorded();
-        assert!(told.contains(&CoordinatorAction::Send(2, Decision::Abort)));
-        assert!(told.contains(&CoordinatorAction::Send(3, Decision::Commit)));
-    }
-
-    #[test]
-    fn too_few_for_min_healthy_aborts() {
-        let mut hub = Coordinator::new(Policy::Reachable, [1], [2], 2);
-        assert!(
-            !hub.handle_vote(&1, true)
-                .contains(&CoordinatorAction::Record)
-        );
-        assert_eq!(hub.decision(), Some(Decision::Abort));
-    }
-
-    #[test]
-    fn a_participant_in_doubt_waits_for_the_hub() {
-        use ParticipantAction as Do;
-        use ParticipantEvent as On;
-        let (txn, other) = ([1; 16], [2; 16]);
-        let mut member = Participant::Idle;
-        assert_eq!(
-            member.handle(On::Prepare { txn, fence: 6 }, 7),
-            Do::Refuse,
-            "an old fence"
-        );
-        assert_eq!(member.handle(On::Prepare { txn, fence: 7 }, 7), Do::Record);
-        assert_eq!(member.handle(On::RecordDurable, 7), Do::VoteYes);
-        assert_eq!(member.unsettled(), Some(txn));
-        assert_eq!(
-            member.handle(
-                On::Prepare {
-                    txn: other,
-                    fence: 8
-                },
-                8
-            ),
-            Do::Refuse
-        );
-        let commit = On::Decide {
-            txn,
-            decision: Decision::Commit,
-        };
-        assert_eq!(member.handle(commit, 8), Do::RecordForward);
-        assert_eq!(
-            member.handle(
-                On::Decide {
-                    txn,
-                    decision: Decision::Abort
-                },
-                8
-            ),
-            Do::Refuse,
-            "after commit there is no way back"
-        );
-        assert_eq!(member.handle(On::ForwardDurable, 8), Do::Switch);
-        assert_eq!(member.handle(On::Switched, 8), Do::Confirm);
-        assert_eq!(
-            member.handle(commit, 8),
-            Do::Confirm,
-            "a repeated decision is confirmed"
-        );
-    }
-}
+mod tests;

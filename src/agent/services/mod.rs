@@ -5,24 +5,32 @@
 //! allow. Nothing here runs a command line that a hub wrote.
 
 pub mod app;
+pub mod balancer;
+mod database;
 pub mod share;
 pub mod uploads;
 
 use super::trees::Trees;
 use crate::codes::{Code, Problem};
-use crate::config::{AgentConfig, AgentDir};
+use crate::config::{AgentConfig, AgentDir, LocalDatabase};
 use crate::model::Offer;
 use crate::net::NodeKey;
 use app::Apps;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 use sync_proto::wire::{ServiceAnswer, ServiceRequest};
 use uploads::Uploads;
+
+/// Files that outlive configuration sets.
+const DATA_ROOT: &str = "/var/lib/fanout/services";
 
 /// The services of this server.
 #[derive(Debug)]
 pub struct Services {
     offers: BTreeSet<Offer>,
+    database: LocalDatabase,
+    data_root: PathBuf,
     apps: Apps,
     uploads: Arc<Uploads>,
 }
@@ -33,6 +41,8 @@ impl Services {
         let settings = dir.state().join("services/live/settings");
         Self {
             offers: config.offers.clone(),
+            database: config.database.clone(),
+            data_root: DATA_ROOT.into(),
             apps: Apps::new(dir.state(), settings, config),
             uploads: Arc::default(),
         }
@@ -52,6 +62,27 @@ impl Services {
             ServiceRequest::Facts | ServiceRequest::Config(_) => {
                 self.offered(Offer::Web)?;
                 Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
+            }
+            ServiceRequest::Database(request) => {
+                self.offered(Offer::Db)?;
+                let answer = database::administer(&self.database, &request).await?;
+                Ok(ServiceAnswer::Database(answer))
+            }
+            ServiceRequest::DatabaseProbe(request) => {
+                // Both kinds of members run sites.
+                self.offered(Offer::Web)
+                    .or_else(|_| self.offered(Offer::App))?;
+                Ok(ServiceAnswer::DatabaseProbe(
+                    database::probe(&request).await?,
+                ))
+            }
+            ServiceRequest::Balancer(request) => {
+                self.offered(Offer::Balancer)?;
+                Ok(ServiceAnswer::Balancer(self.balancer(request).await?))
+            }
+            ServiceRequest::Member(request) => {
+                self.offered(Offer::Web)?;
+                Ok(ServiceAnswer::Member(self.as_member(request).await?))
             }
             ServiceRequest::App(request) => {
                 self.offered(Offer::App)?;

@@ -23,10 +23,7 @@ const MOUNTS_BYTES: usize = 4 << 20;
 pub(super) fn mounted(trees: &Trees, path: &[u8], user: &str) -> Result<UploadAnswer, Problem> {
     let path = real(trees, path)?;
     let (uid, gid) = user_ids(user)?;
-    let mut facts = match mount_at(&mounts()?, &path) {
-        Some(facts) => facts,
-        None => MountFacts::default(),
-    };
+    let mut facts = mount_at(&mounts()?, &path).unwrap_or_default();
     (facts.uid, facts.gid) = (uid, gid);
     Ok(UploadAnswer::Mounted(facts))
 }

@@ -1,4 +1,5 @@
-//! `fanout status`: servers, members, generations, locks. Asks members for a few seconds at most.
+//! `fanout status`: servers, members, generations, locks, and the tasks that run at this moment.
+//! Asks members for a few seconds at most.
 //!
 //! `--check` speaks to monitoring: one line, and exit 0 only if every member is at its desired
 //! generation and none is in doubt; 3 if some are not, 1 if none is.
@@ -16,7 +17,7 @@ use crate::codes::{Code, Exit, Problem};
 use crate::config::Platform;
 use crate::engine::event::{EventSink, MemberName};
 use crate::model::{Outcome, Serial};
-use crate::store::{MemberState, PlatformState};
+use crate::store::{Holder, MemberState, PlatformState};
 use serde_json::{Value, json};
 use std::time::Duration;
 use sync_proto::wire::Survey;
@@ -27,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// One platform as it is.
 struct Seen {
     state: PlatformState,
+    /// The task that has the platform's lock at this moment.
+    running: Option<Holder>,
     on: String,
     root: String,
     members: Vec<Member>,
@@ -98,7 +101,7 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<Exit, Com
             .collect();
         context.ui.json(&ResultLine::new(json!({
             "hub": hub.inventory.hub, "ok": exit_of(&seen) == Exit::Done,
-            "servers": servers, "platforms": platforms,
+            "servers": servers, "platforms": platforms, "tasks": tasks(&seen),
         })));
     } else if args.check {
         context.ui.out(check_line(&seen, exit));
@@ -108,8 +111,24 @@ pub(crate) async fn run(context: &Context, args: StatusArgs) -> Result<Exit, Com
     Ok(exit)
 }
 
+/// The tasks that run, with who started them and what they do.
+fn tasks(seen: &[Seen]) -> Vec<Value> {
+    let running = seen
+        .iter()
+        .filter_map(|platform| Some((&platform.state.name, platform.running.as_ref()?)));
+    running
+        .map(|(platform, task)| {
+            let is_known = task.pid != 0;
+            json!({"platform": platform.as_str(), "by": task.who, "what": task.what,
+                   "process": is_known.then_some(task.pid),
+                   "since": is_known.then(|| task.since.utc())})
+        })
+        .collect()
+}
+
 async fn look(hub: &Hub, platform: &Platform) -> Result<Seen, CommandError> {
     let state = hub.state(&platform.name).await?;
+    let running = hub.running(&platform.name)?;
     let engine = hub.engine(EventSink::none());
     let task = plan::task(hub, platform, &state, 0, &Wish::default(), &engine.events).await;
     let known = hub
@@ -142,6 +161,7 @@ async fn look(hub: &Hub, platform: &Platform) -> Result<Seen, CommandError> {
         on: platform.on.to_string(),
         root: platform.root.to_string(),
         state,
+        running,
         members,
     })
 }
@@ -253,6 +273,9 @@ async fn text(context: &Context, hub: &Hub, seen: &[Seen]) -> Result<(), Command
         if let Some(refusal) = crate::cli::hub::locked(&platform.state) {
             context.ui.out(format!("  {}", refusal.message));
         }
+        if let Some(task) = &platform.running {
+            context.ui.out(format!("  running: {task}"));
+        }
         if platform.members.is_empty() {
             context.ui.out("  no members");
             continue;
@@ -343,6 +366,7 @@ mod tests {
         };
         Seen {
             state,
+            running: None,
             on: "front".into(),
             root: "/srv/x".into(),
             members,

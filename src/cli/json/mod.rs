@@ -70,6 +70,11 @@ pub(crate) struct MemberLine {
     error: Option<ErrorShape>,
     #[serde(skip_serializing_if = "Option::is_none")]
     kept_aside: Option<String>,
+    /// As in a plan; absent where nothing was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    foreign_paths: Vec<String>,
 }
 
 impl From<&MemberReport> for MemberLine {
@@ -85,6 +90,8 @@ impl From<&MemberReport> for MemberLine {
             elapsed_us: report.elapsed.as_micros().try_into().unwrap_or(u64::MAX),
             error: report.problem.as_ref().map(ErrorShape::from),
             kept_aside: report.kept_aside.clone(),
+            kept: report.stays.kept.clone(),
+            foreign_paths: report.stays.foreign.clone(),
         }
     }
 }

@@ -18,7 +18,7 @@ name = "production"
 
 [servers.web1]
 adress = "web1"
-web = { kind = "nginx" }
+packs = ["front"]
 
 [clusters.front]
 memebrs = ["web1"]
@@ -44,11 +44,11 @@ colour = "blue"
       | ^^^^^^
       = hint: did you mean `address`?
 
-    Unknown key `web` in the server `web1`
+    Unknown key `packs` in the server `web1`
      --> fanout.toml:7:1
       |
-    7 | web = { kind = "nginx" }
-      | ^^^
+    7 | packs = ["front"]
+      | ^^^^^
       = hint: this version of fanout doesn't know it yet
 
     Unknown key `memebrs` in the cluster `front`
@@ -63,7 +63,7 @@ colour = "blue"
        |
     16 | colour = "blue"
        | ^^^^^^
-       = hint: the keys are delete_excluded, dirs, drift_ignore, exclude, files, follow, keep, layout, numeric_ids, on, owner, path, preserve, privileged_xattrs, require, resync, root, seed, special_files
+       = hint: the keys are app, delete_excluded, dirs, docroot, drift_ignore, exclude, files, follow, keep, layout, numeric_ids, on, owner, path, php, preserve, privileged_xattrs, require, resync, root, seed, special_files
     "#);
 }
 
@@ -441,6 +441,27 @@ drift_ignore = [
        |
     15 |     { path = "robots.txt", member = "web2", reason = " ", until = 2027-01-31T10:00:00Z },
        |                                                                   ^^^^^^^^^^^^^^^^^^^^
+    "#);
+}
+
+#[test]
+fn a_quoted_date_is_told_from_a_date() {
+    let text = format!(
+        r#"{SERVERS}
+[platforms.a]
+on = "web1"
+path = "/srv/src/a"
+root = "/srv/www"
+drift_ignore = [{{ path = "/r", member = "web1", reason = "known", until = "2027-01-31" }}]
+"#
+    );
+    insta::assert_snapshot!(faults(&text), @r#"
+    A date is wanted here, and this is a string
+     --> fanout.toml:9:75
+      |
+    9 | drift_ignore = [{ path = "/r", member = "web1", reason = "known", until = "2027-01-31" }]
+      |                                                                           ^^^^^^^^^^^^
+      = hint: write it without quotes, such as 2026-12-31
     "#);
 }
 

@@ -3,6 +3,7 @@
 mod edits;
 mod faults;
 mod meaning;
+mod services;
 
 /// The first (or the next) fenced block of the published documentation.
 fn documented(index: usize) -> String {

@@ -32,8 +32,36 @@ pub struct Unreached {
     pub at: usize,
     /// Why.
     pub problem: Problem,
-    /// It answered, and refused or failed.
+    /// It said itself that it can't. One that was lost while it was asked is as one that was never
+    /// reached.
     pub answered: bool,
+}
+
+/// Why a member can't be worked on, and whether that is its own word.
+#[derive(Debug)]
+pub struct Trouble {
+    /// Why.
+    pub problem: Problem,
+    /// It is not merely lost.
+    pub answered: bool,
+}
+
+impl From<SessionError> for Trouble {
+    fn from(error: SessionError) -> Self {
+        Self {
+            problem: error.problem(),
+            answered: !error.is_lost(),
+        }
+    }
+}
+
+impl From<store::StoreError> for Trouble {
+    fn from(error: store::StoreError) -> Self {
+        Self {
+            problem: state_problem(error),
+            answered: true,
+        }
+    }
 }
 
 /// What preflight needs besides the task.
@@ -62,25 +90,28 @@ pub async fn reach(
         });
     };
     phase(Phase::Connecting);
-    let unreached = |answered| {
-        move |problem| Unreached {
-            at,
-            problem,
-            answered,
-        }
+    let unreached = |Trouble { problem, answered }| Unreached {
+        at,
+        problem,
+        answered,
     };
-    let session = connect(hub, task, target).await.map_err(unreached(false))?;
+    let connected = connect(hub, task, target).await;
+    let session = connected.map_err(|problem| Unreached {
+        at,
+        problem,
+        answered: false,
+    })?;
     // Only whoever holds the platform's lock may settle: an answer to a member whose votes are
     // still being collected would abort the push that collects them.
     if fence > 0 {
         settle_doubts(hub, task, &session, target)
             .await
-            .map_err(unreached(true))?;
+            .map_err(unreached)?;
     }
     phase(Phase::Scanning);
     let (opened, fence) = open(hub, task, target, &session, fence)
         .await
-        .map_err(unreached(true))?;
+        .map_err(unreached)?;
     for notice in &opened.notices {
         tell(&hub.events, &target.name, notice);
     }
@@ -116,7 +147,7 @@ pub async fn settle_doubts(
     task: &Task,
     session: &Session,
     target: &Target,
-) -> Result<(), Problem> {
+) -> Result<(), Trouble> {
     for doubt in session
         .doubts()
         .iter()
@@ -132,12 +163,9 @@ async fn settle_doubt(
     session: &Session,
     target: &Target,
     doubt: &Doubt,
-) -> Result<(), Problem> {
+) -> Result<(), Trouble> {
     let decision = decide_doubt(hub, doubt).await?;
-    let notices = session
-        .settle(doubt, decision)
-        .await
-        .map_err(|error| error.problem())?;
+    let notices = session.settle(doubt, decision).await?;
     let word = match decision {
         Decision::Commit => "committed",
         Decision::Abort => "aborted",
@@ -159,12 +187,8 @@ async fn settle_doubt(
     Ok(())
 }
 
-async fn decide_doubt(hub: &Hub, doubt: &Doubt) -> Result<Decision, Problem> {
-    let decided = hub
-        .store
-        .settle(&doubt.txn, hub.clock.now())
-        .await
-        .map_err(state_problem)?;
+async fn decide_doubt(hub: &Hub, doubt: &Doubt) -> Result<Decision, store::StoreError> {
+    let decided = hub.store.settle(&doubt.txn, hub.clock.now()).await?;
     Ok(match decided {
         store::Decision::Commit => Decision::Commit,
         store::Decision::Abort => Decision::Abort,
@@ -177,7 +201,7 @@ async fn open(
     target: &Target,
     session: &Session,
     fence: u64,
-) -> Result<(Opened, u64), Problem> {
+) -> Result<(Opened, u64), Trouble> {
     let request = |fence| Open {
         tree: task.tree,
         fence,
@@ -197,52 +221,32 @@ async fn open(
     match refused {
         // A member that sees the tree for the first time; a look doesn't bind anything.
         Some(Code::TreeUnknown) if fence > 0 => {
-            let bound = session
+            let (_, notices) = session
                 .bind(task.tree, &task.root, task.layout, false)
-                .await;
-            let (_, notices) = bound.map_err(|error| error.problem())?;
+                .await?;
             for notice in &notices {
                 tell(&hub.events, &target.name, notice);
             }
-            let opened = session
-                .open(request(fence))
-                .await
-                .map_err(|error| error.problem())?;
+            let opened = session.open(request(fence)).await?;
             Ok((opened, fence))
         }
         // It voted in a session that was left behind, and could not say so when it was greeted.
         Some(Code::TransactionOpen) if fence > 0 => {
-            let survey = session
-                .survey(task.tree)
-                .await
-                .map_err(|error| error.problem())?;
+            let survey = session.survey(task.tree).await?;
             if let Some(doubt) = &survey.doubt {
                 settle_doubt(hub, session, target, doubt).await?;
             }
-            let opened = session
-                .open(request(fence))
-                .await
-                .map_err(|error| error.problem())?;
+            let opened = session.open(request(fence)).await?;
             Ok((opened, fence))
         }
         // The member knows a higher fence than this hub: its state was lost or restored.
         Some(Code::FenceTooOld) => {
-            let survey = session
-                .survey(task.tree)
-                .await
-                .map_err(|error| error.problem())?;
-            let fence = hub
-                .store
-                .next_fence(&task.platform, survey.fence)
-                .await
-                .map_err(state_problem)?;
-            let opened = session
-                .open(request(fence))
-                .await
-                .map_err(|error| error.problem())?;
+            let survey = session.survey(task.tree).await?;
+            let fence = hub.store.next_fence(&task.platform, survey.fence).await?;
+            let opened = session.open(request(fence)).await?;
             Ok((opened, fence))
         }
-        _ => Err(first.problem()),
+        _ => Err(first.into()),
     }
 }
 

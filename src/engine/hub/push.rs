@@ -6,6 +6,7 @@
 
 mod weigh;
 
+use super::donors::Donors;
 use super::encode::Encoder;
 use super::kept::{kept_offer, roots_of, seeded};
 use super::offer::Offer;
@@ -17,9 +18,10 @@ use super::task::{Goal, Task, TaskReport};
 use super::transact::{self, Transaction};
 use crate::codes::{Code, Exit, Problem};
 use crate::engine::depot::Depot;
-use crate::engine::event::{Event, MemberReport, Outcome};
+use crate::engine::event::{Event, MemberName, MemberReport, Outcome, Stays};
 use crate::model::Serial;
 use crate::store::{Generation, MemberError, MemberState, NewGeneration, Purpose};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use sync_proto::commit::Policy;
@@ -38,6 +40,7 @@ pub async fn run(hub: &Hub, depot: Arc<Depot>, task: &Task, goal: Goal) -> TaskR
         began: Instant::now(),
         report: TaskReport::new(task),
         reports: vec![None; task.targets.len()],
+        known: HashMap::new(),
         is_repair: matches!(goal, Goal::Desired),
     };
     if let Err(problem) = run.all(goal).await {
@@ -59,6 +62,8 @@ struct Run<'a> {
     began: Instant,
     report: TaskReport,
     reports: Vec<Option<MemberReport>>,
+    /// The generations that members were at when last seen.
+    known: HashMap<MemberName, u64>,
     /// Each member on its own is brought to what was decided before.
     is_repair: bool,
 }
@@ -67,6 +72,11 @@ impl Run<'_> {
     async fn all(&mut self, goal: Goal) -> Result<(), Problem> {
         let (store, platform) = (&self.hub.store, &self.task.platform);
         let state = store.platform(platform).await.map_err(state_problem)?;
+        let known = store.members(platform).await.map_err(state_problem)?;
+        self.known = known
+            .into_iter()
+            .filter_map(|one| Some((one.server.as_str().into(), one.serial?.0)))
+            .collect();
         let desired = match state.and_then(|state| state.desired) {
             Some(serial) => Some(
                 store
@@ -91,16 +101,9 @@ impl Run<'_> {
             true => self.itemise_unbound(&aim, unreached),
             false => unreached,
         };
-        let one_said_no = unreached.iter().any(|one| one.answered);
-        self.note_unreached(unreached);
-        // A member that answers and then can't take part is a no before the vote.
-        let is_unanimous = matches!(self.task.policy, Policy::Reachable | Policy::All);
-        let is_push = fence > 0 && !self.is_repair;
-        if !self.report.refusals.is_empty() || one_said_no && is_unanimous && is_push {
-            for one in reached {
-                self.set_done(&one, Outcome::Aborted, 0);
-                let _goodbye = one.session.leave().await;
-            }
+        let said_no = self.note_unreached(unreached);
+        if !self.report.refusals.is_empty() || said_no.is_some() {
+            self.call_off(reached, said_no).await;
             return Ok(());
         }
         if reached.is_empty() {
@@ -121,7 +124,17 @@ impl Run<'_> {
             }
             aim = self.aim(&goal, desired.as_ref()).await?;
             let (back, lost) = self.preflight(fence).await;
-            self.note_unreached(lost);
+            for one in &back {
+                // One that was lost on the way may be back.
+                if let Some(report) = self.reports.get_mut(one.at) {
+                    *report = None;
+                }
+            }
+            let said_no = self.note_unreached(lost);
+            if said_no.is_some() {
+                self.call_off(back, said_no).await;
+                return Ok(());
+            }
             reached = back;
         }
         Ok(())
@@ -183,16 +196,22 @@ impl Run<'_> {
         (reached, unreached)
     }
 
-    fn note_unreached(&mut self, unreached: Vec<Unreached>) {
+    /// Records who takes no part. Returns who said no before the vote, and why, where that stops the
+    /// others.
+    fn note_unreached(&mut self, unreached: Vec<Unreached>) -> Option<String> {
+        let mut said_no = None;
         for one in unreached {
+            if one.answered && self.is_unanimous() {
+                let name = self.task.targets.get(one.at).map(|target| &target.name);
+                let name = name.map_or("a member", AsRef::as_ref);
+                said_no.get_or_insert_with(|| format!("{name} said no: {}", one.problem.message));
+            }
             // A brake on one member's own disk refuses the push for all, as any other does.
             let is_brake = one.answered && one.problem.code.exit() == Exit::Refused;
             if is_brake && !self.is_repair {
-                let mut refusal = one.problem.clone();
-                if let Some(target) = self.task.targets.get(one.at) {
-                    refusal.message = format!("{}: {}", target.name, refusal.message);
-                }
-                self.report.refusals.push(refusal);
+                let target = self.task.targets.get(one.at);
+                let name = target.map_or("", |target| &*target.name);
+                self.report.refusals.push(one.problem.of(name));
             }
             let outcome = match (one.answered, is_brake) {
                 (true, true) if !self.is_repair => Outcome::Aborted,
@@ -200,6 +219,25 @@ impl Run<'_> {
                 (false, _) => Outcome::Stale,
             };
             self.set(one.at, outcome, Some(one.problem));
+        }
+        said_no
+    }
+
+    /// A single no of a member stops all: a look or a repair stops nobody.
+    fn is_unanimous(&self) -> bool {
+        let is_look = self.task.dry_run || self.task.report_only;
+        let needs_all = matches!(self.task.policy, Policy::Reachable | Policy::All);
+        needs_all && !is_look && !self.is_repair
+    }
+
+    /// Leaves members before anything was written.
+    async fn call_off(&mut self, reached: Vec<Reached>, why: Option<String>) {
+        for one in reached {
+            let problem = why
+                .clone()
+                .map(|why| Problem::new(Code::MemberAborted, why));
+            self.set_ended(&one, Outcome::Aborted, problem);
+            let _goodbye = one.session.leave().await;
         }
     }
 
@@ -237,17 +275,22 @@ impl Run<'_> {
         if behind.is_empty() {
             return Ok(false);
         }
-        let (mut planned, same): (Vec<_>, Vec<_>) = self
-            .compare(aim, behind)
-            .await
-            .into_iter()
-            .partition(|(one, plan)| {
+        let (compared, said_no) = self.compare(aim, behind).await;
+        if said_no.is_some() {
+            let reached = compared.into_iter().map(|(one, _)| one).collect();
+            self.call_off(reached, said_no).await;
+            return Ok(false);
+        }
+        let (mut planned, same): (Vec<_>, Vec<_>) =
+            compared.into_iter().partition(|(one, plan)| {
                 let is_changed = changes_of(plan) > 0 || clears && plan.foreign > 0;
                 serial_of(one) != keeps || keeps.is_none() || is_changed
             });
         // What differs is nothing that a commit would change, such as a directory that is kept.
-        for (one, _) in same {
-            self.set_done(&one, Outcome::UpToDate, 0);
+        for (one, plan) in same {
+            let mut report = self.of_session(&one, Outcome::UpToDate);
+            report.stays = Stays::of(&plan);
+            self.put(one.at, report);
             let _goodbye = one.session.leave().await;
         }
         let refusals = if matches!(goal, Goal::Desired) {
@@ -279,14 +322,14 @@ impl Run<'_> {
         if spawn(move || depot.has_manifest(roots).map_err(incomplete)).await? {
             return Ok(());
         }
-        let encoder = self.encoder(aim).await?;
+        let encoder = self.encoder(aim, None).await?;
         let filled = encoder.fill_depot().await;
         filled.map_err(|error| encode_problem(&error))?;
         let depot = self.depot.clone();
         spawn(move || depot.sync().map_err(incomplete)).await
     }
 
-    async fn encoder(&self, aim: &Aim) -> Result<Arc<Encoder>, Problem> {
+    async fn encoder(&self, aim: &Aim, donors: Option<Donors>) -> Result<Arc<Encoder>, Problem> {
         let (depot, offer) = (self.depot.clone(), aim.offer.clone());
         let supply = match (&aim.scanned, &self.task.spare) {
             (Some(scanned), _) => scanned.supply(),
@@ -299,9 +342,21 @@ impl Run<'_> {
                 .put_manifest(&offer.manifest, offer.roots)
                 .map_err(|error| Problem::from_error(Code::DepotIncomplete, &error))?;
             Encoder::new(&offer.manifest, depot.clone(), supply, workers)
+                .map(|encoder| encoder.with_donors(donors))
                 .map_err(|error| encode_problem(&error))
         });
         Ok(Arc::new(encoder.await?))
+    }
+
+    /// Who has what the hub lacks, where the source isn't what members are brought to.
+    fn donors(&self, aim: &Aim, planned: &[(Reached, Plan)]) -> Donors {
+        Donors::new(
+            self.hub.clone(),
+            self.task.clone(),
+            self.depot.clone(),
+            aim.offer.clone(),
+            planned.iter().map(|(one, _)| one.name.clone()).collect(),
+        )
     }
 
     async fn transact(
@@ -311,7 +366,8 @@ impl Run<'_> {
         keeps: Option<u64>,
         planned: Vec<(Reached, Plan)>,
     ) -> Result<bool, Problem> {
-        let encoder = self.encoder(aim).await?;
+        let donors = aim.scanned.is_none().then(|| self.donors(aim, &planned));
+        let encoder = self.encoder(aim, donors).await?;
         let now = self.hub.clock.now();
         let label = match goal {
             Goal::Kept { label, .. } => Some(label.clone()),
@@ -346,6 +402,7 @@ impl Run<'_> {
                 (begun.map_err(state_problem)?.0, Purpose::Publish)
             }
         };
+        let (policy, min_healthy) = self.votes(goal);
         let transaction = Transaction {
             hub: self.hub,
             task: self.task,
@@ -358,7 +415,8 @@ impl Run<'_> {
                 created_ms: now.0,
             },
             purpose,
-            policy: self.votes(goal),
+            policy,
+            min_healthy,
             deadline: tokio::time::Instant::now()
                 + self.task.deadline.saturating_sub(self.began.elapsed()),
             source: match (goal, &aim.scanned) {
@@ -382,7 +440,12 @@ impl Run<'_> {
             self.report.commit_window_us = u64::try_from(last - first).ok();
             self.report.commit_window_error_us = u64::try_from(settled.clock_error_us).ok();
         }
-        for (at, report) in settled.members {
+        for (at, mut report) in settled.members {
+            let lacks_content = |problem: &Problem| problem.code == Code::DepotIncomplete;
+            if self.is_repair && report.problem.as_ref().is_some_and(lacks_content) {
+                // Nothing is wrong with it: what it waits for isn't to be had at the moment.
+                report.outcome = Outcome::Stale;
+            }
             self.put(at, report);
         }
         Ok(false)
@@ -394,10 +457,28 @@ impl Run<'_> {
         };
         let mut report = MemberReport::new(target.name.clone(), outcome);
         report.problem = problem;
+        // It can't be asked, so it is at what it was at when last seen.
+        report.generation = self.known.get(&target.name).copied();
         self.put(at, report);
     }
 
     fn set_done(&mut self, one: &Reached, outcome: Outcome, changed_entries: u64) {
+        let report = self.of_session(one, outcome);
+        self.put(
+            one.at,
+            MemberReport {
+                changed_entries,
+                ..report
+            },
+        );
+    }
+
+    fn set_ended(&mut self, one: &Reached, outcome: Outcome, problem: Option<Problem>) {
+        let report = self.of_session(one, outcome);
+        self.put(one.at, MemberReport { problem, ..report });
+    }
+
+    fn of_session(&self, one: &Reached, outcome: Outcome) -> MemberReport {
         let mut report = MemberReport::new(one.name.clone(), outcome);
         let stats = one.session.connection().stats();
         report.generation = one
@@ -407,8 +488,7 @@ impl Run<'_> {
             .map(|generation| generation.serial);
         report.sent_bytes = stats.sent_bytes;
         report.received_bytes = stats.received_bytes;
-        report.changed_entries = changed_entries;
-        self.put(one.at, report);
+        report
     }
 
     fn put(&mut self, at: usize, mut report: MemberReport) {
@@ -434,13 +514,37 @@ impl Run<'_> {
             }
         }
         self.report.members = self.reports.iter().flatten().cloned().collect();
-        if !self.task.dry_run
-            && !self.task.report_only
-            && let Err(error) = self.record().await
-        {
-            self.report.warnings.push(state_problem(error));
+        if !self.task.dry_run && !self.task.report_only {
+            if let Err(error) = self.record().await {
+                self.report.warnings.push(state_problem(error));
+            }
+            // Nothing is wrong with those members: said in the result, and not kept.
+            self.explain_rest();
         }
         self.report
+    }
+
+    /// Says why members without a problem of their own have not switched.
+    fn explain_rest(&mut self) {
+        let is_cause = |report: &&MemberReport| {
+            let is_out = matches!(report.outcome, Outcome::Failed | Outcome::Stale);
+            is_out && report.problem.is_some()
+        };
+        let cause = self.report.members.iter().find(is_cause);
+        let why = match cause {
+            Some(cause) => format!("It did not switch, for {} could not", cause.name),
+            None => "It did not switch, for the votes of the policy were not in".to_owned(),
+        };
+        for report in &mut self.report.members {
+            report.problem = match (report.outcome, report.problem.take()) {
+                (Outcome::Aborted, None) => Some(Problem::new(Code::MemberAborted, &why)),
+                (Outcome::Failed | Outcome::Stale, None) => Some(Problem::new(
+                    Code::DeadlineExceeded,
+                    "It was not ready when the time for the task was up",
+                )),
+                (_, problem) => problem,
+            };
+        }
     }
 
     async fn record(&mut self) -> Result<(), crate::store::StoreError> {

@@ -1,15 +1,18 @@
 //! The hub's end of one member's session: asks, waits within limits, and sends what is needed.
 //!
 //! Methods are in the order of the protocol. Every wait has a limit of our own: a member that
-//! makes no progress for [`IDLE`] is given up, whatever it says.
+//! makes no progress for [`IDLE`] is given up, whatever it says. That a member is gone is the
+//! connection's own finding, and ends a wait at once.
 
 use super::encode::{EncodeError, Encoder};
 use super::offer::Offer;
 use super::sending::{Order, Sent, send_ordered};
+use crate::net::error::code;
 use crate::net::{Connection, NetError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use sync_proto::digest::Digest;
 use sync_proto::manifest::{Roots, meta_bytes};
 use sync_proto::wire::table::{encode_listings, parts};
 use sync_proto::wire::{
@@ -295,6 +298,37 @@ impl Session {
         }
     }
 
+    /// Asks for a range of a content that the opened tree holds; [`Self::borrowed`] brings it.
+    pub async fn borrow(
+        &self,
+        content: Digest,
+        offset: u64,
+        length: u32,
+    ) -> Result<(), SessionError> {
+        let request = Request::Lend {
+            content,
+            offset,
+            length,
+        };
+        self.send(&request).await
+    }
+
+    /// The next part of the range, of which `left` bytes are due.
+    pub async fn borrowed(&self, left: u64) -> Result<Vec<u8>, SessionError> {
+        match self.receive("supplying a file", IDLE).await? {
+            Reply::Lent { part, last } => {
+                let bytes = part.len() as u64;
+                // LIMIT: as many bytes as were asked for, and some in each part.
+                if bytes == 0 || bytes > left || last != (bytes == left) {
+                    let message = "a range with another length than was asked for";
+                    return Err(WireError::Malformed(message.into()).into());
+                }
+                Ok(part)
+            }
+            other => Err(unexpected(&other, "Lent")),
+        }
+    }
+
     /// The plan's entries one by one.
     pub async fn items(&self) -> Result<Vec<Item>, SessionError> {
         self.send(&Request::Itemise).await?;
@@ -342,12 +376,16 @@ impl Session {
         let (mut needed_contents, mut needed_bytes) = (0, 0);
         let mut tick = tokio::time::interval(TICK);
         let count = encoder.contents().len() as u32;
+        // Bytes that flow are progress, even where no message says so.
         let mut moved = self.moved_bytes();
         let (mut told_bytes, mut silent_at) = (0, Instant::now() + IDLE);
         loop {
             let reply = tokio::select! {
                 reply = self.connection.recv() => reply?,
                 _ = tick.tick() => {
+                    if std::mem::replace(&mut moved, self.moved_bytes()) != moved {
+                        silent_at = Instant::now() + IDLE;
+                    }
                     let sent_bytes = raw_bytes.load(Ordering::Relaxed).min(needed_bytes);
                     if std::mem::replace(&mut told_bytes, sent_bytes) != sent_bytes {
                         report(Staging::Sent { sent_bytes, needed_bytes });
@@ -360,12 +398,12 @@ impl Session {
                     continue;
                 }
                 () = tokio::time::sleep_until(silent_at) => {
-                    // Bytes that flow are progress, even where no message says so.
-                    if std::mem::replace(&mut moved, self.moved_bytes()) == moved {
-                        return Err(SessionError::Silent { doing: "staging", limit: IDLE });
+                    // Who waits for what another member supplies is no reason to give up.
+                    if encoder.is_searching() {
+                        silent_at = Instant::now() + IDLE;
+                        continue;
                     }
-                    silent_at = Instant::now() + IDLE;
-                    continue;
+                    return Err(SessionError::Silent { doing: "staging", limit: IDLE });
                 }
             };
             silent_at = Instant::now() + IDLE;
@@ -463,8 +501,18 @@ impl Session {
         }
     }
 
-    /// Tells the decision `abort`. It may overtake what the member was still saying.
-    pub async fn abort(&self, txn: TxnKey) -> Result<(), SessionError> {
+    /// Tells the decision `abort`, and waits so long for it to be confirmed. It may overtake what
+    /// the member was still saying.
+    pub async fn abort(&self, txn: TxnKey, limit: Duration) -> Result<(), SessionError> {
+        let silent = || SessionError::Silent {
+            doing: "aborting",
+            limit,
+        };
+        let told = tokio::time::timeout(limit, self.tell_abort(txn)).await;
+        told.unwrap_or_else(|_| Err(silent()))
+    }
+
+    async fn tell_abort(&self, txn: TxnKey) -> Result<(), SessionError> {
         let decision = Decision::Abort;
         self.send(&Request::Decide { txn, decision }).await?;
         loop {
@@ -477,6 +525,12 @@ impl Session {
                 other => return Err(unexpected(&other, "Ok")),
             }
         }
+    }
+
+    /// Gives the member up: whatever it still does in this session, nobody waits for it.
+    pub fn detach(&self) {
+        let connection = &self.connection;
+        connection.close(code::CANCELLED, "the hub goes on without this member");
     }
 
     /// Ends work on a tree without a transaction.

@@ -6,6 +6,7 @@ use crate::engine::event::{Event, EventSink, MemberName, MemberReport};
 use crate::model::PlatformName;
 use crate::net::Connection;
 use std::future::Future;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -66,6 +67,41 @@ pub struct Spare {
     pub index: PathBuf,
 }
 
+/// What surrounds the switch of each batch of a rolling push: the balancers, and the proof that a
+/// member serves as it should.
+pub trait Rotation: Send + Sync {
+    /// Takes members out of rotation; done when they have nothing to do any more.
+    ///
+    /// # Errors
+    /// Too few others would be left, a balancer doesn't answer, or a member doesn't become idle.
+    /// Whoever was taken out is in rotation again.
+    fn leave<'a>(&'a self, members: &'a [MemberName]) -> Asked<'a>;
+
+    /// Asks members for their sites, directly, until they answer as they should.
+    ///
+    /// # Errors
+    /// One doesn't.
+    fn prove<'a>(&'a self, members: &'a [MemberName]) -> Asked<'a>;
+
+    /// Puts members into rotation again; done when balancers find them up.
+    ///
+    /// # Errors
+    /// A balancer doesn't answer, or doesn't find one up.
+    fn back<'a>(&'a self, members: &'a [MemberName]) -> Asked<'a>;
+}
+
+/// An answer that is being worked on.
+pub type Asked<'a> = Pin<Box<dyn Future<Output = Result<(), Problem>> + Send + 'a>>;
+
+/// How a push goes over its members batch by batch.
+#[derive(Clone)]
+pub struct Rolling {
+    /// So many members at once.
+    pub at_once: NonZeroUsize,
+    /// What surrounds each switch.
+    pub rotation: Arc<dyn Rotation>,
+}
+
 /// A task on one platform.
 #[derive(Clone)]
 pub struct Task {
@@ -83,6 +119,9 @@ pub struct Task {
     pub layout: Layout,
     /// The members to work on.
     pub targets: Vec<Target>,
+    /// All members of the platform, selected or not: what neither the depot nor the source has is
+    /// fetched from one of them.
+    pub donors: Vec<Target>,
     /// Members of the platform that were not selected.
     pub left_out: Vec<MemberName>,
     /// Which votes a commit needs.
@@ -113,6 +152,8 @@ pub struct Task {
     pub label: Option<String>,
     /// Who does it.
     pub author: String,
+    /// Batch by batch, instead of all at once.
+    pub rolling: Option<Rolling>,
 }
 
 /// What would change on some members; identical ones together.

@@ -4,22 +4,30 @@
 //! One task for each member stages and prepares at its own pace and reports its vote; the
 //! coordinator decides; each task then carries the decision to its member, for ten seconds if the
 //! member has to be found again, and after that the member is in doubt.
+//!
+//! A *no* is a member's own word. One that is lost, makes no progress or isn't ready in time is
+//! detached: it is stale, and the policy decides whether the others go on.
+//!
+//! In a rolling push (`rolling`) all members stage and vote first, and then one batch after the
+//! other is decided, each by a transaction of its own.
+
+mod rolling;
 
 use super::encode::Encoder;
 use super::kept::kept_serials;
 use super::preflight::{Hub, Reached, connect, settle_doubts, state_problem};
-use super::problem::encode_problem;
+use super::problem::{depot_problem, encode_problem};
 use super::push::{DECISION, spawn};
 use super::session::{Done, Session, SessionError, Staging};
 use super::source::{self, Scanned, SourceSpec};
 use super::task::{Task, tell};
 use crate::codes::{Code, Problem};
 use crate::engine::depot::Depot;
-use crate::engine::event::{self, Event, MemberReport, Outcome, Phase};
+use crate::engine::event::{self, Event, MemberReport, Outcome, Phase, Stays};
 use crate::fs::fault;
 use crate::model::{Serial, ServerName};
 use crate::store::{self, NewTransaction, Purpose};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use sync_proto::commit::{Coordinator, CoordinatorAction, Fate, Policy};
@@ -45,6 +53,8 @@ pub struct Transaction<'a> {
     pub purpose: Purpose,
     /// Which votes are needed of the members that take part.
     pub policy: Policy,
+    /// So many of them must commit, whatever the policy.
+    pub min_healthy: u32,
     /// The end of all patience.
     pub deadline: Instant,
     /// The source, where there is one.
@@ -68,16 +78,45 @@ pub struct Settled {
 
 /// What a member's task tells the coordinator.
 enum Said {
-    Vote(usize, bool),
+    Vote(usize, Vote),
     /// The hub can go on: the depot holds everything, and the source still is what was scanned.
     HubReady(Result<(), Problem>),
+}
+
+/// What is known of a member's vote.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Vote {
+    Yes,
+    No,
+    /// It was lost before one was heard.
+    Lost,
+    /// The decision came first.
+    Unheard,
 }
 
 /// What came of one member.
 struct Ended {
     at: usize,
     report: MemberReport,
+    vote: Vote,
+    /// It confirmed the decision.
+    confirmed: bool,
     done: Option<Done>,
+}
+
+impl Ended {
+    /// What was heard of it only after the decision tells how it stands all the same.
+    fn settle(&self, coordinator: &mut Coordinator<usize>) {
+        match self.vote {
+            Vote::Yes => drop(coordinator.handle_vote(&self.at, true)),
+            Vote::No => drop(coordinator.handle_vote(&self.at, false)),
+            Vote::Lost => drop(coordinator.handle_lost(&self.at)),
+            Vote::Unheard => {}
+        }
+        if self.confirmed {
+            coordinator.handle_settled(&self.at);
+        }
+    }
 }
 
 /// Carries out a transaction with the members that have planned it.
@@ -86,60 +125,63 @@ pub async fn run(
     planned: Vec<(Reached, Plan)>,
 ) -> Result<Settled, Problem> {
     let (hub, task) = (transaction.hub, transaction.task);
-    let txn: TxnKey = rand::random();
-    let servers: Vec<ServerName> = planned
-        .iter()
-        .filter_map(|(one, _)| one.name.parse().ok())
-        .collect();
-    let new = NewTransaction {
-        txn,
-        platform: task.platform.clone(),
-        serial: Serial(transaction.generation.serial),
-        fence: planned.iter().map(|(one, _)| one.fence).max().unwrap_or(0),
-        purpose: transaction.purpose,
-        members: servers,
-        author: task.author.clone(),
-        begun: hub.clock.now(),
-    };
-    hub.store
-        .begin_transaction(&new)
-        .await
-        .map_err(state_problem)?;
+    let batches = Batch::all(transaction, &planned);
+    for batch in &batches {
+        let purpose = match task.rolling {
+            // What members should be at is decided by the last word of a rolling push alone.
+            Some(_) => Purpose::Restore,
+            None => transaction.purpose,
+        };
+        begin(transaction, batch.txn, purpose, &batch.members, &planned).await?;
+    }
+    let closing: TxnKey = rand::random();
+    if task.rolling.is_some() {
+        begin(transaction, closing, transaction.purpose, &[], &planned).await?;
+    }
 
     let (say, mut heard) = mpsc::unbounded_channel();
-    let (decide, decision) = watch::channel(None);
     let reached: Vec<usize> = planned.iter().map(|(one, _)| one.at).collect();
-    let mut coordinator = Coordinator::new(transaction.policy, reached, [], 1);
+    let mut coordinator =
+        Coordinator::new(transaction.policy, reached, [], transaction.min_healthy);
     let mut members = JoinSet::new();
     for (one, plan) in planned {
+        let Some(batch) = batches.iter().find(|batch| batch.has(one.at)) else {
+            continue;
+        };
         let member = Member {
             hub: hub.clone(),
             task: task.clone(),
-            txn,
+            txn: batch.txn,
             generation: transaction.generation.clone(),
             encoder: transaction.encoder.clone(),
             say: say.clone(),
-            decision: decision.clone(),
+            decision: batch.decide.subscribe(),
             changed_entries: plan.added + plan.replaced + plan.touched + plan.deleted,
+            stays: Stays::of(&plan),
         };
         members.spawn(member.run(one));
     }
     let mut ready = Box::pin(get_ready(transaction));
     let mut is_ready = false;
     let mut failed: Option<Problem> = None;
+    let mut is_late = false;
     let mut actions = Vec::new();
     let mut votes = Vec::new();
-    while coordinator.decision().is_none() {
+    let mut heard_votes = BTreeMap::new();
+    while coordinator.decision().is_none() && !actions.contains(&CoordinatorAction::Record) {
         let said = tokio::select! {
             said = heard.recv() => said,
             result = &mut ready, if !is_ready => Some(Said::HubReady(result)),
             () = tokio::time::sleep_until(transaction.deadline) => None,
         };
+        if let Some(Said::Vote(at, vote)) = &said {
+            heard_votes.insert(*at, *vote);
+        }
         match said {
             Some(Said::HubReady(Ok(()))) => {
                 is_ready = true;
-                for (at, yes) in votes.drain(..) {
-                    actions.extend(coordinator.handle_vote(&at, yes));
+                for at in votes.drain(..) {
+                    actions.extend(coordinator.handle_vote(&at, true));
                 }
             }
             Some(Said::HubReady(Err(problem))) => {
@@ -147,27 +189,50 @@ pub async fn run(
                 actions.extend(coordinator.handle_cancel());
             }
             // A no counts at once, a yes when the hub is ready itself.
-            Some(Said::Vote(at, false)) => actions.extend(coordinator.handle_vote(&at, false)),
-            Some(Said::Vote(at, true)) if is_ready => {
+            Some(Said::Vote(at, Vote::No)) => actions.extend(coordinator.handle_vote(&at, false)),
+            Some(Said::Vote(at, Vote::Lost)) => actions.extend(coordinator.handle_lost(&at)),
+            Some(Said::Vote(at, Vote::Yes)) if is_ready => {
                 actions.extend(coordinator.handle_vote(&at, true));
             }
-            Some(Said::Vote(at, true)) => votes.push((at, true)),
-            None if !is_ready => actions.extend(coordinator.handle_cancel()),
-            None => actions.extend(coordinator.handle_deadline()),
-        }
-        if actions.contains(&CoordinatorAction::Record) {
-            fault::point("hub.decision.before").map_err(disk_problem)?;
-            // ORDER: the decision is durable before any member hears it (I3).
-            let recorded = hub
-                .store
-                .decide(&txn, store::Decision::Commit, hub.clock.now())
-                .await;
-            if let Err(error) = recorded {
-                return Err(state_problem(error));
+            Some(Said::Vote(at, Vote::Yes)) => votes.push(at),
+            Some(Said::Vote(_, Vote::Unheard)) => {}
+            None => {
+                is_late = true;
+                actions.extend(match is_ready {
+                    true => coordinator.handle_deadline(),
+                    false => coordinator.handle_cancel(),
+                });
             }
-            fault::point("hub.decision.after").map_err(disk_problem)?;
-            actions = coordinator.handle_recorded();
         }
+    }
+    let is_ready_to_go = actions.contains(&CoordinatorAction::Record);
+    if task.rolling.is_some() {
+        let voted = rolling::Voted {
+            batches,
+            closing,
+            votes: heard_votes,
+            go: is_ready_to_go,
+            is_late,
+            failed,
+        };
+        return rolling::run(transaction, voted, members).await;
+    }
+    let Some(batch) = batches.first() else {
+        return Ok(Settled::default());
+    };
+    let txn = batch.txn;
+    if is_ready_to_go {
+        fault::point("hub.decision.before").map_err(disk_problem)?;
+        // ORDER: the decision is durable before any member hears it (I3).
+        let recorded = hub
+            .store
+            .decide(&txn, store::Decision::Commit, hub.clock.now())
+            .await;
+        if let Err(error) = recorded {
+            return Err(state_problem(error));
+        }
+        fault::point("hub.decision.after").map_err(disk_problem)?;
+        actions = coordinator.handle_recorded();
     }
     let decided = coordinator.decision().unwrap_or(Decision::Abort);
     if decided == Decision::Abort {
@@ -185,28 +250,20 @@ pub async fn run(
         },
         generation: transaction.generation.serial,
     });
-    let told: HashMap<usize, Decision> = actions
-        .into_iter()
-        .filter_map(|action| match action {
-            CoordinatorAction::Send(at, decision) => Some((at, decision)),
-            CoordinatorAction::Record => None,
-        })
-        .collect();
-    let _nobody_left = decide.send(Some(Arc::new(told)));
+    batch.tell(actions);
 
     let mut ended = Vec::new();
     while let Some(joined) = members.join_next().await {
         match joined {
             Ok(one) => {
-                if one.done.is_some() {
-                    coordinator.handle_settled(&one.at);
-                }
+                one.settle(&mut coordinator);
                 ended.push(one);
             }
             Err(error) => tracing::error!(%error, "a member's task was lost"),
         }
     }
     let mut settled = settle(&coordinator, ended, decided == Decision::Commit);
+    explain(&mut settled, is_late, task.deadline);
     // Whoever notices first, a member's sender or the look at the end: the source is scanned again.
     let is_change =
         |problem: &Problem| problem.code == Code::SourceChanged && transaction.source.is_some();
@@ -222,6 +279,77 @@ pub async fn run(
         }
     }
     Ok(settled)
+}
+
+/// Members that switch together, by one decision.
+struct Batch {
+    txn: TxnKey,
+    members: Vec<(usize, event::MemberName)>,
+    decide: watch::Sender<Told>,
+}
+
+/// What each member of a batch is told, once it is decided.
+type Told = Option<Arc<HashMap<usize, Decision>>>;
+
+impl Batch {
+    /// All members in one, or in as many as the rolling push wants.
+    fn all(transaction: &Transaction<'_>, planned: &[(Reached, Plan)]) -> Vec<Self> {
+        let at_once = match &transaction.task.rolling {
+            Some(rolling) => rolling.at_once.get(),
+            None => planned.len().max(1),
+        };
+        planned
+            .chunks(at_once)
+            .map(|members| Self {
+                txn: rand::random(),
+                members: members
+                    .iter()
+                    .map(|(one, _)| (one.at, one.name.clone()))
+                    .collect(),
+                decide: watch::channel(None).0,
+            })
+            .collect()
+    }
+
+    fn has(&self, at: usize) -> bool {
+        self.members.iter().any(|(member, _)| *member == at)
+    }
+
+    fn tell(&self, actions: Vec<CoordinatorAction<usize>>) {
+        let told = actions.into_iter().filter_map(|action| match action {
+            CoordinatorAction::Send(at, decision) => Some((at, decision)),
+            CoordinatorAction::Record => None,
+        });
+        self.decide.send_replace(Some(Arc::new(told.collect())));
+    }
+}
+
+async fn begin(
+    transaction: &Transaction<'_>,
+    txn: TxnKey,
+    purpose: Purpose,
+    members: &[(usize, event::MemberName)],
+    planned: &[(Reached, Plan)],
+) -> Result<(), Problem> {
+    let (hub, task) = (transaction.hub, transaction.task);
+    let servers: Vec<ServerName> = members
+        .iter()
+        .filter_map(|(_, name)| name.parse().ok())
+        .collect();
+    let new = NewTransaction {
+        txn,
+        platform: task.platform.clone(),
+        serial: Serial(transaction.generation.serial),
+        fence: planned.iter().map(|(one, _)| one.fence).max().unwrap_or(0),
+        purpose,
+        members: servers,
+        author: task.author.clone(),
+        begun: hub.clock.now(),
+    };
+    hub.store
+        .begin_transaction(&new)
+        .await
+        .map_err(state_problem)
 }
 
 fn disk_problem(error: crate::fs::FsError) -> Problem {
@@ -249,16 +377,14 @@ async fn get_ready(transaction: &Transaction<'_>) -> Result<(), Problem> {
         }
     }
     let depot = transaction.depot.clone();
-    spawn(move || {
-        depot
-            .sync()
-            .map_err(|e| Problem::from_error(Code::DepotIncomplete, &e))
-    })
-    .await
+    spawn(move || depot.sync().map_err(|error| depot_problem(&error))).await
 }
 
 fn settle(coordinator: &Coordinator<usize>, ended: Vec<Ended>, committed: bool) -> Settled {
-    let fates = coordinator.fates().unwrap_or_default();
+    by_fate(&coordinator.fates().unwrap_or_default(), ended, committed)
+}
+
+fn by_fate(fates: &BTreeMap<usize, Fate>, ended: Vec<Ended>, committed: bool) -> Settled {
     let mut settled = Settled {
         committed,
         ..Settled::default()
@@ -280,6 +406,50 @@ fn settle(coordinator: &Coordinator<usize>, ended: Vec<Ended>, committed: bool) 
     settled
 }
 
+fn in_doubt(name: &str, decision: &str, why: &dyn std::fmt::Display) -> Problem {
+    Problem::new(
+        Code::MemberInDoubt,
+        format!("{name} voted and has not confirmed the {decision}: {why}"),
+    )
+}
+
+/// Gives every member that isn't at the new generation a reason, its own or that of another.
+fn explain(settled: &mut Settled, is_late: bool, deadline: Duration) {
+    let late = || {
+        let seconds = deadline.as_secs();
+        Problem::new(
+            Code::DeadlineExceeded,
+            format!("Not ready within the {seconds} s that the task had"),
+        )
+    };
+    let reports = || settled.members.iter().map(|(_, report)| report);
+    let cause = reports()
+        .filter(|report| report.outcome == Outcome::Failed)
+        .chain(reports().filter(|report| report.outcome == Outcome::Stale))
+        .find_map(|report| {
+            let (name, message) = (&report.name, &report.problem.as_ref()?.message);
+            Some(match report.outcome {
+                Outcome::Failed => format!("{name} said no: {message}"),
+                _ => format!("{name} was lost before its vote: {message}"),
+            })
+        });
+    for (_, report) in &mut settled.members {
+        let is_missing = report.problem.is_none();
+        match report.outcome {
+            Outcome::Stale if is_missing => report.problem = Some(late()),
+            Outcome::Aborted if is_missing => {
+                let cause = match (&cause, is_late) {
+                    (Some(cause), _) => cause.clone(),
+                    (None, true) => late().message,
+                    (None, false) => "The votes that the policy needs didn't come".into(),
+                };
+                report.problem = Some(Problem::new(Code::MemberAborted, cause));
+            }
+            _ => {}
+        }
+    }
+}
+
 /// One member's part.
 struct Member {
     hub: Hub,
@@ -288,8 +458,10 @@ struct Member {
     generation: Generation,
     encoder: Arc<Encoder>,
     say: mpsc::UnboundedSender<Said>,
-    decision: watch::Receiver<Option<Arc<HashMap<usize, Decision>>>>,
+    decision: watch::Receiver<Told>,
     changed_entries: u64,
+    /// What its plan leaves alone.
+    stays: Stays,
 }
 
 impl Member {
@@ -303,25 +475,37 @@ impl Member {
             .map(|generation| generation.serial);
         let mut decision = self.decision.clone();
         let voted = tokio::select! {
-            voted = self.vote(&mut one.session, &one.name) => voted,
+            voted = self.vote(&mut one.session, &one.name) => Some(voted),
             // Decided without waiting for us.
-            _ = decision.wait_for(Option::is_some) => Ok(()),
+            _ = decision.wait_for(Option::is_some) => None,
         };
-        let is_lost = voted.as_ref().is_err_and(SessionError::is_lost);
-        if let Err(error) = &voted {
+        let mut vote = match &voted {
+            Some(Ok(())) => Vote::Yes,
+            Some(Err(error)) if error.is_lost() => Vote::Lost,
+            Some(Err(_)) => Vote::No,
+            None => Vote::Unheard,
+        };
+        if let Some(Err(error)) = &voted {
             report.problem = Some(error.problem());
         }
-        let _coordinator_gone = self.say.send(Said::Vote(at, voted.is_ok()));
+        if vote == Vote::Lost {
+            one.session.detach();
+        }
+        let _coordinator_gone = self.say.send(Said::Vote(at, vote));
         let told = match self.decision.wait_for(Option::is_some).await {
             Ok(told) => told.as_ref().and_then(|told| told.get(&at)).copied(),
             Err(_) => None,
         };
-        let mut done = None;
+        let (mut done, mut confirmed) = (None, false);
         match told {
             Some(Decision::Commit) => match self.commit(&mut one).await {
                 Ok(committed) => {
                     report.generation = Some(self.generation.serial);
                     report.changed_entries = committed.changed_entries;
+                    report.stays = std::mem::take(&mut self.stays);
+                    if self.task.overrides.delete_foreign {
+                        report.stays.foreign.clear();
+                    }
                     for notice in &committed.notices {
                         if notice.code == Code::Drift.id() {
                             report.kept_aside = Some(escape(&notice.path));
@@ -329,23 +513,38 @@ impl Member {
                             tell(&self.hub.events, &one.name, notice);
                         }
                     }
-                    done = Some(committed);
+                    (done, confirmed) = (Some(committed), true);
                 }
                 Err(problem) => report.problem = Some(problem),
             },
-            // A member that is gone is told when it comes back: no decision is an abort.
-            _ if is_lost => {}
-            _ => {
-                if let Err(error) = one.session.abort(self.txn).await {
-                    tracing::debug!(member = %one.name, %error, "the abort was not heard");
+            // What it holds it is told when it comes back.
+            _ if vote == Vote::Lost => {}
+            _ => match one.session.abort(self.txn, DECISION).await {
+                Ok(()) => confirmed = true,
+                Err(error) => {
+                    tracing::debug!(member = %one.name, %error, "the abort was not confirmed");
+                    match vote {
+                        Vote::Yes => report.problem = Some(in_doubt(&one.name, "abort", &error)),
+                        Vote::Unheard if error.is_lost() => {
+                            vote = Vote::Lost;
+                            report.problem = Some(error.problem());
+                        }
+                        _ => {}
+                    }
                 }
-            }
+            },
         }
         let stats = one.session.connection().stats();
         report.sent_bytes = stats.sent_bytes;
         report.received_bytes = stats.received_bytes;
         report.content_bytes = one.session.content_bytes();
-        Ended { at, report, done }
+        Ended {
+            at,
+            report,
+            vote,
+            confirmed,
+            done,
+        }
     }
 
     async fn vote(
@@ -442,7 +641,7 @@ impl Member {
                             Ok(_) => {}
                             Err(error) => last = error.problem(),
                         },
-                        Err(problem) => last = problem,
+                        Err(trouble) => last = trouble.problem,
                     }
                 }
                 Ok(Err(problem)) => last = problem,
@@ -450,13 +649,7 @@ impl Member {
             }
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        Err(Problem::new(
-            Code::MemberInDoubt,
-            format!(
-                "{} voted and has not confirmed the commit: {}",
-                one.name, last.message
-            ),
-        ))
+        Err(in_doubt(&one.name, "commit", &last.message))
     }
 
     /// Has the member collect what is not kept any more; not a reason for anything to fail.

@@ -8,6 +8,7 @@
 
 mod errors;
 mod object;
+mod watch;
 
 use std::{
     fmt,
@@ -46,6 +47,8 @@ pub(super) struct Quic {
     /// The object being received. It outlives a `recv_object` that was given up.
     arriving: Mutex<Option<Arriving>>,
     closed_here: OnceLock<(u32, String)>,
+    /// Why this side gave the peer up by itself.
+    found: Arc<OnceLock<NetError>>,
 }
 
 struct ControlOut {
@@ -93,9 +96,13 @@ impl Quic {
             Err(quinn::ReadExactError::ReadError(error)) => return Err(of_read(error)),
             Ok(()) | Err(_) => return Err(NetError::protocol("no welcome on the control stream")),
         }
-        Ok(Self::new(
-            connection, endpoint, options, counters, out, incoming,
-        ))
+        let quic = Self::new(connection, endpoint, options, counters, out, incoming);
+        // It ends with the connection.
+        tokio::spawn(watch::watch(
+            quic.connection.clone(),
+            Arc::clone(&quic.found),
+        ));
+        Ok(quic)
     }
 
     fn new(
@@ -121,6 +128,7 @@ impl Quic {
             }),
             arriving: Mutex::new(None),
             closed_here: OnceLock::new(),
+            found: Arc::default(),
         }
     }
 
@@ -223,12 +231,13 @@ impl Quic {
 
     /// Puts our own reason where the transport only knows that it was us.
     fn explain(&self, error: NetError) -> NetError {
-        match (error, self.closed_here.get()) {
-            (NetError::ClosedHere { .. }, Some((code, reason))) => NetError::ClosedHere {
+        match (error, self.closed_here.get(), self.found.get()) {
+            (NetError::ClosedHere { .. }, Some((code, reason)), _) => NetError::ClosedHere {
                 code: *code,
                 reason: reason.clone(),
             },
-            (error, _) => error,
+            (NetError::ClosedHere { .. }, None, Some(found)) => found.clone(),
+            (error, ..) => error,
         }
     }
 }

@@ -9,6 +9,7 @@ mod admission;
 mod bridge;
 mod failures;
 mod flow;
+mod gone;
 mod throughput;
 
 use std::{net::SocketAddr, time::Duration};

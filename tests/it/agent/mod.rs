@@ -2,5 +2,6 @@
 
 mod crash;
 mod crash_points;
+mod lost;
 mod resume;
 mod trust;

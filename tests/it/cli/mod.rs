@@ -2,4 +2,5 @@
 
 mod inventory;
 mod members;
+mod terminal;
 mod ways;

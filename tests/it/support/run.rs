@@ -211,6 +211,16 @@ impl Running {
         self.signal(Signal::TERM);
     }
 
+    /// Stops the program where it is, until [`Self::go_on`].
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets a stopped program go on.
+    pub(crate) fn go_on(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
     fn signal(&mut self, signal: Signal) {
         // Until it is reaped, the process id is the child's own.
         if !self.is_running() {

@@ -5,6 +5,7 @@ use crate::support::task::{put, site};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
+use std::time::Duration;
 
 #[track_caller]
 fn assert_has_keys(value: &Value, keys: &[&str]) {
@@ -185,4 +186,29 @@ fn members_share_what_was_encoded_once() {
         .map(|name| output.member_number(name, "content_bytes"))
         .into();
     assert_eq!(content.len(), 1, "{}", output.describe());
+}
+
+#[test]
+fn status_names_the_tasks_that_run_and_nobody_else() {
+    let world = World::with_site(1, &site(), &[]);
+    let status = || world.fanout(&["status", "--json"]).success().json_result();
+    assert_eq!(status()["tasks"], serde_json::json!([]));
+    let words = ["push", "platform", "site", "--json"];
+    let armed = [("FANOUT_FAILPOINTS", "hub.decision.before=pause:60000")];
+    let mut push = world.start_fanout(&words, &armed);
+    push.wait_for(r#""phase":"voted""#, Duration::from_secs(60));
+    let seen = status();
+    let tasks = seen["tasks"].as_array().unwrap();
+    assert_eq!(tasks.len(), 1, "{seen}");
+    assert_has_keys(&tasks[0], &["platform", "by", "what", "process", "since"]);
+    assert_eq!(tasks[0]["platform"], "site");
+    assert_eq!(tasks[0]["what"], "push platform site");
+    assert_eq!(tasks[0]["process"], push.id());
+    let text = world.fanout(&["status"]).success().text();
+    let line = format!("push platform site (process {}) since ", push.id());
+    assert!(text.contains(&line), "{text}");
+    // A look is in nobody's way, and what a killed task leaves is no task.
+    push.kill();
+    assert_eq!(status()["tasks"], serde_json::json!([]));
+    world.push("site", &[]).all("committed");
 }

@@ -171,6 +171,12 @@ fn uploads_survive_everything_a_push_can_do(layout: &str) {
             0,
             "code is left"
         );
+        let inside = walkdir::WalkDir::new(&prefix).into_iter();
+        let mut names = inside.map(|entry| entry.unwrap().into_path());
+        assert!(
+            !names.any(|path| path.ends_with("gen")),
+            "an empty gen/ is left"
+        );
     }
 }
 
@@ -188,6 +194,8 @@ fn a_directory_with_uploads_stays_when_the_code_drops_it(layout: &str) {
         said.contains("sites"),
         "nothing is said about what stays\n{said}"
     );
+    let kept = &output.json_member("web1")["kept"];
+    assert_eq!(*kept, serde_json::json!(["sites", "sites/default"]));
     assert_uploads(&world, 0);
     assert!(
         !world
@@ -387,9 +395,13 @@ fn an_existing_docroot_is_adopted_and_foreign_entries_stay_until_they_are_delete
         };
         Compare::exact().without_root().assert_same(before, &now);
     }
-    world
-        .push("site", &["--allow-delete", "100"])
-        .all("committed");
+    // A result names what was left alone, as a plan does.
+    let words = ["push", "platform", "site", "--allow-delete", "100"];
+    let said = world.fanout(&words).success().text();
+    assert!(
+        said.contains("web1, web2: foreign, stays: legacy\n"),
+        "{said}"
+    );
     for index in 0..2 {
         let live = world.live(index, "site");
         assert_eq!(

@@ -7,16 +7,18 @@ use crate::engine::event::{Event, MemberReport, Outcome, Phase};
 use crate::engine::hub::brakes;
 use crate::engine::hub::preflight::{Reached, Unreached};
 use crate::engine::hub::task::{Goal, PlannedChange, tell};
+use crate::model::counted;
 use sync_proto::commit::Policy;
 use sync_proto::wire::{self, Item, ItemKind, Plan};
 use tokio::task::JoinSet;
 
 impl Run<'_> {
+    /// Compares with every member. Also returns who said no, and why, where that stops the others.
     pub(super) async fn compare(
         &mut self,
         aim: &Aim,
         behind: Vec<Reached>,
-    ) -> Vec<(Reached, Plan)> {
+    ) -> (Vec<(Reached, Plan)>, Option<String>) {
         let mut comparing = JoinSet::new();
         for one in behind {
             let (offer, events) = (aim.offer.clone(), self.hub.events.clone());
@@ -30,7 +32,7 @@ impl Run<'_> {
                 (one, plan)
             });
         }
-        let mut planned = Vec::new();
+        let (mut planned, mut said_no) = (Vec::new(), None);
         while let Some(result) = comparing.join_next().await {
             match result {
                 Ok((one, Ok(plan))) => {
@@ -39,12 +41,22 @@ impl Run<'_> {
                     }
                     planned.push((one, plan));
                 }
-                Ok((one, Err(error))) => self.set(one.at, Outcome::Failed, Some(error.problem())),
+                Ok((one, Err(error))) => {
+                    let outcome = match error.is_lost() {
+                        true => Outcome::Stale,
+                        false => Outcome::Failed,
+                    };
+                    if outcome == Outcome::Failed && self.is_unanimous() {
+                        said_no.get_or_insert_with(|| format!("{} said no: {error}", one.name));
+                    }
+                    one.session.detach();
+                    self.set_ended(&one, outcome, Some(error.problem()));
+                }
                 Err(error) => tracing::error!(%error, "a member's task was lost"),
             }
         }
         planned.sort_by_key(|(one, _)| one.at);
-        planned
+        (planned, said_no)
     }
 
     pub(super) fn refusals(&self, planned: &[(Reached, Plan)]) -> Vec<Problem> {
@@ -71,7 +83,8 @@ impl Run<'_> {
             refusals.push(Problem::new(
                 Code::VotesMissing,
                 format!(
-                    "The policy `quorum:{votes}` needs {votes} members, and {healthy} can vote"
+                    "The policy `quorum:{votes}` needs {}, and {healthy} can vote",
+                    counted(votes.into(), "member", "members")
                 ),
             ));
         }
@@ -79,7 +92,8 @@ impl Run<'_> {
             refusals.push(Problem::new(
                 Code::TooFewHealthy,
                 format!(
-                    "Only {healthy} members can take part, and min_healthy is {}",
+                    "Only {} can take part, and min_healthy is {}",
+                    counted(healthy.into(), "member", "members"),
                     self.task.min_healthy
                 ),
             ));
@@ -100,7 +114,7 @@ impl Run<'_> {
             match refusal {
                 Some(problem) if !self.task.report_only => {
                     let _goodbye = one.session.leave().await;
-                    self.set(one.at, Outcome::Failed, Some(problem));
+                    self.set(one.at, Outcome::Failed, Some(problem.without(&one.name)));
                 }
                 _ => left.push((one, plan)),
             }
@@ -108,23 +122,23 @@ impl Run<'_> {
         left
     }
 
-    /// Which votes the members that take part must give. Those that are there already count as
-    /// votes; a repair is each member's own affair.
-    pub(super) fn votes(&self, goal: &Goal) -> Policy {
+    /// Which votes the members that take part must give, and how many at least. Those that are
+    /// there already count as votes; a repair is each member's own affair.
+    pub(super) fn votes(&self, goal: &Goal) -> (Policy, u32) {
         let there = self
             .reports
             .iter()
             .flatten()
             .filter(|report| report.outcome.is_good());
         let there = u32::try_from(there.count()).unwrap_or(u32::MAX);
-        let healthy = self.task.min_healthy;
+        let least = self.task.min_healthy.saturating_sub(there).max(1);
         match (goal, self.task.policy) {
-            (Goal::Desired, _) => Policy::Each,
+            (Goal::Desired, _) => (Policy::Each, 1),
             (_, Policy::Quorum(count)) => {
-                Policy::Quorum(count.max(healthy).saturating_sub(there).max(1))
+                (Policy::Quorum(count.saturating_sub(there).max(1)), least)
             }
-            (_, Policy::Each) => Policy::Quorum(healthy.saturating_sub(there).max(1)),
-            (_, policy) => policy,
+            (_, Policy::Each) => (Policy::Quorum(least), least),
+            (_, policy) => (policy, least),
         }
     }
 

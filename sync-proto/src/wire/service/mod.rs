@@ -6,12 +6,18 @@
 //! administrator lets it offer.
 
 pub mod app;
+pub mod balancer;
 pub mod config;
+pub mod database;
 pub mod uploads;
 
 pub use app::{
     AppAction, AppAnswer, AppDone, AppDriver, AppInstall, AppRequest, AppSettings, AppState,
     AppTarget,
+};
+pub use balancer::{
+    BackendMember, BalancerAnswer, BalancerRequest, BalancerState, Certificate, MemberAnswer,
+    MemberRequest, Probe, Probed, Rotation, Waited,
 };
 pub use config::{
     Activated, ConfigAnswer, ConfigArea, ConfigFault, ConfigFile, ConfigRequest, ConfigSetId,
@@ -28,6 +34,14 @@ pub enum ServiceRequest {
     Facts,
     /// About the web server's, PHP's and the balancer's configuration.
     Config(ConfigRequest),
+    /// About the local database server.
+    Database(database::DatabaseRequest),
+    /// About a database server as seen from here.
+    DatabaseProbe(database::ProbeRequest),
+    /// About the rotation of the balancer that runs here.
+    Balancer(BalancerRequest),
+    /// About this server as a member behind a balancer.
+    Member(MemberRequest),
     /// About a site's application.
     App(Box<AppRequest>),
     /// About uploaded files.
@@ -41,6 +55,14 @@ pub enum ServiceAnswer {
     Facts(Box<ServiceFacts>),
     /// To Config.
     Config(ConfigAnswer),
+    /// To Database.
+    Database(database::DatabaseAnswer),
+    /// To DatabaseProbe.
+    DatabaseProbe(database::ProbeAnswer),
+    /// To Balancer.
+    Balancer(BalancerAnswer),
+    /// To Member.
+    Member(MemberAnswer),
     /// To App.
     App(AppAnswer),
     /// To Uploads.

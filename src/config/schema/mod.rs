@@ -1,11 +1,16 @@
 //! What may be written in `fanout.toml`: one struct per table, as it stands in the file.
 //!
 //! The documentation comments here are the descriptions in `docs/inventory-schema.json`. Meaning
-//! is checked in [`super::check`]; positions are kept for it where a fault needs one.
+//! is checked in [`super::check`]; positions are kept for it where a fault needs one. The tables of
+//! services and sites are in [`services`].
+
+mod services;
+
+pub(super) use services::{BalancerTable, DbTable, SiteTable, WebTable};
 
 use crate::model::{
-    AbsPath, Address, CommitPolicy, Label, Layout, Mode, OwnerPolicy, ResyncMode, ServerName,
-    SpecialFile, SshDestination, Transport,
+    AbsPath, Address, AppKind, ByteSize, CommitPolicy, Label, Layout, Mode, OwnerPolicy,
+    ResyncMode, ServerName, SpecialFile, SshDestination, Transport,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -23,6 +28,8 @@ pub(super) trait Table: DeserializeOwned {
     const KEYS: &'static [&'static str];
     /// The keys that can't be left out.
     const REQUIRED: &'static [&'static str];
+    /// The keys that hold a table of their own, with what that may hold.
+    const NESTED: &'static [(&'static str, &'static [&'static str])] = &[];
     /// Whether the other keys are worth checking when an optional one was faulty: not where one
     /// key only makes sense with another.
     const PARTIAL: bool = false;
@@ -45,28 +52,29 @@ pub(super) struct File {
     /// Sets of servers that are kept identical, by name.
     #[schemars(default)]
     clusters: BTreeMap<String, ClusterTable>,
+    /// Load balancers, by name.
+    #[schemars(default)]
+    balancers: BTreeMap<String, BalancerTable>,
     /// Code bases, by name.
     #[schemars(default)]
     platforms: BTreeMap<String, PlatformTable>,
+    /// Sites, by address: a host name, or a host name and one path component.
+    #[schemars(default)]
+    sites: BTreeMap<String, SiteTable>,
 }
 
 /// The sections of the file.
-pub(super) const SECTIONS: &[&str] = &["hub", "servers", "clusters", "platforms"];
+pub(super) const SECTIONS: &[&str] = &[
+    "hub",
+    "servers",
+    "clusters",
+    "balancers",
+    "platforms",
+    "sites",
+];
 
 /// Words of fanout's that this version doesn't implement: unknown, but no typing mistakes.
-pub(super) const LATER: &[&str] = &[
-    "packs",
-    "sites",
-    "balancers",
-    "balancer",
-    "web",
-    "db",
-    "app",
-    "docroot",
-    "php",
-    "uploads",
-    "tls",
-];
+pub(super) const LATER: &[&str] = &["packs", "masters", "slaves", "share"];
 
 /// The hub: the machine that holds this file.
 #[derive(Deserialize, JsonSchema)]
@@ -75,11 +83,14 @@ pub(super) struct HubTable {
     /// What this installation is called; shown in every plan and prompt.
     #[schemars(with = "String")]
     pub(super) name: Spanned<String>,
+    /// How much the depot may hold before old generations go that `keep` would keep, such as
+    /// `20GiB`; default `64GiB`. The desired and the pinned ones always stay.
+    pub(super) depot_budget: Option<ByteSize>,
 }
 
 impl Table for HubTable {
     const WHAT: &'static str = "hub";
-    const KEYS: &'static [&'static str] = &["name"];
+    const KEYS: &'static [&'static str] = &["depot_budget", "name"];
     const REQUIRED: &'static [&'static str] = &["name"];
 }
 
@@ -105,13 +116,29 @@ pub(super) struct ServerTable {
     /// Become root by `sudo` on the other side of ssh; default false.
     #[schemars(with = "Option<bool>")]
     pub(super) sudo: Option<Spanned<bool>>,
+    /// Its web server.
+    #[schemars(with = "Option<WebTable>")]
+    pub(super) web: Option<Spanned<WebTable>>,
+    /// Its database server.
+    #[schemars(with = "Option<DbTable>")]
+    pub(super) db: Option<Spanned<DbTable>>,
 }
 
 impl Table for ServerTable {
     const WHAT: &'static str = "server";
-    const KEYS: &'static [&'static str] =
-        &["address", "addresses", "labels", "ssh", "sudo", "transport"];
+    const KEYS: &'static [&'static str] = &[
+        "address",
+        "addresses",
+        "db",
+        "labels",
+        "ssh",
+        "sudo",
+        "transport",
+        "web",
+    ];
     const REQUIRED: &'static [&'static str] = &["address"];
+    const NESTED: &'static [(&'static str, &'static [&'static str])] =
+        &[("web", WebTable::KEYS), ("db", DbTable::KEYS)];
 }
 
 /// Servers that are kept identical.
@@ -127,11 +154,14 @@ pub(super) struct ClusterTable {
     /// The least number of members that must take part; default 1.
     #[schemars(with = "Option<u32>")]
     pub(super) min_healthy: Option<Spanned<u32>>,
+    /// The balancer in front of it.
+    #[schemars(with = "Option<String>")]
+    pub(super) balancer: Option<Spanned<String>>,
 }
 
 impl Table for ClusterTable {
     const WHAT: &'static str = "cluster";
-    const KEYS: &'static [&'static str] = &["commit", "members", "min_healthy"];
+    const KEYS: &'static [&'static str] = &["balancer", "commit", "members", "min_healthy"];
     const REQUIRED: &'static [&'static str] = &["members"];
 }
 
@@ -193,13 +223,23 @@ pub(super) struct PlatformTable {
     /// Special files that the tree may hold.
     #[serde(default)]
     pub(super) special_files: Vec<SpecialFile>,
+    /// The application that it is; default: files without an application.
+    pub(super) app: Option<AppKind>,
+    /// Where visitors' requests begin, relative to the source, `.` for the source itself; default: what `app` brings.
+    #[schemars(with = "Option<String>")]
+    pub(super) docroot: Option<Spanned<String>>,
+    /// The version of PHP that its sites run with, such as `8.2`; default: the members' only one.
+    #[schemars(with = "Option<String>", extend("pattern" = "^[0-9]+\\.[0-9]+$"))]
+    pub(super) php: Option<Spanned<String>>,
 }
 
 impl Table for PlatformTable {
     const WHAT: &'static str = "platform";
     const KEYS: &'static [&'static str] = &[
+        "app",
         "delete_excluded",
         "dirs",
+        "docroot",
         "drift_ignore",
         "exclude",
         "files",
@@ -210,6 +250,7 @@ impl Table for PlatformTable {
         "on",
         "owner",
         "path",
+        "php",
         "preserve",
         "privileged_xattrs",
         "require",
@@ -275,6 +316,10 @@ mod tests {
         check_keys::<ServerTable>();
         check_keys::<ClusterTable>();
         check_keys::<PlatformTable>();
+        check_keys::<WebTable>();
+        check_keys::<DbTable>();
+        check_keys::<BalancerTable>();
+        check_keys::<SiteTable>();
         let mut sections = SECTIONS.to_vec();
         sections.sort_unstable();
         assert_eq!(names(&json_schema(), "properties"), sections);

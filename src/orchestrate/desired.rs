@@ -6,10 +6,10 @@
 use super::resources::configuration::Wanted;
 use crate::codes::{Code, Problem};
 use crate::config::{Balancer, Inventory, Platform, Server, Site};
-use crate::model::{BalancerTls, IpNet, ServerName, SiteTls, SiteUri};
+use crate::model::{BalancerKind, BalancerTls, IpNet, ServerName, SiteTls, SiteUri};
 use crate::services::app::{self, AppSite, SETTINGS_NAME, SiteDatabase, SiteKey};
 use crate::services::database::Names;
-use crate::services::web::{self, AppRules, Custom, Inputs, Mode, Settings, SiteInputs, Templates};
+use crate::services::web::{self, Custom, Inputs, Mode, Settings, SiteInputs, Templates};
 use crate::services::{balancer, web::RenderError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -59,14 +59,21 @@ pub fn web(
         let Some(material) = materials.sites.get(&site.uri) else {
             continue;
         };
+        let settings = settings(inventory, site, platform, material)?;
+        let has_settings = !settings.is_empty();
         inputs.push(SiteInputs {
             site,
             platform,
             mode: material.mode,
             certificate: material.certificate.clone(),
             passwords: material.passwords.clone(),
-            settings: settings(inventory, site, platform, material)?,
-            app: rules(site, platform, material, facts)?,
+            settings,
+            app: app::rules(
+                &app_site(site, platform, material.driver),
+                facts,
+                has_settings,
+            )
+            .map_err(|error| Problem::from_error(Code::InventoryInvalid, &error))?,
             custom: material.custom.clone(),
         });
     }
@@ -110,6 +117,11 @@ pub fn balancing(
         .into_iter()
         .map(|file| Wanted { file, site: None })
         .collect()
+}
+
+/// True for a balancer that fanout neither configures nor drives.
+pub fn is_external(balancer: &Balancer) -> bool {
+    balancer.kind == BalancerKind::External
 }
 
 /// The sites that a server serves, with their platforms.
@@ -159,7 +171,8 @@ pub fn database_of(
     };
     let names = Names::derive(&site.uri)
         .map_err(|error| Problem::from_error(Code::InventoryInvalid, &error))?;
-    let host = db.host.clone().unwrap_or_else(|| reached_at(server));
+    let host = db.host.clone();
+    let host = host.unwrap_or_else(|| server.address.host().to_owned());
     Ok(Some(SiteDatabase {
         host,
         port: db.port,
@@ -167,14 +180,6 @@ pub fn database_of(
         user: names.user.to_string(),
         password: password.to_owned(),
     }))
-}
-
-/// Where other servers reach a server: the first of its declared addresses, or where the hub does.
-pub fn reached_at(server: &Server) -> String {
-    match server.addresses.first() {
-        Some(address) => address.to_string(),
-        None => server.address.host().to_owned(),
-    }
 }
 
 fn settings(
@@ -230,13 +235,4 @@ pub fn needs_certificate(inventory: &Inventory, site: &Site) -> bool {
 
 fn rendered(error: &RenderError) -> Problem {
     Problem::from_error(Code::InventoryInvalid, error).with_hint(error.hint())
-}
-
-fn rules(
-    _site: &Site,
-    _platform: &Platform,
-    _material: &SiteMaterials,
-    _facts: &ServiceFacts,
-) -> Result<AppRules, Problem> {
-    AppRules::php().map_err(|error| Problem::from_error(Code::Bug, &error))
 }

@@ -264,7 +264,7 @@ pub enum Code {
     DatabaseUnsupported,
     /// No administration account of a database server is configured.
     DatabaseAccountMissing,
-    /// A database server has accounts that fanout didn't make.
+    /// A database server has accounts or privileges that fanout didn't make.
     DatabaseOrphans,
     /// A balancer can't do what the inventory asks of it.
     BalancerUnfit,

@@ -130,11 +130,11 @@ impl Head {
             "0.0.0.0:4600",
             "--allow",
             "/srv",
+            "--offer",
+            "web,setup",
         ]);
         let key = init.success().json_result()["key"].as_str().unwrap().to_owned();
         let key: NodeKey = key.parse().unwrap();
-        host.sh("sed -i '/^offers/d; 1a offers = [\"web\", \"setup\"]' /etc/fanout/agent.toml")
-            .success();
         let identity = Identity::generate().unwrap();
         host.write(
             format!("/var/lib/fanout/agent/peers/{}.hub", identity.key()),

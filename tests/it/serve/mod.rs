@@ -1,5 +1,10 @@
-//! Services on real servers: web servers, PHP-FPM, and what fanout makes of them.
+//! Services: real web servers, databases, balancers and applications on hosts of a lab.
 
+mod app;
+mod balancer;
+mod database;
 mod head;
+mod load;
+mod setup_db;
 mod web;
 mod web_apache;

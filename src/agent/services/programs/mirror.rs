@@ -149,6 +149,10 @@ pub(super) fn directives(text: &str) -> Vec<Directive> {
             }
             '"' | '\'' if word.is_empty() => {
                 start.get_or_insert(at);
+                #[allow(
+                    clippy::while_let_on_iterator,
+                    reason = "the loop takes more than one at a time"
+                )]
                 while let Some((_, inner)) = chars.next() {
                     match inner {
                         '\\' => word.extend(chars.next().map(|(_, c)| c)),
@@ -167,6 +171,10 @@ pub(super) fn directives(text: &str) -> Vec<Directive> {
             word.push(c);
             // `${name}` is one word.
             if word.ends_with("${") || (c == '$' && chars.peek().is_some_and(|(_, c)| *c == '{')) {
+                #[expect(
+                    clippy::while_let_on_iterator,
+                    reason = "the loop takes more than one at a time"
+                )]
                 while let Some((_, inner)) = chars.next() {
                     word.push(inner);
                     if inner == '}' {

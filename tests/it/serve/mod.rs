@@ -3,5 +3,8 @@
 mod app;
 mod balancer;
 mod database;
+mod head;
 mod load;
 mod setup_db;
+mod web;
+mod web_apache;

@@ -16,7 +16,9 @@ mod tasks;
 mod tools;
 mod values;
 
-pub(crate) use agent::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentRevokeArgs};
+pub(crate) use agent::{
+    AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentOfferArgs, AgentRevokeArgs,
+};
 pub(crate) use edit::{
     EditArgs, EditBalancerArgs, EditClusterArgs, EditNoun, EditPlatformArgs, EditServerArgs,
     EditSiteArgs, UnsetArgs,
@@ -205,6 +207,8 @@ mod tests {
         for line in [
             "fanout init --dir HUB",
             "fanout agent init --dir A --name web1 --listen 127.0.0.1:4601 --allow /srv --prefix D",
+            "fanout agent init --allow /srv --offer web,app,setup",
+            "fanout agent offer web app",
             "fanout agent run --dir AGENT",
             "fanout agent invite --dir AGENT",
             "fanout add server web1 --address 127.0.0.1:4601 --token-file FILE",

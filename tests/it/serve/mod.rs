@@ -1,4 +1,6 @@
-//! Services: what is served, by whom, and from which database.
+//! Services: real web servers, databases, balancers and applications on hosts of a lab.
 
+mod balancer;
 mod database;
+mod load;
 mod setup_db;

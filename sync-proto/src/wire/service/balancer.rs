@@ -142,7 +142,7 @@ pub enum MemberAnswer {
     /// To Marked and Mark: whether it is left out.
     Marked(bool),
     /// To Probe.
-    Probed(Probed),
+    Probed(Box<Probed>),
 }
 
 /// A question to a web server, as a visitor would ask it.

@@ -1,6 +1,7 @@
 //! From the inventory to the graph of everything that should be true of services.
 
 mod bring;
+pub(crate) mod databases;
 
 use super::Context;
 use super::error::CommandError;
@@ -14,6 +15,7 @@ use crate::orchestrate::servers::Servers;
 use crate::orchestrate::{Graph, NodeId};
 use crate::store::TaskId;
 use bring::Resync;
+use databases::Databases;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +27,9 @@ pub(crate) struct Request {
     pub(crate) allow_remove: Vec<String>,
     /// Servers that will never answer again.
     pub(crate) gone: Vec<String>,
+    /// Accounts in databases that fanout didn't make go, too.
+    #[serde(default)]
+    pub(crate) prune: bool,
 }
 
 impl Request {
@@ -67,7 +72,13 @@ pub(crate) async fn graph(
         notes: Vec::new(),
     };
     let servers = servers(hub, hub.inventory.servers.keys().cloned()).await?;
+    let databases = Databases::open(context, hub, &servers).await?;
+    let _made = databases.make(hub, request, &mut built).await?;
     let _code = code(context, hub, request, &servers, &mut built).await?;
+    let everything = built.graph.ids();
+    databases
+        .clean(hub, request, &everything, &mut built)
+        .await?;
     Ok(built)
 }
 

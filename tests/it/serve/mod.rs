@@ -2,5 +2,6 @@
 
 mod balancer;
 mod database;
+mod database_commands;
 mod load;
 mod setup_db;

@@ -1,5 +1,6 @@
 //! Services: real web servers, databases, balancers and applications on hosts of a lab.
 
+mod app;
 mod balancer;
 mod database;
 mod database_commands;

@@ -8,7 +8,6 @@ use crate::codes::{Code, Problem};
 use crate::config::{Balancer, Inventory, Platform, Server, Site};
 use crate::model::{BalancerKind, BalancerTls, IpNet, ServerName, SiteTls, SiteUri};
 use crate::services::app::{self, AppSite, SETTINGS_NAME, SiteDatabase, SiteKey};
-use crate::services::database::Names;
 use crate::services::web::{self, Custom, Inputs, Mode, Settings, SiteInputs, Templates};
 use crate::services::{balancer, web::RenderError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,8 +30,8 @@ pub struct SiteMaterials {
     pub driver: AppDriver,
     /// What its salts are made from.
     pub key: SiteKey,
-    /// The password of its database accounts.
-    pub database_password: Option<String>,
+    /// How it reaches its database.
+    pub database: Option<SiteDatabase>,
     /// Its certificate, where fanout serves it over TLS.
     pub certificate: Option<web::Certificate>,
     /// Its password file.
@@ -59,7 +58,7 @@ pub fn web(
         let Some(material) = materials.sites.get(&site.uri) else {
             continue;
         };
-        let settings = settings(inventory, site, platform, material)?;
+        let settings = settings(site, platform, material);
         let has_settings = !settings.is_empty();
         inputs.push(SiteInputs {
             site,
@@ -153,52 +152,14 @@ pub fn app_site(site: &Site, platform: &Platform, driver: AppDriver) -> AppSite 
     }
 }
 
-/// A site's database as its members reach it.
-pub fn database_of(
-    inventory: &Inventory,
-    site: &Site,
-    password: &str,
-) -> Result<Option<SiteDatabase>, Problem> {
-    let Some(server) = site
-        .db
-        .as_ref()
-        .and_then(|name| inventory.servers.get(name))
-    else {
-        return Ok(None);
-    };
-    let Some(db) = &server.db else {
-        return Ok(None);
-    };
-    let names = Names::derive(&site.uri)
-        .map_err(|error| Problem::from_error(Code::InventoryInvalid, &error))?;
-    let host = db.host.clone();
-    let host = host.unwrap_or_else(|| server.address.host().to_owned());
-    Ok(Some(SiteDatabase {
-        host,
-        port: db.port,
-        name: names.database.to_string(),
-        user: names.user.to_string(),
-        password: password.to_owned(),
-    }))
-}
-
-fn settings(
-    inventory: &Inventory,
-    site: &Site,
-    platform: &Platform,
-    material: &SiteMaterials,
-) -> Result<Vec<Settings>, Problem> {
-    let database = match &material.database_password {
-        Some(password) => database_of(inventory, site, password)?,
-        None => None,
-    };
+fn settings(site: &Site, platform: &Platform, material: &SiteMaterials) -> Vec<Settings> {
     let app = app_site(site, platform, material.driver);
-    let text = app::settings(&app, database.as_ref(), &material.key);
+    let text = app::settings(&app, material.database.as_ref(), &material.key);
     let file = |text: String| Settings {
         name: SETTINGS_NAME.into(),
         bytes: text.into_bytes(),
     };
-    Ok(text.map(file).into_iter().collect())
+    text.map(file).into_iter().collect()
 }
 
 /// Addresses of the balancers in front of these sites.

@@ -35,6 +35,11 @@ impl Graph {
         id
     }
 
+    /// Every node so far: for what comes after everything else.
+    pub fn ids(&self) -> Vec<NodeId> {
+        (0..self.nodes.len()).collect()
+    }
+
     /// Asks every resource what is there, all at once.
     pub async fn inspect(self) -> Plan {
         let mut asked = JoinSet::new();

@@ -119,6 +119,7 @@ fn request(scope: &ScopeArgs) -> Request {
     Request {
         allow_remove: scope.allow_remove.clone(),
         gone: scope.gone.clone(),
+        prune: scope.prune,
     }
 }
 

@@ -1,27 +1,24 @@
 //! The graph itself: which resources there are, and what comes after what.
 
 use super::bring::Resync;
-use super::materials::{self, database_password};
+use super::databases::Databases;
+use super::materials;
 use super::{Request, apps, servers};
 use crate::cli::Context;
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, locked, store_error};
 use crate::codes::{Code, Problem};
-use crate::config::{Inventory, Platform, Secrets, Server, Site};
+use crate::config::{Inventory, Platform, Server, Site};
 use crate::model::{ServerName, SiteUri, Uploads};
 use crate::orchestrate::apps::Apps;
-use crate::orchestrate::databases::DatabaseServer;
 use crate::orchestrate::desired::{self, Materials, app_site, sites_on};
 use crate::orchestrate::resources::code::Code as PlatformCode;
 use crate::orchestrate::resources::configuration::{Configuration, Kept};
-use crate::orchestrate::resources::database::{Database, DatabaseMember, Part};
-use crate::orchestrate::resources::former_database::FormerDatabase;
 use crate::orchestrate::resources::prepared::Prepared;
 use crate::orchestrate::resources::proved::Proved;
 use crate::orchestrate::rotation::Sites;
 use crate::orchestrate::servers::Servers;
 use crate::orchestrate::{Graph, NodeId};
-use crate::services::database::Password;
 use crate::services::{app, web};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -69,7 +66,9 @@ pub(crate) async fn graph(
     refuse_undecided(hub)?;
     let ground = Ground::look(context, hub, request).await?;
     let closed = ground.closed_sites();
-    let (materials, mut notes) = materials::materials(context, hub, &closed).await?;
+    let databases = Databases::open(context, hub, &ground.servers).await?;
+    let databases = databases.with_staying(ground.staying());
+    let (materials, mut notes) = materials::materials(context, hub, &closed, &databases).await?;
     for uri in &closed {
         let message = format!("{uri} isn't installed yet, and closed until it is");
         let hint = format!("fanout install site {uri}");
@@ -81,13 +80,13 @@ pub(crate) async fn graph(
     };
     let mut nodes = Nodes::default();
     ground.code(&mut built, &mut nodes).await?;
-    let databases = ground.databases(&mut built, &mut nodes).await?;
+    nodes.database = databases.make(hub, request, &mut built).await?;
     ground.web(&materials, &closed, &mut built, &mut nodes);
     ground.balancers(&materials, &mut built, &mut nodes);
     ground.former_members(&mut built, &mut nodes);
-    ground
-        .former_accounts(databases, &mut built, &nodes)
-        .await?;
+    let mut last = nodes.proofs;
+    last.extend(nodes.balancers.iter().chain(&nodes.left));
+    databases.clean(hub, request, &last, &mut built).await?;
     Ok(built)
 }
 
@@ -258,84 +257,18 @@ impl<'a> Ground<'a> {
         Ok(())
     }
 
-    /// Databases, roles and accounts of every site.
-    async fn databases(
-        &self,
-        built: &mut Built,
-        nodes: &mut Nodes,
-    ) -> Result<BTreeMap<ServerName, Arc<DatabaseServer>>, CommandError> {
-        let secrets = Secrets::new(&self.hub.dir, self.context.ui.is_interactive());
-        let mut known = BTreeMap::new();
-        for server in self.hub.inventory.servers.values() {
-            let Some(db) = &server.db else { continue };
-            let sites = self.hub.inventory.sites_with_db_on(&server.name);
-            let recorded = self.hub.store.site_databases(&server.name).await;
-            if sites.is_empty() && recorded.map_err(store_error)?.is_empty() {
-                continue;
-            }
-            let admin = match &db.admin {
-                Some(reference) => {
-                    let secret = secrets.resolve(reference).await;
-                    let secret = secret
-                        .map_err(|e| CommandError::from_error(Code::DatabaseAccountMissing, &e))?;
-                    Some(secret.expose().to_owned())
-                }
-                None => None,
-            };
-            let way = DatabaseServer::new(
-                self.servers.clone(),
-                self.hub.store.clone(),
-                self.hub.clock.clone(),
-                server,
-                admin,
-            )?;
-            let way = Arc::new(way);
-            known.insert(server.name.clone(), way.clone());
-            for site in sites {
-                let database = self.database(&secrets, &way, site, Part::Make)?;
-                let node = built.graph.add(Arc::new(database), &[]);
-                nodes.database.insert(site.uri.clone(), node);
+    /// Former members by the sites that they serve until their removal is allowed.
+    fn staying(&self) -> BTreeMap<SiteUri, BTreeSet<ServerName>> {
+        let mut staying: BTreeMap<SiteUri, BTreeSet<ServerName>> = BTreeMap::new();
+        for (server, sites) in &self.former {
+            for site in sites.iter().filter(|site| !self.may_leave(server, site)) {
+                staying
+                    .entry(site.clone())
+                    .or_default()
+                    .insert(server.clone());
             }
         }
-        Ok(known)
-    }
-
-    fn database(
-        &self,
-        secrets: &Secrets,
-        server: &Arc<DatabaseServer>,
-        site: &Site,
-        part: Part,
-    ) -> Result<Database, CommandError> {
-        let member = |server: &Server| DatabaseMember {
-            name: server.name.clone(),
-            declared: server.addresses.clone(),
-            is_gone: self.request.is_gone(&server.name),
-        };
-        let mut members: Vec<DatabaseMember> = self
-            .hub
-            .inventory
-            .members_of_site(site)
-            .into_iter()
-            .map(member)
-            .collect();
-        // A former member whose removal isn't allowed yet still serves.
-        for (name, sites) in &self.former {
-            if sites.contains(&site.uri)
-                && !self.may_leave(name, &site.uri)
-                && let Some(server) = self.hub.inventory.servers.get(name)
-            {
-                members.push(member(server));
-            }
-        }
-        Ok(Database {
-            server: server.clone(),
-            site: site.uri.clone(),
-            password: password(secrets, &site.uri)?,
-            members,
-            part,
-            prune: false,
-        })
+        staying
     }
 
     fn may_leave(&self, server: &ServerName, site: &SiteUri) -> bool {
@@ -524,49 +457,6 @@ impl<'a> Ground<'a> {
             }
         }
     }
-
-    /// Accounts that no member comes from any more, and databases of sites that are not listed.
-    async fn former_accounts(
-        &self,
-        databases: BTreeMap<ServerName, Arc<DatabaseServer>>,
-        built: &mut Built,
-        nodes: &Nodes,
-    ) -> Result<(), CommandError> {
-        let secrets = Secrets::new(&self.hub.dir, self.context.ui.is_interactive());
-        let mut after = nodes.proofs.clone();
-        after.extend(&nodes.balancers);
-        after.extend(&nodes.left);
-        for (name, server) in databases {
-            for site in self.hub.inventory.sites_with_db_on(&name) {
-                let database = self.database(&secrets, &server, site, Part::Clean)?;
-                built.graph.add(Arc::new(database), &after);
-            }
-            let recorded = self.hub.store.site_databases(&name).await;
-            for former in recorded.map_err(store_error)? {
-                let is_listed = self.hub.inventory.sites.get(&former.site);
-                if is_listed.is_some_and(|site| site.db.as_ref() == Some(&name)) {
-                    continue;
-                }
-                let resource = FormerDatabase {
-                    server: server.clone(),
-                    password: password(&secrets, &former.site)?,
-                    is_allowed: self.request.may_remove(former.site.as_str()),
-                    with_database: false,
-                    site: former.site,
-                };
-                built.graph.add(Arc::new(resource), &after);
-            }
-        }
-        Ok(())
-    }
-}
-
-fn password(secrets: &Secrets, site: &SiteUri) -> Result<Password, CommandError> {
-    let secret = database_password(secrets, site)?;
-    secret
-        .expose()
-        .parse()
-        .map_err(|error| CommandError::from_error(Code::StateDamaged, &error))
 }
 
 /// The inventory without some sites.

@@ -3,6 +3,7 @@
 //!
 //! Secrets that nobody chose are made here once and kept; nothing on any server changes by that.
 
+use super::databases::Databases;
 use crate::cli::Context;
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, store_error};
@@ -32,6 +33,7 @@ pub(super) async fn materials(
     context: &Context,
     hub: &Hub,
     closed: &BTreeSet<SiteUri>,
+    databases: &Databases,
 ) -> Result<(Materials, Vec<Problem>), CommandError> {
     let secrets = Secrets::new(&hub.dir, context.ui.is_interactive());
     let beside = hub.dir.inventory().parent().unwrap_or(Path::new("."));
@@ -56,10 +58,7 @@ pub(super) async fn materials(
         let material = SiteMaterials {
             driver: driver(platform),
             key: SiteKey::of_secret(ensure(&secrets, &site.uri, "key", Generator::Salt)?.expose()),
-            database_password: match &site.db {
-                Some(_) => Some(database_password(&secrets, &site.uri)?.expose().to_owned()),
-                None => None,
-            },
+            database: databases.access(site).await?,
             certificate: of_site(hub, &secrets, site, &mut notes).await?,
             passwords: passwords(&secrets, site).await?,
             custom,
@@ -88,11 +87,6 @@ pub(crate) fn driver(platform: &Platform) -> AppDriver {
         _ => None,
     };
     app::driver_of(kind, found)
-}
-
-/// The password of a site's database accounts, made if there is none.
-pub(crate) fn database_password(secrets: &Secrets, site: &SiteUri) -> Result<Secret, CommandError> {
-    ensure(secrets, site, "db", Generator::Password)
 }
 
 /// A site's secret for one purpose, made if there is none.

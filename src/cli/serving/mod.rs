@@ -8,11 +8,12 @@
 //! ```
 
 mod bring;
+pub(crate) mod databases;
 mod graph;
 mod materials;
 
 pub(crate) use graph::{Built, graph};
-pub(crate) use materials::{Source, driver, ensure};
+pub(crate) use materials::driver;
 
 use super::error::CommandError;
 use super::hub::{Hub, store_error};
@@ -36,6 +37,9 @@ pub(crate) struct Request {
     pub(crate) allow_remove: Vec<String>,
     /// Servers that will never answer again.
     pub(crate) gone: Vec<String>,
+    /// Accounts in databases that fanout didn't make go, too.
+    #[serde(default)]
+    pub(crate) prune: bool,
 }
 
 impl Request {

@@ -3,6 +3,7 @@
 //! Everything here is the server's own word: no hub can change or widen it.
 
 use super::decode::{document, table};
+use super::list::push_in_style;
 use super::local_database::LocalDatabase;
 use super::problem::{Invalid, Problems};
 use super::schema::Table;
@@ -15,7 +16,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use toml::Spanned;
 use toml::de::DeValue;
-use toml_edit::Value;
+use toml_edit::{Array, DocumentMut, Value};
 
 /// One agent's configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,6 +146,32 @@ impl AgentConfig {
     /// Writes the configuration, replacing the file as a whole. Comments that were there are lost.
     pub fn save(&self, path: &Path) -> Result<(), ConfigError> {
         file::replace(path, self.to_toml().as_bytes(), 0o600)
+    }
+
+    /// Adds services to `offers` in the file, whose comments stay. False if they are in there all.
+    pub fn offer(path: &Path, more: &BTreeSet<Offer>) -> Result<bool, ConfigError> {
+        let bytes = file::read(path, "agent configuration")?;
+        let text = String::from_utf8_lossy(&bytes);
+        let shown = path.display().to_string();
+        let config = Self::parse(&text, &shown)?;
+        if more.is_subset(&config.offers) {
+            return Ok(false);
+        }
+        let broken = |error: toml_edit::TomlError| ConfigError::Read {
+            path: path.to_owned(),
+            source: std::io::Error::other(error.message().to_owned()),
+        };
+        let mut document: DocumentMut = text.parse().map_err(broken)?;
+        let list = document.entry("offers").or_insert(Array::new().into());
+        if let Some(list) = list.as_array_mut() {
+            for offer in more.difference(&config.offers) {
+                push_in_style(list, offer.as_str());
+            }
+        }
+        let text = document.to_string();
+        Self::parse(&text, &shown)?;
+        file::replace(path, text.as_bytes(), 0o600)?;
+        Ok(true)
     }
 
     /// The text that [`AgentConfig::parse`] reads back.
@@ -277,6 +304,29 @@ mod tests {
             .insert("/srv/a".parse().unwrap(), vec!["/files".into()]);
         config.save(&path).unwrap();
         assert_eq!(AgentConfig::load(&path).unwrap(), config);
+    }
+
+    #[test]
+    fn services_are_offered_without_losing_a_comment() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        let text = "name = \"web1\" # rack 3\nallow = [\"/srv\"]\n\n[limits]\nsessions = 3\n";
+        std::fs::write(&path, text).unwrap();
+        let both = BTreeSet::from([Offer::Web, Offer::App]);
+        assert!(AgentConfig::offer(&path, &both).unwrap());
+        assert!(!AgentConfig::offer(&path, &BTreeSet::from([Offer::App])).unwrap());
+        assert!(AgentConfig::offer(&path, &BTreeSet::from([Offer::Db])).unwrap());
+        let config = AgentConfig::load(&path).unwrap();
+        assert_eq!(
+            config.offers,
+            BTreeSet::from([Offer::Web, Offer::App, Offer::Db])
+        );
+        assert_eq!(config.limits.sessions, 3);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            text.contains("# rack 3") && text.contains("offers = [\"web\", \"app\", \"db\"]"),
+            "{text}"
+        );
     }
 
     #[test]

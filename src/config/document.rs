@@ -256,7 +256,7 @@ impl Document {
             table.insert(inner, Item::Value(inline(keys)));
             return Ok(());
         };
-        let there = there
+        let table = there
             .as_table_like_mut()
             .ok_or_else(|| ConfigError::NotATable {
                 kind,
@@ -264,7 +264,11 @@ impl Document {
                 key: inner.to_owned(),
             })?;
         for (key, value) in keys {
-            set_value(there, &key, value);
+            set_value(table, &key, value);
+        }
+        // A table on one line can't hold a comment, and its blanks belong between the values.
+        if let Some(line) = there.as_inline_table_mut() {
+            line.fmt();
         }
         Ok(())
     }

@@ -2,8 +2,9 @@
 
 use super::services::{AppArgs, ClusterArgs, DbArgs, WebArgs};
 use super::sites::{AddBalancerArgs, AddSiteArgs};
-use super::values::{LayoutArg, ResyncArg, TransportArg, owner};
+use super::values::{LayoutArg, ResyncArg, TransportArg, owner, word};
 use crate::cli::complete;
+use crate::model::Offer;
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
@@ -58,6 +59,7 @@ Examples:
   fanout add server web1 --address web1.example.com:4600 --token-file web1.token
   ssh web1 fanout agent invite | fanout add server web1 --address web1:4600 --token-file -
   fanout add server web1 --address web1:4600 --ssh admin@web1 --sudo --web nginx
+  fanout add server lb1 --address lb1:4600 --ssh admin@lb1 --sudo --offer balancer,setup
   fanout add server db1 --address db1:4600 --ssh admin@db1 --sudo --db mysql --db-via agent
   fanout add server db1 --address db1.internal --no-agent --db mysql --db-admin secret:db1-admin
   ssh web1 fanout agent invite | fanout add server web1 --replace-key --token-file -")]
@@ -88,6 +90,16 @@ pub(crate) struct AddServerArgs {
     /// Only write it down: there is no agent, as on somebody else's database server
     #[arg(long)]
     pub(crate) no_agent: bool,
+    /// Services that the agent shall let hubs manage, separated by commas [default: what the roles
+    /// need]
+    #[arg(
+        long,
+        value_name = "SERVICES",
+        value_delimiter = ',',
+        requires = "ssh",
+        value_parser = word(Offer::ALL, Offer::as_str)
+    )]
+    pub(crate) offer: Vec<Offer>,
     /// How to reach the agent
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(crate) transport: TransportArg,

@@ -10,12 +10,15 @@ mod inventory;
 mod secrets;
 mod serve;
 mod services;
+mod setup;
 mod sites;
 mod tasks;
 mod tools;
 mod values;
 
-pub(crate) use agent::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentRevokeArgs};
+pub(crate) use agent::{
+    AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentOfferArgs, AgentRevokeArgs,
+};
 pub(crate) use edit::{
     EditArgs, EditBalancerArgs, EditClusterArgs, EditNoun, EditPlatformArgs, EditServerArgs,
     EditSiteArgs, UnsetArgs,
@@ -30,6 +33,7 @@ pub(crate) use serve::{
     ApplyArgs, CheckArgs, CheckNoun, CheckSiteArgs, DrainArgs, DrainNoun, LogArgs, PlanArgs,
     ReadyArgs, ReadyNoun, ScopeArgs,
 };
+pub(crate) use setup::{SetupArgs, SetupDbArgs, SetupNoun};
 pub(crate) use sites::{AddBalancerArgs, AddSiteArgs};
 pub(crate) use tasks::{
     GenerationsArgs, GenerationsNoun, LockArgs, LockNoun, LockPlatformArgs, MarkBadArgs,
@@ -163,6 +167,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Make every server as the inventory says, code excepted
     Apply(ApplyArgs),
+    /// Prepare a server for its role
+    Setup(SetupArgs),
     /// Show the recorded tasks, or one of them step by step
     Log(LogArgs),
     /// Take a server out of rotation
@@ -201,6 +207,8 @@ mod tests {
         for line in [
             "fanout init --dir HUB",
             "fanout agent init --dir A --name web1 --listen 127.0.0.1:4601 --allow /srv --prefix D",
+            "fanout agent init --allow /srv --offer web,app,setup",
+            "fanout agent offer web app",
             "fanout agent run --dir AGENT",
             "fanout agent invite --dir AGENT",
             "fanout add server web1 --address 127.0.0.1:4601 --token-file FILE",
@@ -234,6 +242,8 @@ mod tests {
             "fanout secret set db1-admin",
             "fanout secret set db1-admin --generate",
             "fanout secret list --json",
+            "fanout setup db db1 --root admin --from 10.0.0.5 --yes",
+            "fanout setup db db1 --print --mysql",
             "fanout remove site www.example.com",
             "fanout remove server web1",
             "fanout delete platform drupal --yes-delete drupal",

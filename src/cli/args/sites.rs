@@ -52,7 +52,7 @@ pub(crate) struct AddSiteArgs {
 pub(crate) struct SiteArgs {
     /// Name of its own directory, where the application keeps several sites apart
     #[arg(long, value_name = "DIR", value_parser = NonEmpty::new())]
-    dir: Option<String>,
+    site_dir: Option<String>,
     /// Server of its database
     #[arg(
         long,
@@ -110,7 +110,7 @@ impl SiteArgs {
     pub(crate) fn settings(&self, platform: Option<&str>) -> SiteSettings {
         SiteSettings {
             platform: platform.map(str::to_owned),
-            dir: self.dir.clone(),
+            dir: self.site_dir.clone(),
             db: self.db.clone(),
             aliases: self.alias.clone(),
             redirect_aliases: self.redirect_aliases,

@@ -23,6 +23,7 @@ mod remove;
 mod resync;
 mod rollback;
 mod secret;
+mod setup;
 mod status;
 mod verify;
 
@@ -57,6 +58,7 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Delete(args) => delete::run(context, args).await,
         Command::Plan(args) => apply::plan(context, args).await,
         Command::Apply(args) => apply::apply(context, args).await,
+        Command::Setup(args) => setup::run(context, args).await,
         Command::Log(args) => log::run(context, args).await,
         Command::Drain(args) => drain::drain(context, args).await,
         Command::Ready(args) => drain::ready(context, args).await,

@@ -17,8 +17,9 @@ impl Drop for Restored<'_> {
     }
 }
 
-/// Reads a line from standard input, which is a terminal, without its line feed.
-pub(super) fn read_line() -> io::Result<Zeroizing<String>> {
+/// Reads a line from standard input, which is a terminal, without its line feed. `prompt` is called
+/// once nothing is shown any more and what was typed before is dropped.
+pub(super) fn read_line(prompt: impl FnOnce()) -> io::Result<Zeroizing<String>> {
     let terminal = io::stdin();
     let before = tcgetattr(&terminal)?;
     let mut silent = before.clone();
@@ -28,6 +29,7 @@ pub(super) fn read_line() -> io::Result<Zeroizing<String>> {
         before,
     };
     tcsetattr(&terminal, OptionalActions::Flush, &silent)?;
+    prompt();
     let mut line = Zeroizing::new(String::new());
     terminal.lock().read_line(&mut line)?;
     if line.ends_with('\n') {

@@ -257,8 +257,7 @@ impl Ui {
     /// Asks for a secret on the terminal, without echo.
     pub(crate) fn ask_hidden(&self, prompt: &str) -> Result<Zeroizing<String>, CommandError> {
         self.suspended(|| {
-            self.write_err_now(sanitized(prompt).as_bytes());
-            let answer = hidden::read_line();
+            let answer = hidden::read_line(|| self.write_err_now(sanitized(prompt).as_bytes()));
             self.write_err_now(b"\n");
             answer.map_err(|error| CommandError::from_error(Code::SecretUnusable, &error))
         })

@@ -2,5 +2,6 @@
 
 mod inventory;
 mod members;
+mod services;
 mod terminal;
 mod ways;

@@ -1,3 +1,7 @@
-//! Serving: web servers, databases, balancers and applications, all of them real.
+//! Services: real web servers, databases, balancers and applications on hosts of a lab.
 
 mod app;
+mod balancer;
+mod database;
+mod load;
+mod setup_db;

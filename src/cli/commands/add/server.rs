@@ -13,10 +13,11 @@ use crate::cli::hub::{Hub, config_error, invalid, store_error};
 use crate::cli::json::ResultLine;
 use crate::codes::{Code, Exit};
 use crate::config::{Edit, NewServer, Server};
-use crate::model::{Label, ServerName, Transport};
+use crate::model::{Label, Offer, ServerName, Transport};
 use crate::net::{NodeKey, Token};
 use crate::store::KnownServer;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -69,7 +70,7 @@ pub(super) async fn run(context: &Context, args: AddServerArgs) -> Result<Exit, 
             None
         }
         (Some(file), _) => Some(by_token(&hub, &name, &new, file, edit).await?),
-        (None, Some(_)) => Some(ssh::run(context, &hub, &name, &new, edit).await?),
+        (None, Some(_)) => Some(ssh::run(context, &hub, &name, &new, offers(&args), edit).await?),
         (None, None) => return Err(no_way_in(&name)),
     };
     if let Some(facts) = &facts {
@@ -150,6 +151,21 @@ fn as_listed(args: &AddServerArgs, server: &Server) -> Result<NewServer, Command
         web: args.web.settings(),
         db: args.db.settings(),
     })
+}
+
+/// What the agent has to offer for the server's roles, or what is said.
+fn offers(args: &AddServerArgs) -> BTreeSet<Offer> {
+    if !args.offer.is_empty() {
+        return args.offer.iter().copied().collect();
+    }
+    let mut offers = BTreeSet::new();
+    if args.web.settings().kind.is_some() {
+        offers.extend([Offer::Web, Offer::App, Offer::Setup]);
+    }
+    if args.db.settings().kind.is_some() {
+        offers.extend([Offer::Db, Offer::Setup]);
+    }
+    offers
 }
 
 fn no_way_in(name: &ServerName) -> CommandError {

@@ -1,10 +1,11 @@
 //! A site's application, as the hub asks its members about it.
 
+use super::desired::app_site;
 use super::servers::{Servers, unexpected};
 use crate::codes::{Code, Problem};
 use crate::config::{Platform, Site};
 use crate::model::{ServerName, SiteUri};
-use crate::services::app::{AppSite, app_site, has_settings, settings_name};
+use crate::services::app::{AppSite, has_settings, settings_name};
 use crate::services::web::pool_user;
 use std::sync::Arc;
 use std::time::Duration;

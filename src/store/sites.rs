@@ -318,7 +318,8 @@ mod tests {
     async fn a_mode_is_set_once_and_taken_back() {
         let (_dir, store) = store().await;
         let set = async |mode, now| {
-            let changed = store.set_site_mode(&site(), mode, UnixMillis(now), "alice");
+            let site = site();
+            let changed = store.set_site_mode(&site, mode, UnixMillis(now), "alice");
             changed.await.unwrap()
         };
         assert!(!set(None, 1).await);
@@ -339,7 +340,8 @@ mod tests {
     async fn one_lease_at_a_time_and_a_dead_one_ends_by_itself() {
         let (_dir, store) = store().await;
         let take = async |now, until| {
-            let lease = store.take_cron(&site(), UnixMillis(now), UnixMillis(until));
+            let site = site();
+            let lease = store.take_cron(&site, UnixMillis(now), UnixMillis(until));
             lease.await.unwrap()
         };
         let first = take(10, 100).await.unwrap();

@@ -1,5 +1,6 @@
 //! From the inventory to the graph of everything that should be true of services.
 
+pub(crate) mod application;
 mod bring;
 
 use super::Context;

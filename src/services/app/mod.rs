@@ -31,8 +31,7 @@ pub use settings::{SETTINGS_NAME, SiteDatabase, SiteKey, settings, settings_name
 pub use stubs::{MARK, Stub, stubs};
 pub use traps::{Trap, traps};
 
-use crate::config::{Platform, Site};
-use crate::model::{AppKind, SiteTls, SiteUri};
+use crate::model::{AppKind, SiteUri};
 use sync_proto::path::RelPath;
 pub use sync_proto::wire::service::AppDriver;
 
@@ -95,20 +94,6 @@ pub fn driver_of(kind: AppKind, detected: Option<AppDriver>) -> AppDriver {
         (AppKind::Php, _) => AppDriver::Php,
         (AppKind::Static, _) => AppDriver::Static,
         (AppKind::Command, _) => AppDriver::Command,
-    }
-}
-
-/// A site of the inventory as its driver sees it.
-pub fn app_site(site: &Site, platform: &Platform, driver: AppDriver) -> AppSite {
-    AppSite {
-        driver,
-        uri: site.uri.clone(),
-        aliases: site.aliases.clone(),
-        dir: site.dir.clone(),
-        docroot: platform.docroot.clone(),
-        // Where both are served, an address without TLS works for everybody.
-        is_tls: site.tls == SiteTls::Required,
-        title: site.title.clone(),
     }
 }
 

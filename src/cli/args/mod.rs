@@ -5,6 +5,7 @@
 //! what `--help`, the man pages and `docs/cli-reference.md` show.
 
 mod agent;
+mod app;
 mod edit;
 mod inventory;
 mod rotate;
@@ -19,6 +20,10 @@ mod values;
 
 pub(crate) use agent::{
     AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentOfferArgs, AgentRevokeArgs,
+};
+pub(crate) use app::{
+    CronArgs, CronNoun, DeliverArgs, DeliverNoun, LoginArgs, LoginNoun, ModeArgs, ModeNoun,
+    UpdateArgs, UpdateNoun,
 };
 pub(crate) use edit::{
     EditArgs, EditBalancerArgs, EditClusterArgs, EditNoun, EditPlatformArgs, EditServerArgs,
@@ -181,6 +186,20 @@ pub(crate) enum Command {
     Ready(ReadyArgs),
     /// Ask every member, as a visitor would; changes nothing
     Check(CheckArgs),
+    /// Let a site show itself again
+    Enable(ModeArgs),
+    /// Show a page instead of a site
+    Disable(ModeArgs),
+    /// Show a page that says that a site is worked on
+    Maintenance(ModeArgs),
+    /// Bring a site's database to the schema that its code wants
+    Update(UpdateArgs),
+    /// Run the periodic work of sites, each on one member
+    Cron(CronArgs),
+    /// Print an address that logs in to a site once
+    Login(LoginArgs),
+    /// Bring uploads from the member that they are pinned to to the others
+    Deliver(DeliverArgs),
     /// Explain an error code, or which rule decided about a path
     Explain(ExplainArgs),
     /// Show the whole story on this machine alone
@@ -254,6 +273,15 @@ mod tests {
             "fanout delete platform drupal --yes-delete drupal",
             "fanout edit platform drupal --release-preserved /private",
             "fanout --dir HUB push platform drupal -v",
+            "fanout maintenance site www.example.com --yes",
+            "fanout enable site www.example.com/shop",
+            "fanout disable site www.example.com --wait",
+            "fanout update site www.example.com --dry-run",
+            "fanout cron",
+            "fanout cron site www.example.com",
+            "fanout login site www.example.com --user editor",
+            "fanout deliver uploads",
+            "fanout deliver uploads www.example.com --json",
         ] {
             if let Err(error) = parse(line) {
                 panic!("{line}: {error}");

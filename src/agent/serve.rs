@@ -55,7 +55,7 @@ pub struct Ready {
 pub struct Agent {
     config: AgentConfig,
     identity: Identity,
-    trees: Trees,
+    trees: Arc<Trees>,
     peers: Peers,
     services: Services,
 }
@@ -64,9 +64,9 @@ impl Agent {
     /// Opens the agent's state and finishes what was decided before it stopped.
     pub fn open(dir: &AgentDir, config: AgentConfig, identity: Identity) -> Result<Self, Problem> {
         let agent = Self {
-            trees: Trees::open(dir, &config)?,
+            trees: Arc::new(Trees::open(dir, &config)?),
             peers: Peers::open(&dir.peers())?,
-            services: Services::new(&config),
+            services: Services::new(dir, &config),
             config,
             identity,
         };
@@ -185,7 +185,7 @@ impl Host for Agent {
     }
 
     fn service(self: Arc<Self>, hub: NodeKey, request: ServiceRequest) -> Serving {
-        Box::pin(async move { self.services.answer(hub, request).await })
+        Box::pin(async move { self.services.answer(&self.trees, hub, request).await })
     }
 }
 
@@ -232,6 +232,8 @@ pub async fn listen(
     let _nobody_asked = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
     let mut running = JoinSet::new();
+    let recovering = agent.clone();
+    running.spawn(async move { recovering.services.recover(&recovering.trees).await });
     let mut reload = tokio::time::interval(RELOAD);
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
     loop {

@@ -4,22 +4,26 @@
 use super::args::{LevelArg, MemberArgs, PolicyArg, TaskArgs};
 use super::error::CommandError;
 use super::hub::{Hub, invalid, store_error};
-use super::rules;
+use super::{rules, serving};
 use crate::codes::{Code, Problem};
 use crate::config::{Platform, Server};
 use crate::engine::event::{EventSink, MemberName};
 use crate::engine::hub::dial::{Route, SshRoute, dial, nowhere};
 use crate::engine::hub::ownership::Ownership;
 use crate::engine::hub::source::{Released, SourceSpec};
-use crate::engine::hub::task::{Overrides, Spare, Target, Task};
-use crate::model::{self, CommitPolicy, Member, OwnerPolicy, Selection, Selector};
+use crate::engine::hub::task::{Overrides, Rolling, Spare, Target, Task};
+use crate::model::{self, CommitPolicy, Member, OwnerPolicy, Selection, Selector, SpecialFile};
 use crate::net::{Identity, NodeKey};
+use crate::orchestrate::rotation::Rotation;
 use crate::store::PlatformState;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 use sync_proto::commit::Policy;
 use sync_proto::filter::Scope;
 use sync_proto::path::escape;
+use sync_proto::special::SpecialFiles;
 use sync_proto::wire::{self, Level};
 
 /// How long a task may take without `--deadline`.
@@ -36,6 +40,8 @@ pub(crate) struct Wish {
     pub(crate) dry_run: bool,
     pub(crate) report_only: bool,
     pub(crate) label: Option<String>,
+    /// So many members at a time.
+    pub(crate) rolling: Option<NonZeroUsize>,
 }
 
 impl Default for Wish {
@@ -49,6 +55,7 @@ impl Default for Wish {
             dry_run: false,
             report_only: false,
             label: None,
+            rolling: None,
         }
     }
 }
@@ -89,7 +96,9 @@ pub(crate) async fn task(
     events: &EventSink,
 ) -> Result<Task, CommandError> {
     let rules = rules(hub, platform).await?;
-    let (targets, left_out) = targets(hub, platform, &wish.members, events).await?;
+    let (targets, others) = targets(hub, platform, &wish.members, events).await?;
+    let left_out = others.iter().map(|target| target.name.clone()).collect();
+    let donors = targets.iter().cloned().chain(others).collect();
     let (policy, min_healthy) = hub.inventory.commit_policy(platform);
     Ok(Task {
         id,
@@ -102,6 +111,7 @@ pub(crate) async fn task(
             model::Layout::InPlace => wire::Layout::InPlace,
         },
         targets,
+        donors,
         left_out,
         policy: wish
             .policy
@@ -111,7 +121,7 @@ pub(crate) async fn task(
         exclude: rules.scope.exclude.to_lines(),
         preserve: rules.scope.preserve.to_lines(),
         options: wire::Options {
-            special_files: !platform.special_files.is_empty(),
+            special_files: special_files(platform),
             privileged_xattrs: platform.privileged_xattrs,
             delete_excluded: platform.delete_excluded,
             seed: platform.seed,
@@ -127,8 +137,44 @@ pub(crate) async fn task(
         deadline: wish.task.deadline.unwrap_or(DEADLINE),
         label: wish.label.clone(),
         author: hub.who.to_string(),
-        rolling: None,
+        rolling: rolling(hub, platform, wish).await?,
     })
+}
+
+/// Batch by batch, with what surrounds each switch.
+async fn rolling(
+    hub: &Hub,
+    platform: &Platform,
+    wish: &Wish,
+) -> Result<Option<Rolling>, CommandError> {
+    let Some(at_once) = wish.rolling.filter(|_| !wish.dry_run) else {
+        return Ok(None);
+    };
+    let names = hub.inventory.servers.keys().cloned();
+    let servers = serving::servers(hub, names).await?;
+    let (inventory, store) = (&hub.inventory, hub.store.clone());
+    let author = hub.who.to_string();
+    let rotation = Rotation::of(
+        inventory,
+        platform,
+        servers,
+        store,
+        hub.clock.clone(),
+        &author,
+    );
+    let Some(rotation) = rotation else {
+        return Err(CommandError::new(
+            Code::Usage,
+            format!(
+                "{} lives on one server: there is nothing to roll over",
+                platform.name
+            ),
+        ));
+    };
+    Ok(Some(Rolling {
+        at_once,
+        rotation: Arc::new(rotation),
+    }))
 }
 
 /// Where the index of the platform's source lies: what was seen without privileged attributes says
@@ -138,6 +184,15 @@ fn source_index(hub: &Hub, platform: &Platform) -> PathBuf {
     match platform.privileged_xattrs {
         true => index.with_extension("privileged"),
         false => index,
+    }
+}
+
+fn special_files(platform: &Platform) -> SpecialFiles {
+    let allowed = |kind| platform.special_files.contains(&kind);
+    SpecialFiles {
+        setuid: allowed(SpecialFile::Setuid),
+        devices: allowed(SpecialFile::Devices),
+        fifos: allowed(SpecialFile::Fifos),
     }
 }
 
@@ -167,7 +222,7 @@ pub(crate) async fn source(
             directory_mode: platform.dirs.map(model::Mode::bits),
             file_mode: platform.files.map(model::Mode::bits),
         },
-        special_files: platform.special_files.clone(),
+        special_files: special_files(platform),
         privileged_xattrs: platform.privileged_xattrs,
         // What the first push let pass was looked at then.
         preserved_seen: state.desired.is_some() || platform.seed,
@@ -177,13 +232,13 @@ pub(crate) async fn source(
     })
 }
 
-/// The members that are meant, each with the way to it, and the names of the others.
+/// The members that are meant, and the others, each with the way to it.
 pub(crate) async fn targets(
     hub: &Hub,
     platform: &Platform,
     args: &MemberArgs,
     events: &EventSink,
-) -> Result<(Vec<Target>, Vec<MemberName>), CommandError> {
+) -> Result<(Vec<Target>, Vec<Target>), CommandError> {
     let servers = hub.inventory.members(platform);
     let members: Vec<Member> = servers.iter().map(|server| server.member()).collect();
     if members.is_empty() {
@@ -200,15 +255,16 @@ pub(crate) async fn targets(
         .choose(&members)
         .map_err(|error| invalid(Code::UnknownServer, &error))?;
     let identity = hub.identity()?;
-    let (mut targets, mut left_out) = (Vec::new(), Vec::new());
+    let (mut targets, mut others) = (Vec::new(), Vec::new());
     for server in servers {
+        let target = target(hub, server, &identity, events).await?;
         if chosen.iter().any(|member| member.name == server.name) {
-            targets.push(target(hub, server, &identity, events).await?);
+            targets.push(target);
         } else {
-            left_out.push(server.name.as_str().into());
+            others.push(target);
         }
     }
-    Ok((targets, left_out))
+    Ok((targets, others))
 }
 
 /// One server with the way to it. A server without a key is reported as a member that can't be

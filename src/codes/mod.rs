@@ -104,8 +104,6 @@ pub enum Code {
     RootsOverlap,
     /// The root has content and is not ours.
     RootNotOurs,
-    /// Entries from before the adoption are in the way, or stay.
-    ForeignEntries,
     /// The platform is locked by a person.
     PlatformLocked,
     /// Another task works on the platform.
@@ -218,7 +216,7 @@ pub enum Code {
     GenerationBad,
     /// There is no such generation.
     GenerationUnknown,
-    /// The depot would exceed its byte budget.
+    /// The depot exceeds its byte budget.
     DepotFull,
     /// Nothing was pushed to the platform yet.
     NothingPushed,

@@ -73,7 +73,6 @@ const ROWS: [Row; COUNT] = [
     row(C::NoInodes, 205, Exit::Refused, include_str!("../../docs/errors/FX0205.md")),
     row(C::RootsOverlap, 206, Exit::Refused, include_str!("../../docs/errors/FX0206.md")),
     row(C::RootNotOurs, 207, Exit::Refused, include_str!("../../docs/errors/FX0207.md")),
-    row(C::ForeignEntries, 208, Exit::Refused, include_str!("../../docs/errors/FX0208.md")),
     row(C::PlatformLocked, 209, Exit::Refused, include_str!("../../docs/errors/FX0209.md")),
     row(C::TaskLocked, 210, Exit::Locked, include_str!("../../docs/errors/FX0210.md")),
     row(C::PreservedConflict, 211, Exit::Refused, include_str!("../../docs/errors/FX0211.md")),

@@ -8,7 +8,7 @@ use super::local_database::LocalDatabase;
 use super::problem::{Invalid, Problems};
 use super::schema::Table;
 use super::{ConfigError, file, rules};
-use crate::model::{AbsPath, DEFAULT_PORT, Offer, ServerName};
+use crate::model::{AbsPath, DEFAULT_PORT, Offer, ServerName, SpecialFile};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -31,10 +31,14 @@ pub struct AgentConfig {
     pub prefix: Option<AbsPath>,
     /// The administrator's own preserve rules, by root. They add to those that a hub sends.
     pub preserve: BTreeMap<AbsPath, Vec<String>>,
+    /// Special files that a hub may make here, where its platform allows them as well.
+    pub special_files: Vec<SpecialFile>,
     /// The services that hubs may manage on this server. Without any, only trees.
     pub offers: BTreeSet<Offer>,
     /// How the agent logs in to the database server on its machine.
     pub database: LocalDatabase,
+    /// What applications behind commands do, by action: programs with their arguments.
+    pub commands: BTreeMap<String, Vec<String>>,
     /// What the agent spends on a hub's behalf at most.
     pub limits: Limits,
 }
@@ -77,10 +81,12 @@ struct AgentTable {
     prefix: Option<AbsPath>,
     #[serde(default)]
     preserve: BTreeMap<AbsPath, Vec<Spanned<String>>>,
+    special_files: Option<Vec<SpecialFile>>,
     #[serde(default)]
     offers: BTreeSet<Offer>,
     #[serde(default)]
     database: LocalDatabase,
+    commands: BTreeMap<String, Spanned<Vec<String>>>,
     #[serde(default)]
     limits: Limits,
 }
@@ -88,7 +94,16 @@ struct AgentTable {
 impl Table for AgentTable {
     const WHAT: &'static str = "agent";
     const KEYS: &'static [&'static str] = &[
-        "name", "listen", "allow", "prefix", "preserve", "offers", "database", "limits",
+        "name",
+        "listen",
+        "allow",
+        "prefix",
+        "special_files",
+        "preserve",
+        "offers",
+        "database",
+        "commands",
+        "limits",
     ];
     const REQUIRED: &'static [&'static str] = &["name", "allow"];
 }
@@ -102,8 +117,10 @@ impl AgentConfig {
             allow,
             prefix: None,
             preserve: BTreeMap::new(),
+            special_files: SpecialFile::ALL.to_vec(),
             offers: BTreeSet::new(),
             database: LocalDatabase::default(),
+            commands: BTreeMap::new(),
             limits: Limits::default(),
         }
     }
@@ -173,6 +190,11 @@ impl AgentConfig {
             line("# Everything that the agent manages lies below this.".into());
             line(format!("prefix = {}", quoted(prefix.as_str())));
         }
+        if self.special_files != SpecialFile::ALL {
+            line("# Special files that a hub may make here.".into());
+            let kinds = self.special_files.iter().map(|kind| kind.as_str());
+            line(format!("special_files = {}", Value::from_iter(kinds)));
+        }
         if !self.offers.is_empty() {
             line("# The services that hubs may manage here.".into());
             let offers = self.offers.iter().map(|offer| offer.as_str());
@@ -183,6 +205,13 @@ impl AgentConfig {
             for (root, list) in &self.preserve {
                 let list = Value::from_iter(list.iter().map(String::as_str));
                 line(format!("{} = {list}", quoted(root.as_str())));
+            }
+        }
+        if !self.commands.is_empty() {
+            line("\n# What applications behind commands do, by action.\n[commands]".into());
+            for (action, words) in &self.commands {
+                let words = Value::from_iter(words.iter().map(String::as_str));
+                line(format!("{} = {words}", quoted(action)));
             }
         }
         text.push_str(&self.database.to_toml());
@@ -215,14 +244,28 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Option<AgentConfig> {
         .into_iter()
         .map(|(root, list)| (root, rules::preserve(&list, problems)))
         .collect();
+    let mut commands = BTreeMap::new();
+    for (action, words) in table.commands {
+        let is_absolute = |program: &String| program.starts_with('/');
+        if !words.get_ref().first().is_some_and(is_absolute) {
+            let message =
+                format!("The command `{action}` doesn't begin with a program's whole path");
+            problems.push(words.span(), message);
+        }
+        commands.insert(action, words.into_inner());
+    }
     Some(AgentConfig {
         name: table.name,
         listen: table.listen.unwrap_or_else(default_listen),
         allow: table.allow.into_inner(),
         prefix: table.prefix,
         preserve,
+        special_files: table
+            .special_files
+            .unwrap_or_else(|| SpecialFile::ALL.to_vec()),
         offers: table.offers,
         database: table.database,
+        commands,
         limits: table.limits,
     })
 }
@@ -247,9 +290,14 @@ mod tests {
         config.listen = "127.0.0.1:4601".parse().unwrap();
         config.prefix = Some("/tmp/one \"two\"".parse().unwrap());
         config.limits.sessions = 3;
+        config.special_files = vec![SpecialFile::Fifos];
         config.offers.insert(Offer::Web);
         config.database.user = "fanout".into();
         config.database.password_file = Some("/etc/fanout/db".parse().unwrap());
+        let words = ["/usr/local/bin/shop", "cron \"now\""];
+        config
+            .commands
+            .insert("cron".into(), words.map(str::to_owned).into());
         config
             .preserve
             .insert("/srv/a".parse().unwrap(), vec!["/files".into()]);
@@ -286,6 +334,7 @@ mod tests {
             AgentConfig::parse("name = \"web1\"\nallow = [\"/srv\"]\n", "agent.toml").unwrap();
         assert_eq!(config.listen.to_string(), "[::]:4600");
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.special_files, SpecialFile::ALL);
     }
 
     #[test]

@@ -33,8 +33,8 @@ pub use dirs::{AgentDir, HubDir};
 pub use document::{Kind, NewCluster, NewPlatform, NewServer};
 pub use edit::Edit;
 pub use inventory::{
-    Balancer, Cluster, DEFAULT_EXCLUDES, DEFAULT_HEALTH_PORT, Db, DriftIgnore, Inventory, On,
-    Platform, Server, Site, Ssh, Web,
+    Balancer, Cluster, DEFAULT_DEPOT_BUDGET, DEFAULT_EXCLUDES, DEFAULT_HEALTH_PORT, Db,
+    DriftIgnore, Inventory, On, Platform, Server, Site, Ssh, Web,
 };
 pub use local_database::LocalDatabase;
 pub use problem::{Invalid, Problem};

@@ -6,6 +6,7 @@
 
 mod address;
 mod choice;
+mod count;
 mod ids;
 mod name;
 mod path;
@@ -15,6 +16,7 @@ mod seconds;
 mod secret;
 mod select;
 mod site;
+mod size;
 mod who;
 
 pub use address::{Address, AddressError, DEFAULT_PORT, SshDestination};
@@ -22,6 +24,7 @@ pub use choice::{
     AppKind, BalancerKind, BalancerTls, DbKind, DbVia, Layout, Offer, Outcome, ResyncMode, SiteTls,
     SpecialFile, Transport, UnknownChoice, UpdateMode, VerifyLevel, WebKind,
 };
+pub use count::{count, counted};
 pub use ids::{IdError, Serial, TreeId};
 pub use ipnet::IpNet;
 pub use name::{BalancerName, ClusterName, Label, NameError, PlatformName, SecretName, ServerName};
@@ -32,6 +35,7 @@ pub use seconds::{Seconds, SecondsError};
 pub use secret::{SecretRef, SecretRefError};
 pub use select::{Member, Selection, Selector, SelectorError};
 pub use site::{SiteUri, SiteUriError, Uploads, UploadsError};
+pub use size::{ByteSize, SizeError};
 pub use who::Who;
 
 /// Serde by way of `FromStr` and `Display`, and a JSON schema that says "a string".

@@ -17,6 +17,7 @@ pub mod connect;
 pub mod connection;
 pub mod endpoint;
 pub mod error;
+pub mod fcgi;
 mod goodbye;
 pub mod http;
 pub mod identity;

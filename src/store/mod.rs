@@ -5,6 +5,7 @@
 //! Invariants: what a call wrote is durable when it returns; a decision about a transaction
 //! never changes (I3); serials and fences only rise. Times are the caller's.
 
+mod databases;
 mod generations;
 mod lock;
 mod members;
@@ -19,6 +20,7 @@ mod tasks;
 mod tests;
 mod transactions;
 
+pub use databases::{AccountHosts, SiteDatabase};
 pub use generations::{Generation, NewGeneration};
 pub use lock::{Holder, Lock, LockError};
 pub use members::{MemberError, MemberState};

@@ -4,16 +4,23 @@
 //! Refuses: a service that `agent.toml` doesn't offer, and any name or value that its verb doesn't
 //! allow. Nothing here runs a command line that a hub wrote.
 
+pub mod app;
 pub mod balancer;
 mod database;
+pub mod share;
+pub mod uploads;
 
+use super::trees::Trees;
 use crate::codes::{Code, Problem};
-use crate::config::{AgentConfig, LocalDatabase};
+use crate::config::{AgentConfig, AgentDir, LocalDatabase};
 use crate::model::Offer;
 use crate::net::NodeKey;
+use app::Apps;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use sync_proto::wire::{ServiceAnswer, ServiceRequest};
+use uploads::Uploads;
 
 /// Files that outlive configuration sets.
 const DATA_ROOT: &str = "/var/lib/fanout/services";
@@ -24,15 +31,20 @@ pub struct Services {
     offers: BTreeSet<Offer>,
     database: LocalDatabase,
     data_root: PathBuf,
+    apps: Apps,
+    uploads: Arc<Uploads>,
 }
 
 impl Services {
     /// As its administrator configured them.
-    pub fn new(config: &AgentConfig) -> Self {
+    pub fn new(dir: &AgentDir, config: &AgentConfig) -> Self {
+        let settings = dir.state().join("services/live/settings");
         Self {
             offers: config.offers.clone(),
             database: config.database.clone(),
             data_root: DATA_ROOT.into(),
+            apps: Apps::new(dir.state(), settings, config),
+            uploads: Arc::default(),
         }
     }
 
@@ -42,7 +54,8 @@ impl Services {
     /// The service isn't offered, or its verb failed.
     pub async fn answer(
         &self,
-        _hub: NodeKey,
+        trees: &Arc<Trees>,
+        hub: NodeKey,
         request: ServiceRequest,
     ) -> Result<ServiceAnswer, Problem> {
         match request {
@@ -71,10 +84,26 @@ impl Services {
                 self.offered(Offer::Web)?;
                 Ok(ServiceAnswer::Member(self.as_member(request).await?))
             }
-            ServiceRequest::App(_) | ServiceRequest::Uploads(_) => {
+            ServiceRequest::App(request) => {
                 self.offered(Offer::App)?;
-                Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
+                let answer = self.apps.answer(trees, hub, *request).await?;
+                Ok(ServiceAnswer::App(answer))
             }
+            ServiceRequest::Uploads(request) => {
+                self.offered(Offer::App)?;
+                let (uploads, trees) = (self.uploads.clone(), trees.clone());
+                let work = move || uploads.answer(&trees, hub, request);
+                let answered = tokio::task::spawn_blocking(work).await;
+                let answer = answered.map_err(|error| Problem::from_error(Code::Bug, &error))??;
+                Ok(ServiceAnswer::Uploads(answer))
+            }
+        }
+    }
+
+    /// Finishes what an earlier run of this agent left half done.
+    pub async fn recover(&self, trees: &Trees) {
+        if self.offers.contains(&Offer::App) {
+            self.apps.recover_all(trees).await;
         }
     }
 

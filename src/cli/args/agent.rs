@@ -26,6 +26,8 @@ pub(crate) enum AgentCommand {
     Run(AgentRunArgs),
     /// Print a one-time token that lets a hub in, and nothing else
     Invite(AgentInviteArgs),
+    /// List the hubs that are let in, or let one in no more
+    Revoke(AgentRevokeArgs),
     /// Carry a session between standard input and output and the agent
     #[command(hide = true)]
     Connect(AgentConnectArgs),
@@ -85,6 +87,20 @@ pub(crate) struct AgentInviteArgs {
     /// How long the token can be used [default: 1h]
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) valid: Option<Duration>,
+}
+
+/// `fanout agent revoke`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A running agent closes the hub's connections within a second. What the hub published stays.
+
+Examples:
+  fanout agent revoke                        which hubs are let in
+  fanout agent revoke 5f0c2a91e7             the key, or its first digits")]
+pub(crate) struct AgentRevokeArgs {
+    /// Key of the hub, or the first digits of it; none lists the hubs
+    #[arg(value_name = "KEY", value_parser = NonEmpty::new())]
+    pub(crate) key: Option<String>,
 }
 
 /// `fanout agent connect`.

@@ -61,14 +61,23 @@ Examples:
   fanout add server web1 --address web1:4600 --ssh admin@web1 --sudo --web nginx
   fanout add server lb1 --address lb1:4600 --ssh admin@lb1 --sudo --offer balancer,setup
   fanout add server db1 --address db1:4600 --ssh admin@db1 --sudo --db mysql --db-via agent
-  fanout add server db1 --address db1.internal --no-agent --db mysql --db-admin secret:db1-admin")]
+  fanout add server db1 --address db1.internal --no-agent --db mysql --db-admin secret:db1-admin
+  ssh web1 fanout agent invite | fanout add server web1 --replace-key --token-file -")]
 pub(crate) struct AddServerArgs {
     /// Name of the server in the inventory
     #[arg(value_parser = NonEmpty::new())]
     pub(crate) name: String,
     /// Where the hub reaches the agent: a name or an address, and a port
-    #[arg(long, value_name = "HOST:PORT", value_parser = NonEmpty::new())]
-    pub(crate) address: String,
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        required_unless_present = "replace_key",
+        value_parser = NonEmpty::new()
+    )]
+    pub(crate) address: Option<String>,
+    /// The server was set up anew: accept its new key; in the inventory it stays as it is
+    #[arg(long, conflicts_with_all = ["address", "labels", "transport"])]
+    pub(crate) replace_key: bool,
     /// File with the token of `fanout agent invite`; `-` reads standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["ssh", "no_agent"])]
     pub(crate) token_file: Option<PathBuf>,

@@ -15,7 +15,11 @@ mod tasks;
 mod tools;
 mod values;
 
+<<<<<<< HEAD
 pub(crate) use agent::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentOfferArgs};
+=======
+pub(crate) use agent::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentRevokeArgs};
+>>>>>>> main
 pub(crate) use edit::{
     EditArgs, EditBalancerArgs, EditClusterArgs, EditNoun, EditPlatformArgs, EditServerArgs,
     EditSiteArgs, UnsetArgs,
@@ -26,7 +30,10 @@ pub(crate) use inventory::{
     RemoveNoun, RuleArgs,
 };
 pub(crate) use secrets::{SecretArgs, SecretNoun, SecretRemoveArgs, SecretSetArgs};
-pub(crate) use serve::{ApplyArgs, LogArgs, PlanArgs, ScopeArgs};
+pub(crate) use serve::{
+    ApplyArgs, CheckArgs, CheckNoun, CheckSiteArgs, DrainArgs, DrainNoun, LogArgs, PlanArgs,
+    ReadyArgs, ReadyNoun, ScopeArgs,
+};
 pub(crate) use sites::{AddBalancerArgs, AddSiteArgs};
 pub(crate) use tasks::{
     GenerationsArgs, GenerationsNoun, LockArgs, LockNoun, LockPlatformArgs, MarkBadArgs,
@@ -162,6 +169,12 @@ pub(crate) enum Command {
     Apply(ApplyArgs),
     /// Show the recorded tasks, or one of them step by step
     Log(LogArgs),
+    /// Take a server out of rotation
+    Drain(DrainArgs),
+    /// Put a server into rotation again
+    Ready(ReadyArgs),
+    /// Ask every member, as a visitor would; changes nothing
+    Check(CheckArgs),
     /// Explain an error code, or which rule decided about a path
     Explain(ExplainArgs),
     /// Show the whole story on this machine alone

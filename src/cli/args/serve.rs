@@ -1,7 +1,10 @@
-//! Commands that work on services: plan, apply and the log of what they did.
+//! Commands that work on services: plan, apply and the log of what they did; the rotation; a site as
+//! its visitors see it.
 
-use clap::Args;
+use crate::cli::complete;
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
+use clap::{Args, Subcommand};
+use clap_complete::engine::ArgValueCandidates;
 use std::path::PathBuf;
 
 /// What of the inventory to work on.
@@ -80,4 +83,100 @@ pub(crate) struct LogArgs {
     /// How many tasks to list
     #[arg(long, value_name = "COUNT", default_value_t = 20)]
     pub(crate) last: u32,
+}
+
+/// `fanout drain`.
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    #[command(subcommand)]
+    pub(crate) noun: DrainNoun,
+}
+
+/// What to take out of rotation.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DrainNoun {
+    /// One server: its visitors finish what they began, new ones go to the others
+    Server(DrainServerArgs),
+}
+
+/// `fanout drain server`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It stays out, whatever is pushed or repaired, until `fanout ready server` puts it back.
+
+Example:
+  fanout drain server web1 --reason 'a new disk'")]
+pub(crate) struct DrainServerArgs {
+    /// Name of the server
+    #[arg(value_parser = NonEmpty::new(), add = ArgValueCandidates::new(complete::servers))]
+    pub(crate) name: String,
+    /// Why, for those who ask later
+    #[arg(long, value_name = "TEXT", value_parser = NonEmpty::new())]
+    pub(crate) reason: Option<String>,
+    /// End the sessions that are left when the time for it is over
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// `fanout ready`.
+#[derive(Debug, Args)]
+pub(crate) struct ReadyArgs {
+    #[command(subcommand)]
+    pub(crate) noun: ReadyNoun,
+}
+
+/// What to put into rotation.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReadyNoun {
+    /// One server, after it has answered for each of its sites
+    Server(ReadyServerArgs),
+}
+
+/// `fanout ready server`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  fanout ready server web1")]
+pub(crate) struct ReadyServerArgs {
+    /// Name of the server
+    #[arg(value_parser = NonEmpty::new(), add = ArgValueCandidates::new(complete::servers))]
+    pub(crate) name: String,
+}
+
+/// `fanout check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    #[command(subcommand)]
+    pub(crate) noun: CheckNoun,
+}
+
+/// What to look at as a visitor does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckNoun {
+    /// One site, on every member and through the balancer
+    Site(CheckSiteArgs),
+}
+
+/// `fanout check site`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Asks over the network, with the site's name in the request and in the handshake. Changes nothing.
+Exits with 2 if the answers differ or are errors.
+
+Examples:
+  fanout check site www.example.com
+  fanout check site www.example.com --path /status --marker 'all is well'")]
+pub(crate) struct CheckSiteArgs {
+    /// Address of the site
+    #[arg(value_parser = NonEmpty::new())]
+    pub(crate) uri: String,
+    /// Path and query to ask for, below the site's own
+    #[arg(long, value_name = "PATH", default_value = "/", value_parser = NonEmpty::new())]
+    pub(crate) path: String,
+    /// A text that the page must have, instead of comparing its bytes
+    #[arg(long, value_name = "TEXT", value_parser = NonEmpty::new())]
+    pub(crate) marker: Option<String>,
+    /// How long one answer may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    pub(crate) timeout: u32,
 }

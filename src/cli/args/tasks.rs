@@ -5,6 +5,7 @@ use crate::cli::complete;
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 /// Which members to work on.
@@ -86,6 +87,9 @@ pub(crate) struct PushPlatformArgs {
     /// Which members must be ready before any switches: reachable, all, quorum:N or each
     #[arg(long, value_name = "POLICY")]
     pub(crate) policy: Option<PolicyArg>,
+    /// COUNT members at a time: each batch leaves the rotation, switches, proves itself, comes back
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) rolling: Option<NonZeroUsize>,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
     /// Do it without asking
@@ -214,6 +218,9 @@ pub(crate) struct RollbackPlatformArgs {
     /// Which members must be ready before any switches: reachable, all, quorum:N or each
     #[arg(long, value_name = "POLICY")]
     pub(crate) policy: Option<PolicyArg>,
+    /// COUNT members at a time: each batch leaves the rotation, switches, proves itself, comes back
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) rolling: Option<NonZeroUsize>,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
     /// Do it without asking

@@ -3,7 +3,11 @@
 use super::init::machine_name;
 use crate::agent;
 use crate::cli::Context;
+<<<<<<< HEAD
 use crate::cli::args::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentOfferArgs};
+=======
+use crate::cli::args::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentRevokeArgs};
+>>>>>>> main
 use crate::cli::error::CommandError;
 use crate::cli::hub::{config_error, invalid};
 use crate::cli::json::ResultLine;
@@ -21,6 +25,7 @@ pub(crate) async fn run(context: &Context, args: AgentArgs) -> Result<Exit, Comm
         AgentCommand::Offer(args) => offer(context, args),
         AgentCommand::Run(_) => serve(context).await,
         AgentCommand::Invite(args) => invite(context, args).await,
+        AgentCommand::Revoke(args) => revoke(context, &args),
         AgentCommand::Connect(_) => {
             agent::connect(&context.agent_dir()).await?;
             Ok(Exit::Done)
@@ -146,6 +151,34 @@ async fn invite(context: &Context, args: AgentInviteArgs) -> Result<Exit, Comman
         // Standard output is often a pipe to the hub: the token and nothing else.
         context.ui.raw(format!("{}\n", token.text()).as_bytes());
     }
+    Ok(Exit::Done)
+}
+
+fn revoke(context: &Context, args: &AgentRevokeArgs) -> Result<Exit, CommandError> {
+    let dir = context.agent_dir();
+    let Some(digits) = &args.key else {
+        let hubs = agent::hubs(&dir)?;
+        if context.ui.is_json() {
+            let hubs: Vec<String> = hubs.iter().map(ToString::to_string).collect();
+            context.ui.json(&ResultLine::new(json!({ "hubs": hubs })));
+        } else if hubs.is_empty() {
+            context.ui.status("No hub is let in.");
+        } else {
+            for hub in hubs {
+                context.ui.out(hub);
+            }
+        }
+        return Ok(Exit::Done);
+    };
+    let hub = agent::revoke(&dir, digits)?;
+    if context.ui.is_json() {
+        let shape = json!({ "revoked": hub.to_string() });
+        context.ui.json(&ResultLine::new(shape));
+    }
+    context.ui.status(format!(
+        "The hub {hub} is let in no more. What it published stays."
+    ));
+    context.ui.hint("to let a hub in: fanout agent invite");
     Ok(Exit::Done)
 }
 

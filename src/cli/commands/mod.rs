@@ -4,9 +4,11 @@ mod add;
 mod adopt;
 mod agent;
 mod apply;
+mod check;
 mod completions;
 mod delete;
 mod demo;
+mod drain;
 mod edit;
 mod explain;
 mod explain_path;
@@ -56,6 +58,9 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Plan(args) => apply::plan(context, args).await,
         Command::Apply(args) => apply::apply(context, args).await,
         Command::Log(args) => log::run(context, args).await,
+        Command::Drain(args) => drain::drain(context, args).await,
+        Command::Ready(args) => drain::ready(context, args).await,
+        Command::Check(args) => check::run(context, args).await,
         Command::Explain(args) => explain::run(context, args).await,
         Command::Demo(args) => demo::run(context, args).await,
         Command::Completions(args) => completions::run(context, args).await,

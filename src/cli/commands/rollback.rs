@@ -71,6 +71,7 @@ pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<Exit, C
         policy: args.policy,
         task: args.task.clone(),
         dry_run: args.dry_run,
+        rolling: args.rolling,
         ..Wish::default()
     };
     let label = match &target.label {

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use sync_proto::filter::Preserve;
+use sync_proto::special::SpecialFiles;
 use sync_proto::wire::{Doubt, Facts, Layout, Notice, ServiceAnswer, ServiceRequest, TreeKey};
 
 /// An answer about services that is being worked on.
@@ -90,6 +91,8 @@ pub struct Claim {
     pub place: Arc<Place>,
     /// What the administrator preserves, whatever a hub says.
     pub preserve: Preserve,
+    /// Which special files the administrator lets a hub make.
+    pub special_files: SpecialFiles,
     /// The root as messages show it.
     pub shown: String,
     /// The root as the hub knows it.

@@ -8,6 +8,7 @@
 
 mod claims;
 mod comparing;
+mod lending;
 mod staging;
 
 use super::fill::{LocalContents, Sources};
@@ -301,6 +302,11 @@ impl Session {
                 self.plan().await?
             }
             Request::Itemise => return self.itemise().await,
+            Request::Lend {
+                content,
+                offset,
+                length,
+            } => return self.lend(content, offset, length).await,
             Request::Stage {
                 txn,
                 generation,

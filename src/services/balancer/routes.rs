@@ -147,7 +147,7 @@ impl Routes {
 
 /// The file with certificate, chain and key of a site, in the area of keys.
 pub fn bundle_name(site: &SiteUri) -> String {
-    format!("balancer-{}.pem", site.file_name())
+    format!("balancer_{}.pem", site.file_name())
 }
 
 /// What can't be balanced, and why: nothing is rendered while there is any of it.

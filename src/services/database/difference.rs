@@ -2,6 +2,7 @@
 
 use super::{Account, HostPattern, Names, Operation, PRIVILEGES, Password};
 use crate::model::{ServerName, SiteUri};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use sync_proto::wire::service::database::{
@@ -61,7 +62,72 @@ pub struct Change {
     /// What to do, in this order.
     pub operations: Vec<Operation>,
     /// What puts back what was there before; none if nothing can.
-    pub undo: Option<Vec<Operation>>,
+    pub undo: Option<Undo>,
+}
+
+/// What puts back what was there before one change. Without secrets, so that it can be on record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Undo {
+    /// Drop the database if there is nothing in it.
+    DropDatabase,
+    /// Drop the role.
+    DropRole,
+    /// Make the role again.
+    MakeRole,
+    /// Take these away from the role again.
+    Revoke(Vec<Privilege>),
+    /// Remove the account for this host.
+    Remove(HostPattern),
+    /// Make the account for this host again.
+    Make(HostPattern),
+    /// Lock the account for this host again.
+    Lock(HostPattern),
+}
+
+impl Undo {
+    /// What it is in the database server.
+    pub fn operations(&self, desired: &Desired) -> Vec<Operation> {
+        let Names {
+            database,
+            user,
+            role,
+        } = desired.names.clone();
+        let account = |host: &HostPattern| Account {
+            user: user.clone(),
+            host: host.clone(),
+        };
+        match self {
+            Self::DropDatabase => vec![Operation::DropDatabase {
+                database,
+                only_if_empty: true,
+            }],
+            Self::DropRole => vec![Operation::DropRole { role }],
+            Self::MakeRole => made_role(&desired.names),
+            Self::Revoke(privileges) => vec![Operation::Revoke {
+                role,
+                schema: database.pattern(),
+                privileges: privileges.clone(),
+            }],
+            Self::Remove(host) => taken_away(&account(host)),
+            Self::Make(host) => made(desired, &account(host)),
+            Self::Lock(host) => vec![Operation::Lock {
+                account: account(host),
+            }],
+        }
+    }
+}
+
+fn made_role(names: &Names) -> Vec<Operation> {
+    vec![
+        Operation::CreateRole {
+            role: names.role.clone(),
+        },
+        Operation::Grant {
+            role: names.role.clone(),
+            database: names.database.clone(),
+        },
+    ]
 }
 
 impl fmt::Display for Change {
@@ -154,13 +220,11 @@ pub fn difference(
         if recorded.hosts.contains(*host) {
             found
                 .removals
-                .push(stale(desired, &state.account, "no member comes from there"));
+                .push(stale(&state.account, "no member comes from there"));
         } else if prune {
-            found.removals.push(stale(
-                desired,
-                &state.account,
-                "not made by fanout, and --prune",
-            ));
+            found
+                .removals
+                .push(stale(&state.account, "not made by fanout, and --prune"));
         } else {
             found.orphans.push(state.account.clone());
         }
@@ -185,26 +249,19 @@ pub fn removal(
         match recorded.hosts.contains(&state.account.host) {
             true => found
                 .removals
-                .push(stale(desired, &state.account, "the site is leaving")),
+                .push(stale(&state.account, "the site is leaving")),
             false => found.orphans.push(state.account.clone()),
         }
     }
     // An account that stays would lose what it can do.
     if found.orphans.is_empty() && actual.roles.iter().any(|it| it.role == names.role) {
         let role = names.role.clone();
-        let back = vec![
-            Operation::CreateRole { role: role.clone() },
-            Operation::Grant {
-                role: role.clone(),
-                database: names.database.clone(),
-            },
-        ];
         found.removals.push(Change {
             mark: Mark::Remove,
             text: format!("role {role}"),
             account: None,
             operations: vec![Operation::DropRole { role }],
-            undo: Some(back),
+            undo: Some(Undo::MakeRole),
         });
     }
     let there = actual
@@ -243,10 +300,7 @@ fn database(desired: &Desired, actual: &DatabaseState, found: &mut Difference) {
         operations: vec![Operation::CreateDatabase {
             database: database.clone(),
         }],
-        undo: Some(vec![Operation::DropDatabase {
-            database: database.clone(),
-            only_if_empty: true,
-        }]),
+        undo: Some(Undo::DropDatabase),
     });
 }
 
@@ -261,26 +315,21 @@ fn role(desired: &Desired, actual: &DatabaseState, found: &mut Difference) {
             mark: Mark::Add,
             text: format!("role {role}: {} on {database}", PRIVILEGES.join(", ")),
             account: None,
-            operations: vec![Operation::CreateRole { role: role.clone() }, grant()],
-            undo: Some(vec![Operation::DropRole { role: role.clone() }]),
+            operations: made_role(&desired.names),
+            undo: Some(Undo::DropRole),
         });
         return;
     };
     let own = database.pattern();
     let missing = missing(state, &own);
     if !missing.is_empty() {
-        let revoke = Operation::Revoke {
-            role: role.clone(),
-            schema: own.clone(),
-            privileges: missing.clone(),
-        };
         let list: Vec<&str> = missing.iter().map(Privilege::as_str).collect();
         found.additions.push(Change {
             mark: Mark::Change,
             text: format!("role {role} lacks {} on {database}", list.join(", ")),
             account: None,
             operations: vec![grant()],
-            undo: Some(vec![revoke]),
+            undo: Some(Undo::Revoke(missing)),
         });
     }
     for (schema, privileges) in &state.privileges {
@@ -346,18 +395,18 @@ fn new_account(desired: &Desired, account: Account, members: &BTreeSet<ServerNam
         mark: Mark::Add,
         text: format!("{account} for {}", members.join(", ")),
         operations: made(desired, &account),
-        undo: Some(taken_away(&account)),
+        undo: Some(Undo::Remove(account.host.clone())),
         account: Some(account),
     }
 }
 
-fn stale(desired: &Desired, account: &Account, why: &str) -> Change {
+fn stale(account: &Account, why: &str) -> Change {
     Change {
         mark: Mark::Remove,
         text: format!("{account}: {why}; its sessions are ended"),
         account: Some(account.clone()),
         operations: taken_away(account),
-        undo: Some(made(desired, account)),
+        undo: Some(Undo::Make(account.host.clone())),
     }
 }
 
@@ -401,14 +450,21 @@ fn repair(desired: &Desired, state: &AccountState, recorded: &Recorded) -> Vec<C
         };
         found.push(change(format!("it lacks the role {role}"), give, None));
     }
+    if found.is_empty() && !is_recorded && state.takes_password == Some(true) {
+        found.push(Change {
+            mark: Mark::Change,
+            text: format!("{account}: it was there before; fanout keeps it from now on"),
+            account: Some(account.clone()),
+            operations: Vec::new(),
+            undo: None,
+        });
+    }
     if state.is_locked {
         let unlock = Operation::Unlock {
             account: account.clone(),
         };
-        let lock = Operation::Lock {
-            account: account.clone(),
-        };
-        found.push(change("it is locked".into(), unlock, Some(vec![lock])));
+        let lock = Undo::Lock(account.host.clone());
+        found.push(change("it is locked".into(), unlock, Some(lock)));
     }
     found
 }

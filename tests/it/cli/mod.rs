@@ -3,4 +3,5 @@
 mod inventory;
 mod members;
 mod services;
+mod terminal;
 mod ways;

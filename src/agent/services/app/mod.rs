@@ -31,6 +31,14 @@ use sync_proto::wire::service::{
     AppAction, AppAnswer, AppDone, AppDriver, AppRequest, AppSettings, AppTarget,
 };
 
+/// The numbers of a site's user; never root's.
+///
+/// # Errors
+/// There is none, or it is root.
+pub(super) fn user_ids(user: &str) -> Result<(u32, u32), Problem> {
+    site::ids(user)
+}
+
 /// LIMIT: no action takes longer, whatever a hub says.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -101,7 +109,10 @@ impl Apps {
                     ..AppDone::default()
                 }))
             }
-            AppAction::Requirements => self.requirements(&site, limit).await.map(AppAnswer::Missing),
+            AppAction::Requirements => self
+                .requirements(&site, limit)
+                .await
+                .map(AppAnswer::Missing),
             AppAction::Install(with) => {
                 self.recover(&site).await?;
                 self.install(&site, &with, limit).await.map(AppAnswer::Done)
@@ -207,18 +218,18 @@ impl Apps {
         ran.done(site, "maintenance mode").map(AppAnswer::Done)
     }
 
-    async fn clear_caches(
-        &self,
-        site: &LocalSite,
-        limit: Duration,
-    ) -> Result<AppAnswer, Problem> {
+    async fn clear_caches(&self, site: &LocalSite, limit: Duration) -> Result<AppAnswer, Problem> {
         let mut done = match site.target.driver {
             AppDriver::Wordpress | AppDriver::Drupal | AppDriver::Drupal7 => {
-                let ran = self.run(site, Script::ClearCaches, site.input(), limit).await?;
+                let ran = self
+                    .run(site, Script::ClearCaches, site.input(), limit)
+                    .await?;
                 ran.done(site, word(Script::ClearCaches))?
             }
             AppDriver::Command if self.commands.contains_key(word(Script::ClearCaches)) => {
-                let ran = self.run(site, Script::ClearCaches, site.input(), limit).await?;
+                let ran = self
+                    .run(site, Script::ClearCaches, site.input(), limit)
+                    .await?;
                 ran.done(site, word(Script::ClearCaches))?
             }
             // It looks at the time of its settings file.
@@ -289,7 +300,9 @@ impl Apps {
             | AppSettings::Ours
             | AppSettings::Including => {}
         }
-        let ran = self.run(site, Script::Requirements, site.input(), limit).await?;
+        let ran = self
+            .run(site, Script::Requirements, site.input(), limit)
+            .await?;
         let answer = ran.good(site, word(Script::Requirements))?;
         missing.extend(answer.missing);
         Ok(missing)

@@ -182,7 +182,8 @@ async fn release(
         }
     }
     if !args.yes {
-        let question = "Give up the protection? A push will delete what isn't in the source.";
+        let question = "Give up the protection? A push will delete what isn't in the source. In an \
+                        adopted root it stays, as foreign, until --delete-foreign.";
         if !context.ui.confirm(question, "`--yes`")? {
             return Ok(None);
         }

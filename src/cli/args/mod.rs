@@ -15,11 +15,9 @@ mod tasks;
 mod tools;
 mod values;
 
-<<<<<<< HEAD
-pub(crate) use agent::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentOfferArgs};
-=======
-pub(crate) use agent::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentRevokeArgs};
->>>>>>> main
+pub(crate) use agent::{
+    AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentOfferArgs, AgentRevokeArgs,
+};
 pub(crate) use edit::{
     EditArgs, EditBalancerArgs, EditClusterArgs, EditNoun, EditPlatformArgs, EditServerArgs,
     EditSiteArgs, UnsetArgs,

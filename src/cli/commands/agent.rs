@@ -3,11 +3,9 @@
 use super::init::machine_name;
 use crate::agent;
 use crate::cli::Context;
-<<<<<<< HEAD
-use crate::cli::args::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentOfferArgs};
-=======
-use crate::cli::args::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentRevokeArgs};
->>>>>>> main
+use crate::cli::args::{
+    AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentOfferArgs, AgentRevokeArgs,
+};
 use crate::cli::error::CommandError;
 use crate::cli::hub::{config_error, invalid};
 use crate::cli::json::ResultLine;

@@ -18,6 +18,7 @@ use crate::fs::FsError;
 use crate::fs::read::FsClock;
 use crate::net::limits::{Budget, Options};
 use crate::net::{Connection, Endpoint, Identity, NodeKey, PipeListener, Role};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use sync_proto::path::escape;
@@ -66,7 +67,7 @@ impl Agent {
         let agent = Self {
             trees: Arc::new(Trees::open(dir, &config)?),
             peers: Peers::open(&dir.peers())?,
-            services: Services::new(dir, &config),
+            services: Services::open(dir, &config)?,
             config,
             identity,
         };
@@ -184,6 +185,10 @@ impl Host for Agent {
         self.trees.forget(tree)
     }
 
+    fn committed(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move { self.services.tree_committed().await })
+    }
+
     fn service(self: Arc<Self>, hub: NodeKey, request: ServiceRequest) -> Serving {
         Box::pin(async move { self.services.answer(&self.trees, hub, request).await })
     }
@@ -226,6 +231,9 @@ pub async fn listen(
         key: agent.identity.key(),
         doubts: agent.doubts_of_all(),
     };
+    // ORDER: a set that nobody confirmed is taken back before a hub can ask for it.
+    agent.services.settle().await;
+    agent.services.tree_committed().await;
     tracing::info!(address = %announced.address, doubts = announced.doubts, "ready");
     ready(&announced);
     // Without a supervisor nobody listens to this.

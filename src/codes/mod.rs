@@ -66,6 +66,8 @@ pub enum Code {
     UnknownSecret,
     /// A secret can't be had or kept.
     SecretUnusable,
+    /// There are no contexts of Aegir.
+    NotAegir,
     /// The source does not exist.
     SourceMissing,
     /// The source is an empty directory.
@@ -222,6 +224,34 @@ pub enum Code {
     NothingPushed,
     /// The agent's administrator doesn't let it offer that service.
     ServiceNotOffered,
+    /// A file or a set that the agent doesn't take.
+    SetRefused,
+    /// A configuration set has faults, or was not tested.
+    ConfigFaulty,
+    /// There is no such configuration set on the server.
+    SetUnknown,
+    /// A reload could not be proved and was taken back.
+    NotProved,
+    /// A configuration set could not be taken back.
+    RevertFailed,
+    /// A server program isn't running.
+    ProgramNotRunning,
+    /// A file of the live set is not what it was.
+    LiveFileChanged,
+    /// Another hub manages the services of the server.
+    ServicesOfAnother,
+    /// A system user can't be used or made.
+    UserRefused,
+    /// Preparing a server failed.
+    SetupFailed,
+    /// A server's files can't be rendered.
+    RenderFailed,
+    /// A certificate or its key can't be used.
+    CertificateUnusable,
+    /// A configuration set waits for its confirmation.
+    ConfigUnconfirmed,
+    /// A program on the server could not do its work.
+    ProgramFailed,
     /// The hub or an agent can't log in to a database server.
     DatabaseUnreachable,
     /// A database server refused a change.
@@ -236,7 +266,7 @@ pub enum Code {
     DatabaseUnsupported,
     /// No administration account of a database server is configured.
     DatabaseAccountMissing,
-    /// A database server has accounts that fanout didn't make.
+    /// A database server has accounts or privileges that fanout didn't make.
     DatabaseOrphans,
     /// A balancer can't do what the inventory asks of it.
     BalancerUnfit,

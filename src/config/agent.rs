@@ -86,6 +86,7 @@ struct AgentTable {
     offers: BTreeSet<Offer>,
     #[serde(default)]
     database: LocalDatabase,
+    #[serde(default)]
     commands: BTreeMap<String, Spanned<Vec<String>>>,
     #[serde(default)]
     limits: Limits,

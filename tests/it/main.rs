@@ -17,6 +17,7 @@ mod host_self_test;
 mod parity_filter;
 mod readme;
 mod real;
+mod serve;
 mod ssh_bootstrap;
 #[allow(
     dead_code,

@@ -275,7 +275,7 @@ async fn look(wanted: Probe) -> Result<MemberAnswer, Problem> {
         forwarded_tls: wanted.forwarded_tls,
         within,
     };
-    Ok(MemberAnswer::Probed(probe(&question).await))
+    Ok(MemberAnswer::Probed(Box::new(probe(&question).await)))
 }
 
 /// A name that HAProxy's socket takes as one word.

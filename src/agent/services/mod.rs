@@ -6,7 +6,10 @@
 
 pub mod app;
 pub mod balancer;
+mod config;
 mod database;
+mod facts;
+mod programs;
 pub mod share;
 pub mod uploads;
 
@@ -16,14 +19,13 @@ use crate::config::{AgentConfig, AgentDir, LocalDatabase};
 use crate::model::Offer;
 use crate::net::NodeKey;
 use app::Apps;
+use config::Sets;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+use sync_proto::wire::service::{ConfigArea, ConfigRequest};
 use sync_proto::wire::{ServiceAnswer, ServiceRequest};
 use uploads::Uploads;
-
-/// Files that outlive configuration sets.
-const DATA_ROOT: &str = "/var/lib/fanout/services";
 
 /// The services of this server.
 #[derive(Debug)]
@@ -31,20 +33,48 @@ pub struct Services {
     offers: BTreeSet<Offer>,
     database: LocalDatabase,
     data_root: PathBuf,
+    config: AgentConfig,
+    /// Where anything is offered that needs them.
+    sets: Option<Arc<Sets>>,
     apps: Apps,
     uploads: Arc<Uploads>,
 }
 
 impl Services {
     /// As its administrator configured them.
-    pub fn new(dir: &AgentDir, config: &AgentConfig) -> Self {
-        let settings = dir.state().join("services/live/settings");
-        Self {
+    ///
+    /// # Errors
+    /// The directories of configuration sets can't be made.
+    pub fn open(dir: &AgentDir, config: &AgentConfig) -> Result<Self, Problem> {
+        let sets = match config.offers.is_empty() {
+            true => None,
+            false => Some(Arc::new(Sets::open(dir.services())?)),
+        };
+        let settings = dir.services().join("current/settings");
+        Ok(Self {
             offers: config.offers.clone(),
             database: config.database.clone(),
-            data_root: DATA_ROOT.into(),
+            data_root: dir.services().join("data"),
             apps: Apps::new(dir.state(), settings, config),
             uploads: Arc::default(),
+            config: config.clone(),
+            sets,
+        })
+    }
+
+    /// Finishes what the agent's end interrupted. To be called before anybody is served.
+    pub async fn settle(&self) {
+        if let Some(sets) = &self.sets {
+            sets.settle().await;
+        }
+    }
+
+    /// A tree was committed: programs that remember where its root led are told.
+    pub async fn tree_committed(&self) {
+        if let Some(sets) = &self.sets
+            && let Err(problem) = sets.tree_committed().await
+        {
+            tracing::error!(%problem, "a web server was not told of a commit");
         }
     }
 
@@ -59,9 +89,26 @@ impl Services {
         request: ServiceRequest,
     ) -> Result<ServiceAnswer, Problem> {
         match request {
-            ServiceRequest::Facts | ServiceRequest::Config(_) => {
-                self.offered(Offer::Web)?;
-                Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
+            ServiceRequest::Facts => {
+                let sets = self.sets()?;
+                Ok(ServiceAnswer::Facts(Box::new(
+                    facts::facts(&self.config, sets).await,
+                )))
+            }
+            ServiceRequest::Config(request) => {
+                if let ConfigRequest::Put { files, .. } = &request {
+                    for file in files {
+                        self.offered(match file.area {
+                            ConfigArea::Haproxy | ConfigArea::NginxBalancer => Offer::Balancer,
+                            _ => Offer::Web,
+                        })?;
+                    }
+                }
+                self.offered(Offer::Web)
+                    .or_else(|_| self.offered(Offer::Balancer))?;
+                Ok(ServiceAnswer::Config(
+                    self.sets()?.answer(hub, request).await?,
+                ))
             }
             ServiceRequest::Database(request) => {
                 self.offered(Offer::Db)?;
@@ -105,6 +152,16 @@ impl Services {
         if self.offers.contains(&Offer::App) {
             self.apps.recover_all(trees).await;
         }
+    }
+
+    /// The configuration sets of a server that offers anything.
+    fn sets(&self) -> Result<&Arc<Sets>, Problem> {
+        self.sets.as_ref().ok_or_else(|| {
+            Problem::new(
+                Code::ServiceNotOffered,
+                "This agent offers no service at all",
+            )
+        })
     }
 
     fn offered(&self, service: Offer) -> Result<(), Problem> {

@@ -6,10 +6,12 @@
 
 mod agent;
 mod edit;
+mod import;
 mod inventory;
 mod secrets;
 mod serve;
 mod services;
+mod setup;
 mod sites;
 mod tasks;
 mod tools;
@@ -22,6 +24,7 @@ pub(crate) use edit::{
     EditArgs, EditBalancerArgs, EditClusterArgs, EditNoun, EditPlatformArgs, EditServerArgs,
     EditSiteArgs, UnsetArgs,
 };
+pub(crate) use import::{ImportAegirArgs, ImportArgs, ImportNoun};
 pub(crate) use inventory::{
     AddArgs, AddClusterArgs, AddNoun, AddPlatformArgs, AddServerArgs, AdoptArgs, AdoptNoun,
     AdoptPlatformArgs, DeleteArgs, DeleteNoun, DeletePlatformArgs, InitArgs, NamedArgs, RemoveArgs,
@@ -32,6 +35,7 @@ pub(crate) use serve::{
     ApplyArgs, CheckArgs, CheckNoun, CheckSiteArgs, DrainArgs, DrainNoun, LogArgs, PlanArgs,
     ReadyArgs, ReadyNoun, ScopeArgs,
 };
+pub(crate) use setup::{SetupArgs, SetupDbArgs, SetupNoun};
 pub(crate) use sites::{AddBalancerArgs, AddSiteArgs};
 pub(crate) use tasks::{
     GenerationsArgs, GenerationsNoun, LockArgs, LockNoun, LockPlatformArgs, MarkBadArgs,
@@ -125,6 +129,8 @@ pub(crate) struct GlobalArgs {
 pub(crate) enum Command {
     /// Make this machine the hub: inventory, identity, state
     Init(InitArgs),
+    /// Make this machine the hub, with an inventory from another system
+    Import(ImportArgs),
     /// Run or prepare the agent on this server
     Agent(AgentArgs),
     /// Add a server, cluster, balancer, platform or site to the inventory
@@ -165,6 +171,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Make every server as the inventory says, code excepted
     Apply(ApplyArgs),
+    /// Prepare a server for its role
+    Setup(SetupArgs),
     /// Show the recorded tasks, or one of them step by step
     Log(LogArgs),
     /// Take a server out of rotation
@@ -202,6 +210,7 @@ mod tests {
     fn the_calls_that_scripts_rely_on_are_understood() {
         for line in [
             "fanout init --dir HUB",
+            "fanout import aegir /var/aegir --dry-run",
             "fanout agent init --dir A --name web1 --listen 127.0.0.1:4601 --allow /srv --prefix D",
             "fanout agent init --allow /srv --offer web,app,setup",
             "fanout agent offer web app",
@@ -238,6 +247,8 @@ mod tests {
             "fanout secret set db1-admin",
             "fanout secret set db1-admin --generate",
             "fanout secret list --json",
+            "fanout setup db db1 --root admin --from 10.0.0.5 --yes",
+            "fanout setup db db1 --print --mysql",
             "fanout remove site www.example.com",
             "fanout remove server web1",
             "fanout delete platform drupal --yes-delete drupal",

@@ -208,7 +208,7 @@ async fn deeper(member: &Member, question: &Question) -> Option<(Probed, Probed)
             .ask(&member.server.name, request, limit)
             .await
         {
-            Ok(ServiceAnswer::Member(MemberAnswer::Probed(probed))) => Some(probed),
+            Ok(ServiceAnswer::Member(MemberAnswer::Probed(probed))) => Some(*probed),
             _ => None,
         }
     };

@@ -13,6 +13,7 @@ mod edit;
 mod explain;
 mod explain_path;
 mod generations;
+mod import;
 mod init;
 mod lock;
 mod log;
@@ -23,6 +24,7 @@ mod remove;
 mod resync;
 mod rollback;
 mod secret;
+mod setup;
 mod status;
 mod verify;
 
@@ -57,6 +59,7 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Delete(args) => delete::run(context, args).await,
         Command::Plan(args) => apply::plan(context, args).await,
         Command::Apply(args) => apply::apply(context, args).await,
+        Command::Setup(args) => setup::run(context, args).await,
         Command::Log(args) => log::run(context, args).await,
         Command::Drain(args) => drain::drain(context, args).await,
         Command::Ready(args) => drain::ready(context, args).await,
@@ -65,6 +68,7 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Demo(args) => demo::run(context, args).await,
         Command::Completions(args) => completions::run(context, args).await,
         Command::Man(args) => man::run(context, args).await,
+        Command::Import(args) => import::run(context, args).await,
         Command::Agent(args) => agent::run(context, args).await,
     }
 }

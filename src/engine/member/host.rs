@@ -54,6 +54,10 @@ pub trait Host: Send + Sync + 'static {
     /// The note about it can't be removed.
     fn forget(&self, tree: TreeKey) -> Result<(), Problem>;
 
+    /// A tree was committed: programs that remember where its root led are told before the hub is.
+    /// Nothing that fails there undoes a commit.
+    fn committed(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
     /// Answers a request about this server's services.
     ///
     /// # Errors

@@ -436,7 +436,10 @@ impl Session {
         }
         let decided = self.with_tree(move |tree| tree.decide(txn, decision)).await;
         match decided {
-            Ok(Some(done)) => Ok(done_reply(done)),
+            Ok(Some(done)) => {
+                self.host.clone().committed().await;
+                Ok(done_reply(done))
+            }
             Ok(None) => {
                 self.leave().await;
                 Ok(Reply::Ok {

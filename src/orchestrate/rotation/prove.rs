@@ -128,7 +128,7 @@ impl Sites {
         };
         let request = ServiceRequest::Member(MemberRequest::Probe(probe));
         match self.servers.ask(name, request, PAGE + LOOK).await? {
-            ServiceAnswer::Member(MemberAnswer::Probed(probed)) => Ok(probed),
+            ServiceAnswer::Member(MemberAnswer::Probed(probed)) => Ok(*probed),
             _ => Err(unexpected(name)),
         }
     }

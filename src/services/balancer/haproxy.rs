@@ -45,6 +45,7 @@ defaults
     option httplog
     option dontlognull
     option redispatch 1
+    option idle-close-on-response
     retries 3
     timeout connect 3s
     timeout check 2s

@@ -120,6 +120,10 @@ fn text(files: &[ConfigFile], area: ConfigArea) -> String {
     }
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "what is rendered is read by the real program"
+)]
 /// Renders for a real directory, puts the files there, and has the program read them.
 fn proved(inventory: &Inventory, balancer: &Balancer, out: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();

@@ -339,18 +339,11 @@ fn role(desired: &Desired, actual: &DatabaseState, found: &mut Difference) {
             continue;
         }
         let list: Vec<&str> = extra.iter().map(Privilege::as_str).collect();
-        found.additions.push(Change {
-            mark: Mark::Change,
-            text: format!("role {role} may not {} on {schema}", list.join(", ")),
-            account: None,
-            operations: vec![Operation::Revoke {
-                role: role.clone(),
-                schema: schema.clone(),
-                privileges: extra,
-            }],
-            // Whoever granted that can do it again; fanout doesn't grant beyond a site's need.
-            undo: None,
-        });
+        // Whoever granted that had more power than fanout's account, which couldn't take it back.
+        found.notes.push(format!(
+            "role {role} may {} on {schema}; fanout didn't grant that",
+            list.join(", ")
+        ));
     }
 }
 
@@ -467,4 +460,200 @@ fn repair(desired: &Desired, state: &AccountState, recorded: &Recorded) -> Vec<C
         found.push(change("it is locked".into(), unlock, Some(lock)));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sync_proto::wire::service::database::SchemaState;
+
+    fn desired(hosts: &[&str]) -> Desired {
+        let members: BTreeSet<ServerName> = [String::from("web1")]
+            .iter()
+            .map(|name| name.parse().unwrap())
+            .collect();
+        Desired {
+            site: "www.example.com".parse().unwrap(),
+            names: Names::called("site_a").unwrap(),
+            password: "password-1".parse().unwrap(),
+            hosts: hosts
+                .iter()
+                .map(|host| (host.parse().unwrap(), members.clone()))
+                .collect(),
+        }
+    }
+
+    fn account(host: &str) -> AccountState {
+        AccountState {
+            account: Account {
+                user: "site_a".parse().unwrap(),
+                host: host.parse().unwrap(),
+            },
+            is_locked: false,
+            needs_tls: false,
+            takes_password: Some(true),
+            passwords: 1,
+            roles: vec!["site_a_rw".into()],
+            default_role: "site_a_rw".into(),
+            privileges: Vec::new(),
+        }
+    }
+
+    fn state(accounts: Vec<AccountState>) -> DatabaseState {
+        let names = Names::called("site_a").unwrap();
+        let all = PRIVILEGES.iter().map(|it| it.parse().unwrap()).collect();
+        DatabaseState {
+            accounts,
+            roles: vec![RoleState {
+                role: names.role,
+                privileges: vec![(names.database.pattern(), all)],
+            }],
+            databases: vec![SchemaState {
+                database: names.database,
+                tables: 3,
+            }],
+        }
+    }
+
+    fn recorded(hosts: &[&str]) -> Recorded {
+        Recorded {
+            hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn nothing_there_is_made_in_the_order_in_which_it_is_needed() {
+        let found = difference(
+            &desired(&["10.0.0.1"]),
+            &DatabaseState::default(),
+            &recorded(&[]),
+            false,
+        );
+        let marks: Vec<String> = found.lines();
+        assert_eq!(marks.len(), 3, "{marks:?}");
+        assert_eq!(marks[0], "+ database site_a");
+        assert!(marks[1].starts_with("+ role site_a_rw: SELECT, "));
+        assert_eq!(marks[2], "+ 'site_a'@'10.0.0.1' for web1");
+        assert!(found.changes().all(|change| change.undo.is_some()));
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_left_alone() {
+        let found = difference(
+            &desired(&["10.0.0.1"]),
+            &state(vec![account("10.0.0.1")]),
+            &recorded(&["10.0.0.1"]),
+            false,
+        );
+        assert!(found.is_empty() && found.lines().is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn only_what_is_on_record_goes_and_it_is_locked_and_emptied_first() {
+        let there = state(vec![account("10.0.0.1"), account("10.0.0.2"), account("%")]);
+        let kept = recorded(&["10.0.0.1", "10.0.0.2"]);
+        let found = difference(&desired(&["10.0.0.1"]), &there, &kept, false);
+        assert_eq!(found.removals.len(), 1);
+        let words: Vec<bool> = found.removals[0]
+            .operations
+            .iter()
+            .map(|it| {
+                matches!(
+                    it,
+                    Operation::Lock { .. }
+                        | Operation::EndSessions { .. }
+                        | Operation::DropAccount { .. }
+                )
+            })
+            .collect();
+        assert_eq!(words, [true; 3]);
+        assert!(matches!(
+            found.removals[0].operations[0],
+            Operation::Lock { .. }
+        ));
+        assert!(matches!(
+            found.removals[0].operations[2],
+            Operation::DropAccount { .. }
+        ));
+        assert_eq!(found.orphans.len(), 1);
+        assert_eq!(found.orphans[0].host.as_str(), "%");
+        let pruned = difference(&desired(&["10.0.0.1"]), &there, &kept, true);
+        assert_eq!((pruned.removals.len(), pruned.orphans.len()), (2, 0));
+    }
+
+    #[test]
+    fn an_account_that_is_there_gets_the_password_in_so_many_words() {
+        let wrong = |change: fn(&mut AccountState)| {
+            let mut it = account("10.0.0.1");
+            change(&mut it);
+            let kept = recorded(&["10.0.0.1"]);
+            let found = difference(&desired(&["10.0.0.1"]), &state(vec![it]), &kept, false);
+            assert_eq!(found.additions.len(), 1, "{found:?}");
+            found.additions[0].operations[0].clone()
+        };
+        let other = wrong(|it| it.takes_password = Some(false));
+        assert!(matches!(other, Operation::SetPassword { .. }));
+        assert!(matches!(
+            wrong(|it| it.passwords = 2),
+            Operation::SetPassword { .. }
+        ));
+        assert!(matches!(
+            wrong(|it| it.is_locked = true),
+            Operation::Unlock { .. }
+        ));
+        assert!(matches!(
+            wrong(|it| it.roles.clear()),
+            Operation::GiveRole { .. }
+        ));
+        assert!(matches!(
+            wrong(|it| it.default_role.clear()),
+            Operation::GiveRole { .. }
+        ));
+        // MySQL keeps passwords salted: one that isn't ours gets ours.
+        let mut foreign = account("10.0.0.1");
+        foreign.takes_password = None;
+        let found = difference(
+            &desired(&["10.0.0.1"]),
+            &state(vec![foreign]),
+            &recorded(&[]),
+            false,
+        );
+        assert!(matches!(
+            found.additions[0].operations[0],
+            Operation::SetPassword { .. }
+        ));
+    }
+
+    #[test]
+    fn what_is_on_record_about_undoing_holds_no_password() {
+        let found = difference(
+            &desired(&["10.0.0.1"]),
+            &DatabaseState::default(),
+            &recorded(&[]),
+            false,
+        );
+        let undo: Vec<&Undo> = found
+            .changes()
+            .filter_map(|change| change.undo.as_ref())
+            .collect();
+        let text = serde_json::to_string(&undo).unwrap();
+        assert!(!text.contains("password-1"), "{text}");
+        let back: Vec<Undo> = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.len(), 3);
+        let last = back[2].operations(&desired(&[]));
+        assert!(matches!(last[2], Operation::DropAccount { .. }));
+    }
+
+    #[test]
+    fn a_database_with_content_goes_only_when_that_was_asked_for() {
+        let there = state(vec![account("10.0.0.1")]);
+        let kept = removal(&desired(&[]), &there, &recorded(&["10.0.0.1"]), false);
+        assert_eq!(kept.removals.len(), 2);
+        assert!(kept.notes[0].contains("stays"));
+        let gone = removal(&desired(&[]), &there, &recorded(&["10.0.0.1"]), true);
+        assert!(gone.removals[2].undo.is_none());
+        // Somebody else's account still needs the role.
+        let shared = removal(&desired(&[]), &there, &recorded(&[]), false);
+        assert_eq!((shared.removals.len(), shared.orphans.len()), (0, 1));
+    }
 }

@@ -13,6 +13,7 @@ pub(crate) mod debian;
 pub(crate) mod disk;
 pub(crate) mod env;
 pub(crate) mod host;
+pub(crate) mod mariadb;
 pub(crate) mod netns;
 pub(crate) mod oracle;
 pub(crate) mod random;

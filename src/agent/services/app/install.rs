@@ -90,11 +90,7 @@ impl Apps {
         input.profile = with.profile.clone();
         let ran = self.run(site, Script::Install, input, limit).await?;
         let done = ran.done(site, "installation")?;
-        if site.target.driver == AppDriver::Mediawiki && done.changed {
-            // What its own updater would note on its first run.
-            let ran = self.run(site, Script::Update, site.input(), limit).await?;
-            ran.done(site, word(Script::Update))?;
-        }
+        self.note_schema(site, limit).await?;
         // Its own word isn't enough: an installer may print a page of errors and end well.
         if site.target.driver != AppDriver::Command
             || self.commands.contains_key(word(Script::Look))

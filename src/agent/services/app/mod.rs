@@ -120,7 +120,9 @@ impl Apps {
             AppAction::LoginLink { user } => self.login_link(&site, user, limit).await,
             AppAction::Update => {
                 self.ready(&site).await?;
-                self.act(&site, Script::Update, limit).await
+                let answer = self.act(&site, Script::Update, limit).await?;
+                self.note_schema(&site, limit).await?;
+                Ok(answer)
             }
             AppAction::Cron => {
                 self.ready(&site).await?;
@@ -194,6 +196,15 @@ impl Apps {
         let input = site.input();
         let ran = self.run(site, script, input, limit).await?;
         ran.done(site, word(script)).map(AppAnswer::Done)
+    }
+
+    /// Notes which schema the database has, where the application itself doesn't.
+    async fn note_schema(&self, site: &LocalSite, limit: Duration) -> Result<(), Problem> {
+        if site.target.driver == AppDriver::Mediawiki {
+            let ran = self.run(site, Script::Note, site.input(), limit).await?;
+            ran.good(site, "note about the schema")?;
+        }
+        Ok(())
     }
 
     async fn maintenance(
@@ -338,6 +349,7 @@ const fn word(script: Script) -> &'static str {
         Script::LoginLink => "login",
         Script::Tables => "tables",
         Script::DropOthers => "undo",
+        Script::Note => "note",
     }
 }
 

@@ -263,6 +263,11 @@ impl Roll<'_> {
             },
             generation: self.transaction.generation.serial,
         });
+        let is_untouched = self.ahead.is_empty() && self.failing.is_empty();
+        if let Some(refusal) = self.stopped.clone().filter(|_| is_untouched) {
+            // Nobody switched: the push is refused as by any other brake.
+            return Err(refusal);
+        }
         let mut settled = by_fate(&self.fates, ended, goes_on);
         for (at, report) in &mut settled.members {
             self.explain(*at, report, returned.remove(at), goes_on);

@@ -202,6 +202,19 @@ impl Admin {
     }
 }
 
+/// Settles how this session is understood, and finds out with whom.
+pub(super) async fn settle(
+    connection: &mut MySqlConnection,
+) -> Result<(DatabaseFacts, Dialect), SqlError> {
+    // ORDER: first what quotes and backslashes mean, whatever the server's own settings are.
+    run(connection, "SET SESSION sql_mode = 'STRICT_ALL_TABLES'").await?;
+    let wait = format!("SET SESSION lock_wait_timeout = {LOCK_WAIT_S}");
+    run(connection, &wait).await?;
+    let facts = facts(connection).await?;
+    let dialect = Dialect::parse(&facts.version)?;
+    Ok((facts, dialect))
+}
+
 async fn facts(connection: &mut MySqlConnection) -> Result<DatabaseFacts, SqlError> {
     let row = sqlx::query("SELECT VERSION(), @@skip_name_resolve, @@read_only, CURRENT_USER()")
         .fetch_one(&mut *connection)

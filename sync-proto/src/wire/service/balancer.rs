@@ -133,16 +133,12 @@ pub enum MemberRequest {
 }
 
 /// The answer to a [`MemberRequest`].
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one answer at a time, and it is gone at once"
-)]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberAnswer {
     /// To Marked and Mark: whether it is left out.
     Marked(bool),
     /// To Probe.
-    Probed(Probed),
+    Probed(Box<Probed>),
 }
 
 /// A question to a web server, as a visitor would ask it.

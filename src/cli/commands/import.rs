@@ -101,7 +101,8 @@ async fn save(dir: &HubDir, carried: &CarriedOver) -> Result<(), CommandError> {
 fn report(context: &Context, args: &ImportAegirArgs, carried: &CarriedOver, found: &Inventory) {
     let file = context.hub_dir().inventory().display().to_string();
     let option = context.dir_option();
-    let servers = found.servers.values();
+    // A database server that is reached over TCP needs no agent.
+    let servers = found.servers.values().filter(|it| it.web.is_some());
     let next: Vec<String> = servers
         .map(|it| {
             format!(

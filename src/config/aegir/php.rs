@@ -37,8 +37,10 @@ impl Value {
     /// The value of a key.
     pub(super) fn get(&self, key: &str) -> Option<&Value> {
         match self {
+            // Of a key that is there twice, PHP takes the last.
             Self::Array(entries) => entries
                 .iter()
+                .rev()
                 .find_map(|(name, value)| (name == key).then_some(value)),
             _ => None,
         }

@@ -111,8 +111,8 @@ impl Import<'_> {
         self.basic_authentication(context, &address, &mut keys);
         if self.is_on_several(platform) {
             self.out.comment(
-                "Aegir let an upload lie where it arrived. A plan wants to know better: uploads = { pin = \
-                 \"SERVER\" }, { mount = \"/PATH\" } or \"external\".",
+                "Aegir let an upload lie where it arrived. A plan wants to know what becomes of them: \
+                 `uploads` is pin, mount or external.",
             );
         }
         self.out.table("sites", address.as_str(), keys);

@@ -30,12 +30,12 @@ pub(super) enum Value {
     /// A string.
     Text(String),
     /// An array: keys as text, in the order of the file.
-    Array(Vec<(String, Value)>),
+    Array(Vec<(String, Self)>),
 }
 
 impl Value {
     /// The value of a key.
-    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
         match self {
             // Of a key that is there twice, PHP takes the last.
             Self::Array(entries) => entries

@@ -170,13 +170,10 @@ impl Import<'_> {
             .servers
             .get(server)
             .filter(|name| self.written.contains(*name));
-        let name = match known.and_then(|name| name.parse::<ServerName>().ok()) {
-            Some(name) => name,
-            None => {
-                self.out
-                    .left(what, &format!("its database server @{server}"));
-                return None;
-            }
+        let Some(name) = known.and_then(|name| name.parse::<ServerName>().ok()) else {
+            self.out
+                .left(what, &format!("its database server @{server}"));
+            return None;
         };
         let has_db = self
             .contexts

@@ -8,6 +8,7 @@ mod agent;
 mod edit;
 mod import;
 mod inventory;
+mod rotate;
 mod secrets;
 mod serve;
 mod services;
@@ -30,6 +31,7 @@ pub(crate) use inventory::{
     AdoptPlatformArgs, DeleteArgs, DeleteNoun, DeletePlatformArgs, InitArgs, NamedArgs, RemoveArgs,
     RemoveNoun, RuleArgs,
 };
+pub(crate) use rotate::{RotateArgs, RotateNoun, RotateSiteArgs, RotateWhat};
 pub(crate) use secrets::{SecretArgs, SecretNoun, SecretRemoveArgs, SecretSetArgs};
 pub(crate) use serve::{
     ApplyArgs, CheckArgs, CheckNoun, CheckSiteArgs, DrainArgs, DrainNoun, LogArgs, PlanArgs,
@@ -171,6 +173,8 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Make every server as the inventory says, code excepted
     Apply(ApplyArgs),
+    /// Replace a secret while everything goes on
+    Rotate(RotateArgs),
     /// Prepare a server for its role
     Setup(SetupArgs),
     /// Show the recorded tasks, or one of them step by step
@@ -249,6 +253,7 @@ mod tests {
             "fanout secret list --json",
             "fanout setup db db1 --root admin --from 10.0.0.5 --yes",
             "fanout setup db db1 --print --mysql",
+            "fanout rotate password site www.example.com --yes",
             "fanout remove site www.example.com",
             "fanout remove server web1",
             "fanout delete platform drupal --yes-delete drupal",

@@ -23,6 +23,7 @@ mod recover;
 mod remove;
 mod resync;
 mod rollback;
+mod rotate;
 mod secret;
 mod setup;
 mod status;
@@ -59,6 +60,7 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Delete(args) => delete::run(context, args).await,
         Command::Plan(args) => apply::plan(context, args).await,
         Command::Apply(args) => apply::apply(context, args).await,
+        Command::Rotate(args) => rotate::run(context, args).await,
         Command::Setup(args) => setup::run(context, args).await,
         Command::Log(args) => log::run(context, args).await,
         Command::Drain(args) => drain::drain(context, args).await,

@@ -7,6 +7,7 @@
 mod agent;
 mod app;
 mod edit;
+mod import;
 mod inventory;
 mod rotate;
 mod secrets;
@@ -29,6 +30,7 @@ pub(crate) use edit::{
     EditArgs, EditBalancerArgs, EditClusterArgs, EditNoun, EditPlatformArgs, EditServerArgs,
     EditSiteArgs, UnsetArgs,
 };
+pub(crate) use import::{ImportAegirArgs, ImportArgs, ImportNoun};
 pub(crate) use inventory::{
     AddArgs, AddClusterArgs, AddNoun, AddPlatformArgs, AddServerArgs, AdoptArgs, AdoptNoun,
     AdoptPlatformArgs, DeleteArgs, DeleteNoun, DeletePlatformArgs, InitArgs, NamedArgs, RemoveArgs,
@@ -134,6 +136,8 @@ pub(crate) struct GlobalArgs {
 pub(crate) enum Command {
     /// Make this machine the hub: inventory, identity, state
     Init(InitArgs),
+    /// Make this machine the hub, with an inventory from another system
+    Import(ImportArgs),
     /// Run or prepare the agent on this server
     Agent(AgentArgs),
     /// Add a server, cluster, balancer, platform or site to the inventory
@@ -229,6 +233,7 @@ mod tests {
     fn the_calls_that_scripts_rely_on_are_understood() {
         for line in [
             "fanout init --dir HUB",
+            "fanout import aegir /var/aegir --dry-run",
             "fanout agent init --dir A --name web1 --listen 127.0.0.1:4601 --allow /srv --prefix D",
             "fanout agent init --allow /srv --offer web,app,setup",
             "fanout agent offer web app",

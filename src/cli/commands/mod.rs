@@ -15,6 +15,7 @@ mod edit;
 mod explain;
 mod explain_path;
 mod generations;
+mod import;
 mod init;
 mod lock;
 mod log;
@@ -82,6 +83,7 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Demo(args) => demo::run(context, args).await,
         Command::Completions(args) => completions::run(context, args).await,
         Command::Man(args) => man::run(context, args).await,
+        Command::Import(args) => import::run(context, args).await,
         Command::Agent(args) => agent::run(context, args).await,
     }
 }

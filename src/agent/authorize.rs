@@ -117,6 +117,23 @@ impl Peers {
         None
     }
 
+    /// The hubs on the disk.
+    pub fn hubs(&self) -> Result<Vec<NodeKey>, Problem> {
+        let listed = self.dir.list().map_err(|error| of_fs(&error))?;
+        let hubs = listed.iter().filter_map(|listed| parse(&listed.name));
+        let mut keys: Vec<NodeKey> = hubs.filter(|it| it.1 == HUB).map(|it| it.0).collect();
+        keys.sort_unstable();
+        Ok(keys)
+    }
+
+    /// Takes a hub off the disk, durably; a running agent closes its connections.
+    pub fn revoke(&self, hub: NodeKey) -> Result<(), Problem> {
+        file_name(hub, HUB)
+            .and_then(|name| self.dir.unlink(&name))
+            .and_then(|()| self.dir.sync())
+            .map_err(|error| of_fs(&error))
+    }
+
     /// Keeps a grant for a token that was just made; the running agent will find it.
     pub fn offer(&self, grant: &JoinGrant) -> Result<(), Problem> {
         let name = file_name(grant.key, TOKEN).map_err(|error| of_fs(&error))?;

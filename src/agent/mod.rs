@@ -20,7 +20,7 @@ use serve::Agent;
 pub use serve::Ready;
 use std::path::Path;
 use std::time::Duration;
-use sync_proto::path::Name;
+use sync_proto::path::{Name, escape};
 
 /// How long a token can be used, unless somebody says otherwise.
 pub const TOKEN_LIFETIME: Duration = crate::net::token::LIFETIME;
@@ -89,6 +89,49 @@ pub async fn invite(dir: &AgentDir, lifetime: Duration) -> Result<Token, Problem
         tokio::time::sleep(serve::RELOAD / 4).await;
     }
     Ok(token)
+}
+
+/// The hubs that are let in.
+///
+/// # Errors
+/// There is no agent, or its directory can't be read.
+pub fn hubs(dir: &AgentDir) -> Result<Vec<NodeKey>, Problem> {
+    load(dir)?;
+    Peers::open(&dir.peers())?.hubs()
+}
+
+/// Lets a hub in no more, durably; the running agent notices by itself. `digits` are the first of
+/// its key.
+///
+/// # Errors
+/// There is no such hub, there are several, or its file can't be removed.
+pub fn revoke(dir: &AgentDir, digits: &str) -> Result<NodeKey, Problem> {
+    load(dir)?;
+    let peers = Peers::open(&dir.peers())?;
+    let hubs = peers.hubs()?;
+    let digits = digits.to_ascii_lowercase();
+    let mut fitting = hubs
+        .iter()
+        .filter(|hub| hub.to_string().starts_with(&digits));
+    let (first, second) = (fitting.next(), fitting.next());
+    match (first, second) {
+        (Some(hub), None) => {
+            peers.revoke(*hub)?;
+            Ok(*hub)
+        }
+        (None, _) => {
+            let message = format!(
+                "No hub with the key `{}` is let in",
+                escape(digits.as_bytes())
+            );
+            Err(Problem::new(Code::Usage, message)
+                .with_hint("`fanout agent revoke` lists the hubs that are"))
+        }
+        (Some(_), Some(_)) => {
+            let message = format!("Several hubs have a key that begins with `{digits}`");
+            Err(Problem::new(Code::Usage, message).with_hint("give more digits"))
+        }
+    }
 }
 
 /// True if an agent has its lock.

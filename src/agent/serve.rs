@@ -18,6 +18,7 @@ use crate::fs::FsError;
 use crate::fs::read::FsClock;
 use crate::net::limits::{Budget, Options};
 use crate::net::{Connection, Endpoint, Identity, NodeKey, PipeListener, Role};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use sync_proto::path::escape;
@@ -55,7 +56,7 @@ pub struct Ready {
 pub struct Agent {
     config: AgentConfig,
     identity: Identity,
-    trees: Trees,
+    trees: Arc<Trees>,
     peers: Peers,
     services: Services,
 }
@@ -64,9 +65,9 @@ impl Agent {
     /// Opens the agent's state and finishes what was decided before it stopped.
     pub fn open(dir: &AgentDir, config: AgentConfig, identity: Identity) -> Result<Self, Problem> {
         let agent = Self {
-            trees: Trees::open(dir, &config)?,
+            trees: Arc::new(Trees::open(dir, &config)?),
             peers: Peers::open(&dir.peers())?,
-            services: Services::new(&config),
+            services: Services::open(dir, &config)?,
             config,
             identity,
         };
@@ -184,8 +185,12 @@ impl Host for Agent {
         self.trees.forget(tree)
     }
 
+    fn committed(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        Box::pin(async move { self.services.tree_committed().await })
+    }
+
     fn service(self: Arc<Self>, hub: NodeKey, request: ServiceRequest) -> Serving {
-        Box::pin(async move { self.services.answer(hub, request).await })
+        Box::pin(async move { self.services.answer(&self.trees, hub, request).await })
     }
 }
 
@@ -226,12 +231,17 @@ pub async fn listen(
         key: agent.identity.key(),
         doubts: agent.doubts_of_all(),
     };
+    // ORDER: a set that nobody confirmed is taken back before a hub can ask for it.
+    agent.services.settle().await;
+    agent.services.tree_committed().await;
     tracing::info!(address = %announced.address, doubts = announced.doubts, "ready");
     ready(&announced);
     // Without a supervisor nobody listens to this.
     let _nobody_asked = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
     let mut running = JoinSet::new();
+    let recovering = agent.clone();
+    running.spawn(async move { recovering.services.recover(&recovering.trees).await });
     let mut reload = tokio::time::interval(RELOAD);
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
     loop {

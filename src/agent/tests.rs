@@ -19,7 +19,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use sync_proto::digest::Digest;
 use sync_proto::filter::{Preserve, Rules, Scope};
-use sync_proto::wire::{Generation, Layout, Level, Open, Options as TreeOptions, Plan};
+use sync_proto::special::SpecialFiles;
+use sync_proto::wire::{self, Generation, Layout, Level, Open, Options as TreeOptions, Plan};
+
+mod lending;
+mod overtaking;
 
 const TREE: [u8; 16] = [7; 16];
 
@@ -32,6 +36,7 @@ struct World {
     layout: Layout,
     adopt: bool,
     preserve: Vec<String>,
+    special_files: SpecialFiles,
     serial: AtomicU64,
 }
 
@@ -61,6 +66,7 @@ impl World {
             layout,
             adopt: false,
             preserve: Vec::new(),
+            special_files: SpecialFiles::ALL,
             serial: AtomicU64::new(0),
             home,
         }
@@ -117,7 +123,7 @@ impl World {
             },
             require: Vec::new(),
             ownership: Ownership::default(),
-            special_files: SpecialFile::ALL.to_vec(),
+            special_files: SpecialFiles::ALL,
             privileged_xattrs: false,
             preserved_seen: true,
             seed: false,
@@ -135,7 +141,7 @@ impl World {
             exclude: Vec::new(),
             preserve: self.preserve.clone(),
             options: TreeOptions {
-                special_files: true,
+                special_files: self.special_files,
                 ..TreeOptions::default()
             },
         };
@@ -148,6 +154,39 @@ impl World {
             }
             other => other.map(drop),
         }
+    }
+
+    /// Starts the agent anew with a changed configuration.
+    fn configure(&mut self, change: impl FnOnce(&mut AgentConfig)) {
+        let dir = AgentDir::new(Some(&self.home.path().join("agent")));
+        let mut config = AgentConfig::load(dir.config()).unwrap();
+        change(&mut config);
+        config.save(dir.config()).unwrap();
+        self.agent = Arc::new(start(self.home.path(), &self.hub).0);
+    }
+
+    /// What a member says to a hub that goes on in spite of its plan.
+    async fn refused_stage(&self) -> wire::Refusal {
+        let (session, served) = self.connect().await;
+        let (offer, encoder) = self.offer().await;
+        self.open(&session).await.unwrap();
+        let plan = session.compare(&offer).await.unwrap();
+        let conflicts: Vec<_> = plan.conflicts.iter().map(|it| it.code.as_str()).collect();
+        assert_eq!(conflicts, ["FX0109"]);
+        let generation = Generation {
+            serial: 99,
+            roots: offer.roots,
+            label: String::new(),
+            created_ms: 0,
+        };
+        let staged = session.stage([99; 16], generation, false, &encoder, |_| {});
+        let refused = match staged.await.err() {
+            Some(SessionError::Refused(refusal)) => refusal,
+            other => panic!("{other:?}"),
+        };
+        drop(session);
+        served.await.unwrap();
+        refused
     }
 
     /// Everything up to the vote, and then the decision.
@@ -337,6 +376,52 @@ async fn every_kind_of_entry_arrives_as_it_is() {
         std::fs::remove_file(world.source("dangling")).unwrap();
         std::fs::create_dir(world.source("dangling")).unwrap();
         world.write("dangling/x", "x");
+        world.push().await;
+    }
+}
+
+/// The hub lets its source pass; whether the member does is the member's own look.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_makes_no_special_file_that_is_not_allowed_whatever_the_hub_lets_pass() {
+    type Make = fn(&Path);
+    let make: [(&str, Make); 2] = [
+        ("fifo", |at| {
+            let socket = std::os::unix::net::UnixListener::bind(at).unwrap();
+            drop(socket);
+        }),
+        ("setuid", |at| {
+            std::fs::write(at, "x").unwrap();
+            std::fs::set_permissions(at, std::fs::Permissions::from_mode(0o4755)).unwrap();
+        }),
+    ];
+    for (layout, (what, make)) in LAYOUTS
+        .into_iter()
+        .flat_map(|it| make.map(|made| (it, made)))
+    {
+        let mut world = World::new(layout);
+        world.write("index.php", "1");
+        world.push().await;
+        make(&world.source("special"));
+        // Not by the hub; by the hub, but not by the administrator.
+        for (special_files, own) in [
+            (SpecialFiles::default(), SpecialFile::ALL.to_vec()),
+            (SpecialFiles::ALL, Vec::new()),
+        ] {
+            world.special_files = special_files;
+            world.configure(|config| config.special_files = own);
+            let refused = world.refused_stage().await;
+            assert_eq!(refused.code, "FX0109", "{layout:?} {what}");
+            assert!(refused.message.contains("special"), "{}", refused.message);
+            let staged = walkdir::WalkDir::new(world.home.path().join("srv"));
+            let staged = staged.into_iter().map(|entry| entry.unwrap());
+            assert!(!staged.into_iter().any(|it| it.file_name() == "special"));
+        }
+        world.configure(|config| config.special_files = SpecialFile::ALL.to_vec());
+        world.push().await;
+        // What is there already is in nobody's way.
+        world.special_files = SpecialFiles::default();
+        settle();
+        world.write("index.php", "2");
         world.push().await;
     }
 }

@@ -12,7 +12,7 @@ use crate::engine::member::record::{TreeRecord, Vote};
 use crate::engine::member::refusal::{of_fs, of_place};
 use crate::fs::durable::{read_checked, write_checked};
 use crate::fs::{Dir, FsError};
-use crate::model::{AbsPath, TreeId};
+use crate::model::{AbsPath, SpecialFile, TreeId};
 use crate::net::{Connection, NodeKey};
 use serde::{Deserialize, Serialize};
 use std::collections::hash_map::Entry;
@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sync_proto::filter::Preserve;
 use sync_proto::path::{Name, escape};
+use sync_proto::special::SpecialFiles;
 use sync_proto::wire::{Doubt, Layout, TreeKey};
 
 /// The close code of a session that another took over from.
@@ -159,6 +160,7 @@ impl Trees {
         Ok(Claim {
             place: Arc::new(place),
             preserve,
+            special_files: self.special_files(),
             shown,
             root: binding.root.into_bytes(),
             overwritten: self.overwritten(tree),
@@ -238,6 +240,15 @@ impl Trees {
             .flat_map(|(_, lines)| lines)
             .collect();
         Preserve::parse(&lines).map_err(|error| Problem::from_error(Code::RuleInvalid, &error))
+    }
+
+    fn special_files(&self) -> SpecialFiles {
+        let allowed = |kind| self.config.special_files.contains(&kind);
+        SpecialFiles {
+            setuid: allowed(SpecialFile::Setuid),
+            devices: allowed(SpecialFile::Devices),
+            fifos: allowed(SpecialFile::Fifos),
+        }
     }
 
     fn allowed_root(&self, root: &[u8]) -> Result<AbsPath, Problem> {

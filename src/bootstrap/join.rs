@@ -2,7 +2,9 @@
 
 use super::ssh::{SshTarget, quoted};
 use crate::codes::{Code, Problem};
+use crate::engine::hub::problem::net_problem;
 use crate::model::{Address, Transport};
+use crate::net::stdio::{AGENT_PATH, CONNECT_SCRIPT};
 use crate::net::{
     Connection, Identity, Invitation, NetError, NodeKey, Options, Side, Token, TokenError,
 };
@@ -101,7 +103,7 @@ pub async fn connect_over_ssh(
         Ok(connection) => Ok((connection, life)),
         Err(error) => {
             let said = life.complaint();
-            let problem = of_net(&error);
+            let problem = net_problem(&error);
             Err(match (&error, said.lines().last()) {
                 // What ssh or the remote shell said explains more than an end of file.
                 (NetError::Lost { .. } | NetError::TimedOut { .. }, Some(last)) => {
@@ -115,14 +117,12 @@ pub async fn connect_over_ssh(
 
 /// Finds the agent where an installation puts it, of root or of an ordinary user.
 fn connect_command(agent_dir: Option<&str>) -> String {
-    let path = "PATH=\"$PATH:/usr/local/bin:$HOME/.local/bin\"";
     match agent_dir {
-        Some(dir) => format!("{path}; exec fanout agent connect --dir {}", quoted(dir)),
-        None => format!(
-            "{path}; d=\"$HOME/.local/share/fanout/agent\"; \
-             if [ \"$(id -u)\" != 0 ] && [ -e \"$d/agent.toml\" ]; \
-             then exec fanout agent connect --dir \"$d\"; fi; exec fanout agent connect"
+        Some(dir) => format!(
+            "{AGENT_PATH}; exec fanout agent connect --dir {}",
+            quoted(dir)
         ),
+        None => format!("{AGENT_PATH}; {CONNECT_SCRIPT}"),
     }
 }
 
@@ -152,7 +152,7 @@ async fn exchange(
         connection.send(&request).await?;
         connection.recv().await
     };
-    let lost = |error: &NetError| spent(error).unwrap_or_else(|| of_net(error));
+    let lost = |error: &NetError| spent(error).unwrap_or_else(|| net_problem(error));
     let reply = match tokio::time::timeout(ANSWER, asked).await {
         Ok(reply) => reply.map_err(|error| lost(&error))?,
         Err(_) => {
@@ -212,10 +212,10 @@ fn unreached(error: &NetError, invitation: &Invitation, address: &Address) -> Pr
         )
         .with_hint("Make a new one: `fanout agent invite` on the server"),
         _ => match invitation.port {
-            Some(port) if port != address.port() => of_net(error).with_hint(format!(
+            Some(port) if port != address.port() => net_problem(error).with_hint(format!(
                 "The agent says that it listens on port {port}: is the address right?"
             )),
-            _ => of_net(error),
+            _ => net_problem(error),
         },
     }
 }
@@ -228,24 +228,6 @@ fn spent(error: &NetError) -> Option<Problem> {
             format!("The agent did not accept the token: {reason}"),
         )),
         _ => None,
-    }
-}
-
-fn of_net(error: &NetError) -> Problem {
-    let code = match error {
-        NetError::Resolve { .. } => Code::AddressUnresolved,
-        NetError::NoAnswer { .. } => Code::UdpBlocked,
-        NetError::NothingListens { .. } | NetError::Unreachable { .. } => Code::Unreachable,
-        NetError::Refused { .. } | NetError::WrongPeer { .. } | NetError::NotAccepted { .. } => {
-            Code::HandshakeRefused
-        }
-        NetError::Limit { .. } | NetError::Protocol { .. } => Code::ProtocolViolation,
-        _ => Code::SessionLost,
-    };
-    let problem = Problem::from_error(code, error);
-    match error.hint() {
-        Some(hint) => problem.with_hint(hint),
-        None => problem,
     }
 }
 

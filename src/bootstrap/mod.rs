@@ -21,10 +21,11 @@ pub use setup::Running;
 pub use ssh::{SshCommand, SshTarget};
 
 use crate::codes::{Code, Problem};
-use crate::model::{AbsPath, Address, ServerName, Transport};
+use crate::model::{AbsPath, Address, Offer, ServerName, Transport};
 use crate::net::Identity;
 use binary::Binary;
 use probe::Facts;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Where trees may lie unless somebody says otherwise.
@@ -41,6 +42,8 @@ pub struct Install {
     pub listen: Option<SocketAddr>,
     /// Directories that trees may lie in; `/srv` and `/var/www`, or an ordinary user's home.
     pub allow: Vec<AbsPath>,
+    /// Services that the agent offers, added to those that it offers already.
+    pub offers: BTreeSet<Offer>,
     /// Everything that the agent manages lies below this.
     pub prefix: Option<AbsPath>,
     /// The agent's directory; without it, the system's, or one in an ordinary user's home.
@@ -90,6 +93,7 @@ impl Install {
             address,
             listen: None,
             allow: Vec::new(),
+            offers: BTreeSet::new(),
             prefix: None,
             dir: None,
             transport: Transport::Auto,
@@ -111,6 +115,12 @@ impl Install {
             None => ALLOW.to_vec(),
         };
         usual.iter().filter_map(|path| path.parse().ok()).collect()
+    }
+
+    /// What the agent offers, separated by commas.
+    fn offered(&self) -> Option<String> {
+        let words: Vec<&str> = self.offers.iter().map(|offer| offer.as_str()).collect();
+        (!words.is_empty()).then(|| words.join(","))
     }
 
     /// What `fanout agent init` is told.

@@ -99,6 +99,9 @@ fn script(facts: &Facts, binary: Option<&Binary>, install: &Install) -> String {
         "step 'Preparing the agent'\n[ -e \"$config\" ] || agent init {} </dev/null >&2\n",
         words.join(" ")
     ));
+    if let Some(offers) = install.offered() {
+        script.push_str(&format!("offers={offers}\n{OFFER}"));
+    }
     if is_service(facts) {
         let unit = units::agent_service(
             &facts.binary,
@@ -106,7 +109,12 @@ fn script(facts: &Facts, binary: Option<&Binary>, install: &Install) -> String {
             &install.allow(facts),
             install.prefix.as_ref(),
         );
-        script.push_str(&format!("unit={}\n{SERVICE}", quoted(&unit)));
+        script.push_str(&format!("unit={}\n", quoted(&unit)));
+        if !install.offers.is_empty() {
+            let drop_in = quoted(units::AGENT_SERVICES);
+            script.push_str(&format!("drop_in={drop_in}\n{UNCONFINE}"));
+        }
+        script.push_str(SERVICE);
     } else {
         script.push_str(DETACHED);
     }
@@ -132,6 +140,26 @@ step 'Trying the program'
 mv -f "$new" "$binary"
 trap - EXIT
 changed=yes
+"#;
+
+/// `offers` is set. An agent that runs has to read its configuration again.
+const OFFER: &str = r#"
+step 'Offering services'
+before=$(cat "$config")
+agent offer "$offers" </dev/null >&2
+[ "$(cat "$config")" = "$before" ] || changed=yes
+"#;
+
+/// `drop_in` is the text of the service's settings for an agent that offers services.
+const UNCONFINE: &str = r#"
+step 'Preparing the service for what it offers'
+parts=/etc/systemd/system/fanout-agent.service.d
+if [ "$(cat "$parts/services.conf" 2>/dev/null)" != "$drop_in" ]; then
+    mkdir -p "$parts"
+    printf '%s\n' "$drop_in" >"$parts/services.conf"
+    changed=yes
+    systemctl daemon-reload
+fi
 "#;
 
 /// `unit` is the service file's text. `restart` waits until the agent says that it is ready.
@@ -206,7 +234,8 @@ say token "$token"
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::AbsPath;
+    use crate::model::{AbsPath, Offer};
+    use std::collections::BTreeSet;
 
     fn install() -> Install {
         Install::new("web1".parse().unwrap(), "web1:4601".parse().unwrap())
@@ -247,6 +276,22 @@ mod tests {
         assert!(script.contains("\"/srv/it's\""), "{script}");
         assert!(script.contains("'/srv/$(id)'"), "{script}");
         assert!(script.contains("ExecStart=/usr/local/bin/fanout agent run --dir"));
+    }
+
+    #[test]
+    fn an_agent_that_offers_services_is_told_so_and_may_manage_them() {
+        let facts = Facts::example();
+        let mut offering = install();
+        offering.offers = BTreeSet::from([Offer::Web, Offer::App]);
+        let told = script(&facts, None, &offering);
+        assert!(told.contains("offers=web,app\n"), "{told}");
+        assert!(told.contains("fanout-agent.service.d"), "{told}");
+        let trees_only = script(&facts, None, &install());
+        assert!(!trees_only.contains("agent offer"), "{trees_only}");
+        assert!(
+            !trees_only.contains("fanout-agent.service.d"),
+            "{trees_only}"
+        );
     }
 
     #[test]

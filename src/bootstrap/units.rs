@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 
 /// The agent's service, as it is packaged. Its comments give the reason for every privilege.
 pub const AGENT_SERVICE: &str = include_str!("../../scripts/systemd/fanout-agent.service");
+/// What an agent that offers services needs beside that.
+pub const AGENT_SERVICES: &str =
+    include_str!("../../scripts/systemd/fanout-agent.service.d/services.conf");
 /// The hub's resync, run by the timer.
 pub const RESYNC_SERVICE: &str = include_str!("../../scripts/systemd/fanout-resync.service");
 /// When the hub resyncs.

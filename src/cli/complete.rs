@@ -44,6 +44,30 @@ pub(super) fn platforms() -> Vec<CompletionCandidate> {
     names(&["platforms"])
 }
 
+/// Names of clusters.
+pub(super) fn clusters() -> Vec<CompletionCandidate> {
+    names(&["clusters"])
+}
+
+/// Names of balancers.
+pub(super) fn balancers() -> Vec<CompletionCandidate> {
+    names(&["balancers"])
+}
+
+/// Addresses of sites.
+pub(super) fn sites() -> Vec<CompletionCandidate> {
+    names(&["sites"])
+}
+
+/// Names of secrets that the inventory refers to.
+pub(super) fn secrets() -> Vec<CompletionCandidate> {
+    let text = inventory_text();
+    secrets_in(&text)
+        .into_iter()
+        .map(CompletionCandidate::new)
+        .collect()
+}
+
 /// What a platform can live on.
 pub(super) fn targets() -> Vec<CompletionCandidate> {
     names(&["clusters", "servers"])
@@ -51,7 +75,7 @@ pub(super) fn targets() -> Vec<CompletionCandidate> {
 
 /// Every name in the inventory.
 pub(super) fn anything() -> Vec<CompletionCandidate> {
-    names(&["platforms", "clusters", "servers"])
+    names(&["platforms", "sites", "clusters", "servers", "balancers"])
 }
 
 /// Error codes with their titles.
@@ -62,12 +86,30 @@ pub(super) fn codes() -> Vec<CompletionCandidate> {
 }
 
 fn names(sections: &[&str]) -> Vec<CompletionCandidate> {
-    let path = directory(std::env::args_os()).join("fanout.toml");
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    names_in(&text, sections)
+    names_in(&inventory_text(), sections)
         .into_iter()
         .map(CompletionCandidate::new)
         .collect()
+}
+
+fn inventory_text() -> String {
+    let path = directory(std::env::args_os()).join("fanout.toml");
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The names behind `secret:` in a text.
+fn secrets_in(inventory: &str) -> Vec<String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let mut names: Vec<String> = inventory
+        .split("secret:")
+        .skip(1)
+        .filter_map(|rest| rest.split(|c| !is_part(c)).next())
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// The inventory's directory as the command line under the cursor has it.
@@ -112,6 +154,12 @@ mod tests {
         assert!(names_in(inventory, &["platforms"]).is_empty());
         assert!(names_in("[servers.web1", &["servers"]).is_empty());
         assert!(names_in("servers = 3", &["servers"]).is_empty());
+    }
+
+    #[test]
+    fn names_of_secrets_complete_from_what_refers_to_them() {
+        let text = "admin = \"secret:db1-admin\"\nkey = 'secret:tls' # secret:db1-admin";
+        assert_eq!(secrets_in(text), ["db1-admin", "tls"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::Context;
 use super::error::CommandError;
 use crate::clock::Clock;
 use crate::codes::{Code, Problem};
-use crate::config::{ConfigError, Edit, HubDir, Inventory, Kind, Platform};
+use crate::config::{ConfigError, Edit, HubDir, Inventory, Kind, Platform, SecretError};
 use crate::engine::depot::Depot;
 use crate::engine::event::EventSink;
 use crate::engine::hub::preflight;
@@ -16,7 +16,7 @@ use crate::fs::Dir;
 use crate::fs::owner::Principals;
 use crate::model::{PlatformName, TreeId, Who};
 use crate::net::Identity;
-use crate::store::{Holder, Lock, LockError, PlatformState, Store, StoreError};
+use crate::store::{Holder, Lock, LockError, PlatformState, SecretFileError, Store, StoreError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -254,6 +254,20 @@ pub(crate) fn store_error(error: StoreError) -> CommandError {
     let hint = error.hint();
     let shown = CommandError::from_error(code, &error);
     match hint {
+        Some(hint) => shown.hint(hint),
+        None => shown,
+    }
+}
+
+/// A secret that can't be had or kept, with its code and its hint.
+pub(crate) fn secret_error(error: &SecretError) -> CommandError {
+    let code = match error {
+        SecretError::Unknown(_) => Code::UnknownSecret,
+        SecretError::File(SecretFileError::Exposed { .. }) => Code::SecretExposed,
+        _ => Code::SecretUnusable,
+    };
+    let shown = CommandError::from_error(code, error);
+    match error.hint() {
         Some(hint) => shown.hint(hint),
         None => shown,
     }

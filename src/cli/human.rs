@@ -1,5 +1,6 @@
 //! Numbers as people read them.
 
+pub(crate) use crate::model::{count, counted};
 use std::time::Duration;
 
 /// Bytes in binary units: `18.4 MiB`.
@@ -18,25 +19,6 @@ pub(crate) fn bytes(count: u64) -> String {
         unit = next;
     }
     format!("{}.{} {unit}", tenths / 10, tenths % 10)
-}
-
-/// A number with its thousands apart: `20,412`.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A number and its noun: `1 entry`, `412 entries`.
-pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
-    let noun = if number == 1 { one } else { many };
-    format!("{} {noun}", count(number))
 }
 
 /// A time: `3 ms`, `0.9 s`, `4m10s`, `2h05m`.
@@ -67,15 +49,6 @@ mod tests {
         ] {
             assert_eq!(bytes(number), text);
         }
-    }
-
-    #[test]
-    fn thousands_stand_apart() {
-        assert_eq!(count(0), "0");
-        assert_eq!(count(999), "999");
-        assert_eq!(count(20_412), "20,412");
-        assert_eq!(count(1_000_000), "1,000,000");
-        assert_eq!(counted(1, "entry", "entries"), "1 entry");
     }
 
     #[test]

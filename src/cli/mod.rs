@@ -21,6 +21,7 @@ mod rules;
 mod serving;
 mod show;
 mod table;
+mod tidy;
 mod ui;
 mod work;
 

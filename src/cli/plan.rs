@@ -12,7 +12,7 @@ use crate::engine::hub::dial::{Route, SshRoute, dial, nowhere};
 use crate::engine::hub::ownership::Ownership;
 use crate::engine::hub::source::{Released, SourceSpec};
 use crate::engine::hub::task::{Overrides, Rolling, Spare, Target, Task};
-use crate::model::{self, CommitPolicy, Member, OwnerPolicy, Selection, Selector};
+use crate::model::{self, CommitPolicy, Member, OwnerPolicy, Selection, Selector, SpecialFile};
 use crate::net::{Identity, NodeKey};
 use crate::orchestrate::rotation::Rotation;
 use crate::store::PlatformState;
@@ -23,6 +23,7 @@ use std::time::Duration;
 use sync_proto::commit::Policy;
 use sync_proto::filter::Scope;
 use sync_proto::path::escape;
+use sync_proto::special::SpecialFiles;
 use sync_proto::wire::{self, Level};
 
 /// How long a task may take without `--deadline`.
@@ -95,7 +96,9 @@ pub(crate) async fn task(
     events: &EventSink,
 ) -> Result<Task, CommandError> {
     let rules = rules(hub, platform).await?;
-    let (targets, left_out) = targets(hub, platform, &wish.members, events).await?;
+    let (targets, others) = targets(hub, platform, &wish.members, events).await?;
+    let left_out = others.iter().map(|target| target.name.clone()).collect();
+    let donors = targets.iter().cloned().chain(others).collect();
     let (policy, min_healthy) = hub.inventory.commit_policy(platform);
     Ok(Task {
         id,
@@ -108,6 +111,7 @@ pub(crate) async fn task(
             model::Layout::InPlace => wire::Layout::InPlace,
         },
         targets,
+        donors,
         left_out,
         policy: wish
             .policy
@@ -117,7 +121,7 @@ pub(crate) async fn task(
         exclude: rules.scope.exclude.to_lines(),
         preserve: rules.scope.preserve.to_lines(),
         options: wire::Options {
-            special_files: !platform.special_files.is_empty(),
+            special_files: special_files(platform),
             privileged_xattrs: platform.privileged_xattrs,
             delete_excluded: platform.delete_excluded,
             seed: platform.seed,
@@ -183,6 +187,15 @@ fn source_index(hub: &Hub, platform: &Platform) -> PathBuf {
     }
 }
 
+fn special_files(platform: &Platform) -> SpecialFiles {
+    let allowed = |kind| platform.special_files.contains(&kind);
+    SpecialFiles {
+        setuid: allowed(SpecialFile::Setuid),
+        devices: allowed(SpecialFile::Devices),
+        fifos: allowed(SpecialFile::Fifos),
+    }
+}
+
 /// The source as the engine takes it.
 pub(crate) async fn source(
     hub: &Hub,
@@ -209,7 +222,7 @@ pub(crate) async fn source(
             directory_mode: platform.dirs.map(model::Mode::bits),
             file_mode: platform.files.map(model::Mode::bits),
         },
-        special_files: platform.special_files.clone(),
+        special_files: special_files(platform),
         privileged_xattrs: platform.privileged_xattrs,
         // What the first push let pass was looked at then.
         preserved_seen: state.desired.is_some() || platform.seed,
@@ -219,13 +232,13 @@ pub(crate) async fn source(
     })
 }
 
-/// The members that are meant, each with the way to it, and the names of the others.
+/// The members that are meant, and the others, each with the way to it.
 pub(crate) async fn targets(
     hub: &Hub,
     platform: &Platform,
     args: &MemberArgs,
     events: &EventSink,
-) -> Result<(Vec<Target>, Vec<MemberName>), CommandError> {
+) -> Result<(Vec<Target>, Vec<Target>), CommandError> {
     let servers = hub.inventory.members(platform);
     let members: Vec<Member> = servers.iter().map(|server| server.member()).collect();
     if members.is_empty() {
@@ -242,15 +255,16 @@ pub(crate) async fn targets(
         .choose(&members)
         .map_err(|error| invalid(Code::UnknownServer, &error))?;
     let identity = hub.identity()?;
-    let (mut targets, mut left_out) = (Vec::new(), Vec::new());
+    let (mut targets, mut others) = (Vec::new(), Vec::new());
     for server in servers {
+        let target = target(hub, server, &identity, events).await?;
         if chosen.iter().any(|member| member.name == server.name) {
-            targets.push(target(hub, server, &identity, events).await?);
+            targets.push(target);
         } else {
-            left_out.push(server.name.as_str().into());
+            others.push(target);
         }
     }
-    Ok((targets, left_out))
+    Ok((targets, others))
 }
 
 /// One server with the way to it. A server without a key is reported as a member that can't be

@@ -143,7 +143,7 @@ pub(crate) fn planned(context: &Context, platform: &Platform, outcome: &Outcome,
         if let Some(problem) = &member.problem
             && !report.refusals.contains(problem)
         {
-            context.ui.warn(format!("{}: {problem}", member.name));
+            context.ui.warn(problem.of(&member.name));
         }
     }
     context.ui.status("Nothing was changed.");

@@ -7,18 +7,21 @@ use super::Context;
 use super::error::CommandError;
 use super::fresh::{self, Origin};
 use super::hub::{self, Hub, store_error};
+use super::human::counted;
 use super::plan::{self, Wish};
 use super::progress::Progress;
+use super::tidy::tidy;
 use crate::codes::{Code, Exit, Problem};
 use crate::config::Platform;
 use crate::engine::depot::Depot;
-use crate::engine::event::{Event, MemberReport, TaskKind};
+use crate::engine::event::{Event, MemberName, MemberReport, TaskKind};
 use crate::engine::hub::source::Released;
 use crate::engine::hub::task::{Goal, Task, TaskReport};
 use crate::engine::hub::{kept, preflight, push};
 use crate::model::{PlatformName, Serial};
 use crate::proc::git;
 use crate::store::{Lock, NewTask, PlatformState, TaskId};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 use sync_proto::manifest::Roots;
@@ -117,7 +120,7 @@ pub(crate) async fn carry_out(
         Goal::Desired => desired_roots(hub, name).await?.map(Origin::Depot),
     };
     let mut report = push::run(&engine, depot.clone(), &task, goal).await;
-    if changes && let Err(problem) = tidy(hub, &engine, &depot, platform, kind).await {
+    if changes && let Err(problem) = tidy(hub, &engine, &depot, platform, kind, &mut report).await {
         report.warnings.push(problem);
     }
     engine.events.emit(Event::TaskFinished {
@@ -131,6 +134,7 @@ pub(crate) async fn carry_out(
     }
     if task.dry_run {
         plan_fresh(&mut report, origin, depot).await;
+        in_order(&mut report);
     }
     let exit = exit_of(&report, &task);
     end(hub, id, exit, &summary(&report)).await?;
@@ -168,6 +172,21 @@ async fn plan_fresh(report: &mut TaskReport, origin: Option<Origin>, depot: Arc<
         }
         Err(problem) => report.warnings.push(problem),
     }
+}
+
+/// Members stand in the inventory's order, whoever answered first.
+fn in_order(report: &mut TaskReport) {
+    let places: HashMap<MemberName, usize> = (0..)
+        .zip(&report.members)
+        .map(|(at, member)| (member.name.clone(), at))
+        .collect();
+    let place = |name: &MemberName| places.get(name).copied().unwrap_or(usize::MAX);
+    for change in &mut report.planned {
+        change.members.sort_by_key(place);
+    }
+    report
+        .planned
+        .sort_by_key(|change| change.members.first().map(place));
 }
 
 async fn prepare(
@@ -238,48 +257,6 @@ async fn label(context: &Context, platform: &Platform) -> Option<String> {
     }
 }
 
-/// Forgets generations beyond `keep`, and what only they needed. Not while another platform's
-/// task may be writing into the depot: then a later task does it.
-async fn tidy(
-    hub: &Hub,
-    engine: &preflight::Hub,
-    depot: &Arc<Depot>,
-    platform: &Platform,
-    kind: TaskKind,
-) -> Result<(), Problem> {
-    if kind == TaskKind::Resync {
-        return Ok(());
-    }
-    let store = &hub.store;
-    let gone = store
-        .collectable_generations(&platform.name, platform.keep)
-        .await
-        .map_err(preflight::state_problem)?;
-    if gone.is_empty() {
-        return Ok(());
-    }
-    let mut others = Vec::new();
-    for state in store.platforms().await.map_err(preflight::state_problem)? {
-        if state.name != platform.name {
-            match hub
-                .lock(&state.name, "collecting old generations", false)
-                .await
-            {
-                Ok(lock) => others.push(lock),
-                Err(_) => return Ok(()),
-            }
-        }
-    }
-    for generation in gone {
-        let forgotten = store
-            .forget_generation(&platform.name, generation.serial)
-            .await;
-        forgotten.map_err(preflight::state_problem)?;
-    }
-    // Each platform has its own `keep`; what goes of this one was just forgotten.
-    kept::collect(engine, depot, u32::MAX).await
-}
-
 /// The refusal of a task whose every member refused by a brake, such as a root with content.
 fn refused_by_all(report: &TaskReport) -> Option<Problem> {
     let refusal = |member: &MemberReport| {
@@ -320,10 +297,10 @@ fn summary(report: &TaskReport) -> String {
     }
     let is_good = |member: &&MemberReport| member.outcome.is_good();
     let good = report.members.iter().filter(is_good).count();
-    let all = report.members.len();
+    let all = counted(report.members.len() as u64, "member", "members");
     match report.generation {
-        Some(serial) => format!("#{serial} on {good} of {all} members"),
-        None => format!("{good} of {all} members"),
+        Some(serial) => format!("#{serial} on {good} of {all}"),
+        None => format!("{good} of {all}"),
     }
 }
 

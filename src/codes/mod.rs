@@ -62,6 +62,10 @@ pub enum Code {
     UnknownBalancer,
     /// No site has that address.
     UnknownSite,
+    /// The hub's store has no secret of that name.
+    UnknownSecret,
+    /// A secret can't be had or kept.
+    SecretUnusable,
     /// The source does not exist.
     SourceMissing,
     /// The source is an empty directory.
@@ -100,8 +104,6 @@ pub enum Code {
     RootsOverlap,
     /// The root has content and is not ours.
     RootNotOurs,
-    /// Entries from before the adoption are in the way, or stay.
-    ForeignEntries,
     /// The platform is locked by a person.
     PlatformLocked,
     /// Another task works on the platform.
@@ -214,12 +216,40 @@ pub enum Code {
     GenerationBad,
     /// There is no such generation.
     GenerationUnknown,
-    /// The depot would exceed its byte budget.
+    /// The depot exceeds its byte budget.
     DepotFull,
     /// Nothing was pushed to the platform yet.
     NothingPushed,
     /// The agent's administrator doesn't let it offer that service.
     ServiceNotOffered,
+    /// A file or a set that the agent doesn't take.
+    SetRefused,
+    /// A configuration set has faults, or was not tested.
+    ConfigFaulty,
+    /// There is no such configuration set on the server.
+    SetUnknown,
+    /// A reload could not be proved and was taken back.
+    NotProved,
+    /// A configuration set could not be taken back.
+    RevertFailed,
+    /// A server program isn't running.
+    ProgramNotRunning,
+    /// A file of the live set is not what it was.
+    LiveFileChanged,
+    /// Another hub manages the services of the server.
+    ServicesOfAnother,
+    /// A system user can't be used or made.
+    UserRefused,
+    /// Preparing a server failed.
+    SetupFailed,
+    /// A server's files can't be rendered.
+    RenderFailed,
+    /// A certificate or its key can't be used.
+    CertificateUnusable,
+    /// A configuration set waits for its confirmation.
+    ConfigUnconfirmed,
+    /// A program on the server could not do its work.
+    ProgramFailed,
     /// The hub or an agent can't log in to a database server.
     DatabaseUnreachable,
     /// A database server refused a change.
@@ -234,7 +264,7 @@ pub enum Code {
     DatabaseUnsupported,
     /// No administration account of a database server is configured.
     DatabaseAccountMissing,
-    /// A database server has accounts that fanout didn't make.
+    /// A database server has accounts or privileges that fanout didn't make.
     DatabaseOrphans,
     /// A balancer can't do what the inventory asks of it.
     BalancerUnfit,

@@ -52,6 +52,27 @@ impl Problem {
         self
     }
 
+    /// The same with the name of whom it concerns in front, unless it says so already.
+    #[must_use]
+    pub fn of(&self, name: &str) -> Self {
+        let mut problem = self.clone();
+        let rest = self.message.strip_prefix(name);
+        if !rest.is_some_and(|rest| rest.starts_with([':', ' '])) {
+            problem.message = format!("{name}: {}", self.message);
+        }
+        problem
+    }
+
+    /// The same for a place that names whom it concerns anyway.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        let rest = self.message.strip_prefix(name);
+        if let Some(rest) = rest.and_then(|rest| rest.strip_prefix(": ")) {
+            self.message = rest.to_owned();
+        }
+        self
+    }
+
     /// What to do next: this problem's own hint, or that of its code.
     pub fn hint(&self) -> &str {
         self.hint.as_deref().unwrap_or_else(|| self.code.hint())
@@ -103,6 +124,18 @@ mod tests {
         );
         assert_eq!(problem.hint(), Code::ContentMismatch.hint());
         assert_eq!(problem.with_hint("Look").hint(), "Look");
+    }
+
+    #[test]
+    fn nobody_is_named_twice() {
+        let of = |message: &str| Problem::new(Code::NoSpace, message).of("web3").message;
+        assert_eq!(of("The disk is full"), "web3: The disk is full");
+        assert_eq!(of("web3: `a` is full"), "web3: `a` is full");
+        assert_eq!(of("web3 needs 5 bytes"), "web3 needs 5 bytes");
+        assert_eq!(of("web30: x"), "web3: web30: x");
+        let bare = Problem::new(Code::NoSpace, "web3: `a` is full").without("web3");
+        assert_eq!(bare.message, "`a` is full");
+        assert_eq!(bare.without("web3").message, "`a` is full");
     }
 
     #[test]

@@ -3,11 +3,12 @@
 //! Everything here is the server's own word: no hub can change or widen it.
 
 use super::decode::{document, table};
+use super::list::push_in_style;
 use super::local_database::LocalDatabase;
 use super::problem::{Invalid, Problems};
 use super::schema::Table;
 use super::{ConfigError, file, rules};
-use crate::model::{AbsPath, DEFAULT_PORT, Offer, ServerName};
+use crate::model::{AbsPath, DEFAULT_PORT, Offer, ServerName, SpecialFile};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -15,7 +16,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use toml::Spanned;
 use toml::de::DeValue;
-use toml_edit::Value;
+use toml_edit::{Array, DocumentMut, Value};
 
 /// One agent's configuration.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,10 +31,14 @@ pub struct AgentConfig {
     pub prefix: Option<AbsPath>,
     /// The administrator's own preserve rules, by root. They add to those that a hub sends.
     pub preserve: BTreeMap<AbsPath, Vec<String>>,
+    /// Special files that a hub may make here, where its platform allows them as well.
+    pub special_files: Vec<SpecialFile>,
     /// The services that hubs may manage on this server. Without any, only trees.
     pub offers: BTreeSet<Offer>,
     /// How the agent logs in to the database server on its machine.
     pub database: LocalDatabase,
+    /// What applications behind commands do, by action: programs with their arguments.
+    pub commands: BTreeMap<String, Vec<String>>,
     /// What the agent spends on a hub's behalf at most.
     pub limits: Limits,
 }
@@ -76,10 +81,13 @@ struct AgentTable {
     prefix: Option<AbsPath>,
     #[serde(default)]
     preserve: BTreeMap<AbsPath, Vec<Spanned<String>>>,
+    special_files: Option<Vec<SpecialFile>>,
     #[serde(default)]
     offers: BTreeSet<Offer>,
     #[serde(default)]
     database: LocalDatabase,
+    #[serde(default)]
+    commands: BTreeMap<String, Spanned<Vec<String>>>,
     #[serde(default)]
     limits: Limits,
 }
@@ -87,7 +95,16 @@ struct AgentTable {
 impl Table for AgentTable {
     const WHAT: &'static str = "agent";
     const KEYS: &'static [&'static str] = &[
-        "name", "listen", "allow", "prefix", "preserve", "offers", "database", "limits",
+        "name",
+        "listen",
+        "allow",
+        "prefix",
+        "special_files",
+        "preserve",
+        "offers",
+        "database",
+        "commands",
+        "limits",
     ];
     const REQUIRED: &'static [&'static str] = &["name", "allow"];
 }
@@ -101,8 +118,10 @@ impl AgentConfig {
             allow,
             prefix: None,
             preserve: BTreeMap::new(),
+            special_files: SpecialFile::ALL.to_vec(),
             offers: BTreeSet::new(),
             database: LocalDatabase::default(),
+            commands: BTreeMap::new(),
             limits: Limits::default(),
         }
     }
@@ -129,6 +148,32 @@ impl AgentConfig {
         file::replace(path, self.to_toml().as_bytes(), 0o600)
     }
 
+    /// Adds services to `offers` in the file, whose comments stay. False if they are in there all.
+    pub fn offer(path: &Path, more: &BTreeSet<Offer>) -> Result<bool, ConfigError> {
+        let bytes = file::read(path, "agent configuration")?;
+        let text = String::from_utf8_lossy(&bytes);
+        let shown = path.display().to_string();
+        let config = Self::parse(&text, &shown)?;
+        if more.is_subset(&config.offers) {
+            return Ok(false);
+        }
+        let broken = |error: toml_edit::TomlError| ConfigError::Read {
+            path: path.to_owned(),
+            source: std::io::Error::other(error.message().to_owned()),
+        };
+        let mut document: DocumentMut = text.parse().map_err(broken)?;
+        let list = document.entry("offers").or_insert(Array::new().into());
+        if let Some(list) = list.as_array_mut() {
+            for offer in more.difference(&config.offers) {
+                push_in_style(list, offer.as_str());
+            }
+        }
+        let text = document.to_string();
+        Self::parse(&text, &shown)?;
+        file::replace(path, text.as_bytes(), 0o600)?;
+        Ok(true)
+    }
+
     /// The text that [`AgentConfig::parse`] reads back.
     pub fn to_toml(&self) -> String {
         let mut text =
@@ -146,6 +191,11 @@ impl AgentConfig {
             line("# Everything that the agent manages lies below this.".into());
             line(format!("prefix = {}", quoted(prefix.as_str())));
         }
+        if self.special_files != SpecialFile::ALL {
+            line("# Special files that a hub may make here.".into());
+            let kinds = self.special_files.iter().map(|kind| kind.as_str());
+            line(format!("special_files = {}", Value::from_iter(kinds)));
+        }
         if !self.offers.is_empty() {
             line("# The services that hubs may manage here.".into());
             let offers = self.offers.iter().map(|offer| offer.as_str());
@@ -156,6 +206,13 @@ impl AgentConfig {
             for (root, list) in &self.preserve {
                 let list = Value::from_iter(list.iter().map(String::as_str));
                 line(format!("{} = {list}", quoted(root.as_str())));
+            }
+        }
+        if !self.commands.is_empty() {
+            line("\n# What applications behind commands do, by action.\n[commands]".into());
+            for (action, words) in &self.commands {
+                let words = Value::from_iter(words.iter().map(String::as_str));
+                line(format!("{} = {words}", quoted(action)));
             }
         }
         text.push_str(&self.database.to_toml());
@@ -188,14 +245,28 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Option<AgentConfig> {
         .into_iter()
         .map(|(root, list)| (root, rules::preserve(&list, problems)))
         .collect();
+    let mut commands = BTreeMap::new();
+    for (action, words) in table.commands {
+        let is_absolute = |program: &String| program.starts_with('/');
+        if !words.get_ref().first().is_some_and(is_absolute) {
+            let message =
+                format!("The command `{action}` doesn't begin with a program's whole path");
+            problems.push(words.span(), message);
+        }
+        commands.insert(action, words.into_inner());
+    }
     Some(AgentConfig {
         name: table.name,
         listen: table.listen.unwrap_or_else(default_listen),
         allow: table.allow.into_inner(),
         prefix: table.prefix,
         preserve,
+        special_files: table
+            .special_files
+            .unwrap_or_else(|| SpecialFile::ALL.to_vec()),
         offers: table.offers,
         database: table.database,
+        commands,
         limits: table.limits,
     })
 }
@@ -220,9 +291,14 @@ mod tests {
         config.listen = "127.0.0.1:4601".parse().unwrap();
         config.prefix = Some("/tmp/one \"two\"".parse().unwrap());
         config.limits.sessions = 3;
+        config.special_files = vec![SpecialFile::Fifos];
         config.offers.insert(Offer::Web);
         config.database.user = "fanout".into();
         config.database.password_file = Some("/etc/fanout/db".parse().unwrap());
+        let words = ["/usr/local/bin/shop", "cron \"now\""];
+        config
+            .commands
+            .insert("cron".into(), words.map(str::to_owned).into());
         config
             .preserve
             .insert("/srv/a".parse().unwrap(), vec!["/files".into()]);
@@ -231,11 +307,35 @@ mod tests {
     }
 
     #[test]
+    fn services_are_offered_without_losing_a_comment() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("agent.toml");
+        let text = "name = \"web1\" # rack 3\nallow = [\"/srv\"]\n\n[limits]\nsessions = 3\n";
+        std::fs::write(&path, text).unwrap();
+        let both = BTreeSet::from([Offer::Web, Offer::App]);
+        assert!(AgentConfig::offer(&path, &both).unwrap());
+        assert!(!AgentConfig::offer(&path, &BTreeSet::from([Offer::App])).unwrap());
+        assert!(AgentConfig::offer(&path, &BTreeSet::from([Offer::Db])).unwrap());
+        let config = AgentConfig::load(&path).unwrap();
+        assert_eq!(
+            config.offers,
+            BTreeSet::from([Offer::Web, Offer::App, Offer::Db])
+        );
+        assert_eq!(config.limits.sessions, 3);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            text.contains("# rack 3") && text.contains("offers = [\"web\", \"app\", \"db\"]"),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn a_minimal_file_gets_the_defaults() {
         let config =
             AgentConfig::parse("name = \"web1\"\nallow = [\"/srv\"]\n", "agent.toml").unwrap();
         assert_eq!(config.listen.to_string(), "[::]:4600");
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.special_files, SpecialFile::ALL);
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Tables to an [`Inventory`]: what is well-formed must also make sense.
 
 use super::decode::{Item, document, only_known, section, table};
-use super::inventory::{Cluster, DEFAULT_EXCLUDES, DriftIgnore, Inventory, Platform, Server, Ssh};
+use super::inventory::{
+    Cluster, DEFAULT_DEPOT_BUDGET, DEFAULT_EXCLUDES, DriftIgnore, Inventory, Platform, Server, Ssh,
+};
 use super::problem::{Invalid, Problems};
 use super::rules;
 use super::schema::{
@@ -29,6 +31,7 @@ pub(super) fn inventory(text: &str, file: &str) -> Result<Inventory, Invalid> {
 fn read(text: &str, problems: &mut Problems<'_>) -> Inventory {
     let mut inventory = Inventory {
         hub: "fanout".into(),
+        depot_budget: DEFAULT_DEPOT_BUDGET,
         servers: BTreeMap::new(),
         clusters: BTreeMap::new(),
         balancers: BTreeMap::new(),
@@ -41,9 +44,13 @@ fn read(text: &str, problems: &mut Problems<'_>) -> Inventory {
     only_known(&mut root, SECTIONS, "the inventory", problems);
     if let Some((key, value)) = root.remove_entry("hub")
         && let Some(hub) = table::<HubTable>(value, &key.span(), "the hub", problems)
-        && let Some(name) = hub_name(&hub.name, problems)
     {
-        inventory.hub = name;
+        if let Some(name) = hub_name(&hub.name, problems) {
+            inventory.hub = name;
+        }
+        if let Some(budget) = hub.depot_budget {
+            inventory.depot_budget = budget;
+        }
     }
     let servers: Vec<Item<ServerName, ServerTable>> = section(&mut root, "servers", problems);
     let clusters: Vec<Item<ClusterName, ClusterTable>> = section(&mut root, "clusters", problems);

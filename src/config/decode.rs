@@ -232,6 +232,12 @@ fn report_value(key: &str, error: &toml::de::Error, problems: &mut Problems<'_>)
     } else if key == "ssh" && error.message().contains("password") {
         let cut = at.start;
         problems.push_secret(at, cut, error.message(), "use a key and an agent");
+    } else if error.message().contains("string") && error.message().contains("datetime") {
+        problems.push_with(
+            at,
+            "A date is wanted here, and this is a string",
+            "write it without quotes, such as 2026-12-31",
+        );
     } else {
         // serde speaks of fields, this file has keys.
         problems.push(at, sentence(error.message()).replace(" field ", " key "));

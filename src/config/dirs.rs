@@ -115,6 +115,7 @@ pub struct AgentDir {
     state: PathBuf,
     overwritten: PathBuf,
     socket: PathBuf,
+    services: PathBuf,
 }
 
 impl AgentDir {
@@ -126,12 +127,14 @@ impl AgentDir {
                 state: dir.to_owned(),
                 overwritten: dir.join("overwritten"),
                 socket: dir.join("run.sock"),
+                services: dir.join("services"),
             },
             None => Self {
                 config: "/etc/fanout/agent.toml".into(),
                 state: "/var/lib/fanout/agent".into(),
                 overwritten: "/var/lib/fanout/overwritten".into(),
                 socket: "/run/fanout/agent.sock".into(),
+                services: "/var/lib/fanout-services".into(),
             },
         }
     }
@@ -193,6 +196,12 @@ impl AgentDir {
     /// Local edits that a commit moved aside, kept for a while.
     pub fn overwritten(&self) -> &Path {
         &self.overwritten
+    }
+
+    /// Configuration sets and the data of services. Apart from the rest, which is private: workers
+    /// of web servers read below it.
+    pub fn services(&self) -> &Path {
+        &self.services
     }
 
     /// The lock that a running agent holds.

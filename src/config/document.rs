@@ -5,9 +5,11 @@
 
 use super::ConfigError;
 use super::list::{push_in_style, raw, remove_in_style};
+use super::settings::{
+    AppSettings, ClusterSettings, DbSettings, Keys, WebSettings, inline, put, put_list,
+};
 use crate::model::{
-    AbsPath, Address, CommitPolicy, Label, Layout, OwnerPolicy, ResyncMode, SshDestination,
-    Transport,
+    AbsPath, Address, Label, Layout, OwnerPolicy, ResyncMode, SshDestination, Transport,
 };
 use std::fmt;
 use std::net::IpAddr;
@@ -68,6 +70,10 @@ pub struct NewServer {
     pub ssh: Option<SshDestination>,
     /// Whether to become root by sudo over there.
     pub sudo: bool,
+    /// Its web server.
+    pub web: WebSettings,
+    /// Its database server.
+    pub db: DbSettings,
 }
 
 /// A cluster to be added.
@@ -75,10 +81,8 @@ pub struct NewServer {
 pub struct NewCluster {
     /// Servers or clusters, by name.
     pub members: Vec<String>,
-    /// Which votes a commit needs.
-    pub commit: Option<CommitPolicy>,
-    /// The least number of members.
-    pub min_healthy: Option<u32>,
+    /// The rest.
+    pub settings: ClusterSettings,
 }
 
 /// A platform to be added. What is empty or `None` isn't written.
@@ -102,19 +106,24 @@ pub struct NewPlatform {
     pub keep: Option<u32>,
     /// What `resync` does about drift.
     pub resync: Option<ResyncMode>,
+    /// The application that it is.
+    pub app: AppSettings,
 }
-
-type Keys = Vec<(&'static str, Value)>;
 
 impl NewServer {
     pub(super) fn keys(&self) -> Keys {
-        let mut keys = vec![("address", self.address.to_string().into())];
+        let mut keys: Keys = vec![("address".into(), self.address.to_string().into())];
         put_list(&mut keys, "addresses", &self.addresses);
         put_list(&mut keys, "labels", &self.labels);
         put(&mut keys, "transport", self.transport.as_ref());
         put(&mut keys, "ssh", self.ssh.as_ref());
         if self.sudo {
-            keys.push(("sudo", true.into()));
+            keys.push(("sudo".into(), true.into()));
+        }
+        for (key, table) in [("web", self.web.keys()), ("db", self.db.keys())] {
+            if !table.is_empty() {
+                keys.push((key.into(), inline(table)));
+            }
         }
         keys
     }
@@ -123,45 +132,34 @@ impl NewServer {
 impl NewCluster {
     pub(super) fn keys(&self) -> Keys {
         let members = self.members.iter().map(String::as_str);
-        let mut keys = vec![("members", Value::from_iter(members))];
-        put(&mut keys, "commit", self.commit.as_ref());
-        if let Some(least) = self.min_healthy {
-            keys.push(("min_healthy", i64::from(least).into()));
-        }
+        let mut keys: Keys = vec![("members".into(), Value::from_iter(members))];
+        keys.extend(self.settings.keys());
         keys
     }
 }
 
 impl NewPlatform {
     pub(super) fn keys(&self) -> Keys {
-        let mut keys = vec![
-            ("on", self.on.as_str().into()),
-            ("path", self.path.as_str().into()),
-            ("root", self.root.as_str().into()),
+        let mut keys: Keys = vec![
+            ("on".into(), self.on.as_str().into()),
+            ("path".into(), self.path.as_str().into()),
+            ("root".into(), self.root.as_str().into()),
         ];
+        keys.extend(self.app.keys());
         put(&mut keys, "layout", self.layout.as_ref());
         put(&mut keys, "owner", self.owner.as_ref());
         if let Some(exclude) = &self.exclude {
-            keys.push(("exclude", exclude.iter().map(String::as_str).collect()));
+            keys.push((
+                "exclude".into(),
+                exclude.iter().map(String::as_str).collect(),
+            ));
         }
         put_list(&mut keys, "preserve", &self.preserve);
         if let Some(keep) = self.keep {
-            keys.push(("keep", i64::from(keep).into()));
+            keys.push(("keep".into(), i64::from(keep).into()));
         }
         put(&mut keys, "resync", self.resync.as_ref());
         keys
-    }
-}
-
-fn put(keys: &mut Keys, key: &'static str, value: Option<&impl ToString>) {
-    if let Some(value) = value {
-        keys.push((key, value.to_string().into()));
-    }
-}
-
-fn put_list(keys: &mut Keys, key: &'static str, list: &[impl ToString]) {
-    if !list.is_empty() {
-        keys.push((key, list.iter().map(ToString::to_string).collect()));
     }
 }
 
@@ -195,7 +193,7 @@ impl Document {
         }
         let mut table = Table::new();
         for (key, value) in keys {
-            table.insert(key, Item::Value(value));
+            table.insert(&key, Item::Value(value));
         }
         section.insert(name, Item::Table(table));
         Ok(())
@@ -238,19 +236,97 @@ impl Document {
         kind: Kind,
         name: &str,
         key: &str,
-        mut value: Value,
+        value: Value,
+    ) -> Result<(), ConfigError> {
+        set_value(self.table(kind, name)?, key, value);
+        Ok(())
+    }
+
+    /// Sets keys of a table within a table, such as `web` of a server, which is made if it isn't
+    /// there.
+    pub(super) fn set_within(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        inner: &str,
+        keys: Keys,
     ) -> Result<(), ConfigError> {
         let table = self.table(kind, name)?;
-        match table.get_mut(key).and_then(Item::as_value_mut) {
-            Some(old) => {
-                *value.decor_mut() = old.decor().clone();
-                *old = value;
-            }
-            None => {
-                table.insert(key, Item::Value(value));
-            }
+        let Some(there) = table.get_mut(inner) else {
+            table.insert(inner, Item::Value(inline(keys)));
+            return Ok(());
+        };
+        let table = there
+            .as_table_like_mut()
+            .ok_or_else(|| ConfigError::NotATable {
+                kind,
+                name: name.to_owned(),
+                key: inner.to_owned(),
+            })?;
+        for (key, value) in keys {
+            set_value(table, &key, value);
+        }
+        // A table on one line can't hold a comment, and its blanks belong between the values.
+        if let Some(line) = there.as_inline_table_mut() {
+            line.fmt();
         }
         Ok(())
+    }
+
+    /// Adds a text to a list of a table within a table, such as the networks of `db`. False if it
+    /// is in there already.
+    pub(super) fn append_within(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        (inner, key): (&str, &str),
+        text: &str,
+    ) -> Result<bool, ConfigError> {
+        let there = self.table(kind, name)?.get(inner);
+        let there = there.and_then(Item::as_table_like);
+        let Some(table) = there else {
+            let list = Value::from_iter([text]);
+            let keys = vec![(key.to_owned().into(), list)];
+            return self.set_within(kind, name, inner, keys).map(|()| true);
+        };
+        let mut list = match table.get(key) {
+            None => Array::new(),
+            Some(item) => item
+                .as_array()
+                .cloned()
+                .ok_or_else(|| ConfigError::NotAList {
+                    kind,
+                    name: name.to_owned(),
+                    key: format!("{inner}.{key}"),
+                })?,
+        };
+        if list.iter().any(|entry| entry.as_str() == Some(text)) {
+            return Ok(false);
+        }
+        push_in_style(&mut list, text);
+        let keys = vec![(key.to_owned().into(), Value::Array(list))];
+        self.set_within(kind, name, inner, keys).map(|()| true)
+    }
+
+    /// Removes a key of a table within a table, and the table when it was the last. False if it
+    /// wasn't there.
+    pub(super) fn unset_within(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        inner: &str,
+        key: &str,
+    ) -> Result<bool, ConfigError> {
+        let table = self.table(kind, name)?;
+        let there = table.get_mut(inner).and_then(Item::as_table_like_mut);
+        let Some(there) = there.filter(|there| there.contains_key(key)) else {
+            return Ok(false);
+        };
+        there.remove(key);
+        if there.is_empty() {
+            table.remove(inner);
+        }
+        Ok(true)
     }
 
     /// Removes a key, so that its default holds. False if it wasn't there.
@@ -311,6 +387,19 @@ impl Document {
 impl fmt::Display for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Sets a key, keeping the comments around it.
+fn set_value(table: &mut dyn TableLike, key: &str, mut value: Value) {
+    match table.get_mut(key).and_then(Item::as_value_mut) {
+        Some(old) => {
+            *value.decor_mut() = old.decor().clone();
+            *old = value;
+        }
+        None => {
+            table.insert(key, Item::Value(value));
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::document::{Document, Kind, NewCluster, NewPlatform, NewServer};
 use super::inventory::Inventory;
+use super::settings::{BalancerSettings, Keys, SiteSettings};
 use super::{ConfigError, HubDir, file};
-use crate::model::{ClusterName, PlatformName, ServerName};
+use crate::model::{BalancerName, ClusterName, PlatformName, ServerName, SiteUri};
 use crate::store::{Holder, Lock};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -90,6 +91,90 @@ impl Edit {
         self.document.add(Kind::Platform, name.as_str(), new.keys())
     }
 
+    /// Adds a balancer.
+    pub fn add_balancer(
+        &mut self,
+        name: &BalancerName,
+        new: &BalancerSettings,
+    ) -> Result<(), ConfigError> {
+        self.document.add(Kind::Balancer, name.as_str(), new.keys())
+    }
+
+    /// Adds a site.
+    pub fn add_site(&mut self, uri: &SiteUri, new: &SiteSettings) -> Result<(), ConfigError> {
+        self.document.add(Kind::Site, uri.as_str(), new.keys())
+    }
+
+    /// Sets several keys, and says which.
+    pub fn change(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        keys: Keys,
+    ) -> Result<Vec<String>, ConfigError> {
+        let mut changed = Vec::new();
+        for (key, value) in keys {
+            self.set(kind, name, &key, value)?;
+            changed.push(key.into_owned());
+        }
+        Ok(changed)
+    }
+
+    /// Sets several keys of a table within a table, such as `web` of a server, and says which.
+    pub fn change_within(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        inner: &str,
+        keys: Keys,
+    ) -> Result<Vec<String>, ConfigError> {
+        let changed: Vec<String> = keys
+            .iter()
+            .map(|(key, _)| format!("{inner}.{key}"))
+            .collect();
+        if !keys.is_empty() {
+            self.document
+                .set_within(kind, name, inner, keys)
+                .map_err(|error| self.suggesting(error))?;
+        }
+        Ok(changed)
+    }
+
+    /// Removes a key that must be there, `KEY` or `TABLE.KEY`.
+    ///
+    /// # Errors
+    /// [`ConfigError::NotSet`] if there is no such key.
+    pub fn drop_key(&mut self, kind: Kind, name: &str, key: &str) -> Result<(), ConfigError> {
+        let dropped = match key.split_once('.') {
+            Some((inner, key)) => self
+                .document
+                .unset_within(kind, name, inner, key)
+                .map_err(|error| self.suggesting(error))?,
+            None => self.unset(kind, name, key)?,
+        };
+        match dropped {
+            true => Ok(()),
+            false => Err(ConfigError::NotSet {
+                kind,
+                name: name.to_owned(),
+                key: sync_proto::path::escape(key.as_bytes()),
+            }),
+        }
+    }
+
+    /// Removes a key of a table within a table, such as one redirect. False if it wasn't there.
+    pub fn unset_within(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        inner: &str,
+        key: &str,
+    ) -> Result<bool, ConfigError> {
+        self.document
+            .unset_within(kind, name, inner, key)
+            .map_err(|error| self.suggesting(error))
+    }
+
     /// Removes a table with the comment right above it. Nothing else is changed: what still
     /// refers to it makes [`Edit::save`] refuse.
     pub fn remove(&mut self, kind: Kind, name: &str) -> Result<(), ConfigError> {
@@ -128,6 +213,20 @@ impl Edit {
     ) -> Result<bool, ConfigError> {
         self.document
             .append(kind, name, key, text)
+            .map_err(|error| self.suggesting(error))
+    }
+
+    /// Adds a text to a list of a table within a table, such as the networks of `db`. False if it
+    /// is in there already.
+    pub fn append_within(
+        &mut self,
+        kind: Kind,
+        name: &str,
+        place: (&str, &str),
+        text: &str,
+    ) -> Result<bool, ConfigError> {
+        self.document
+            .append_within(kind, name, place, text)
             .map_err(|error| self.suggesting(error))
     }
 

@@ -5,10 +5,10 @@ use super::problem::Problems;
 use super::suggest::closest;
 use super::{ConfigError, Invalid, app, check, file};
 use crate::model::{
-    AbsPath, Address, AppKind, BalancerKind, BalancerName, BalancerTls, ClusterName, CommitPolicy,
-    DbKind, DbVia, IpNet, Label, Layout, Member, Mode, OwnerPolicy, PlatformName, ResyncMode,
-    SecretRef, ServerName, SiteTls, SiteUri, SpecialFile, SshDestination, Transport, Uploads,
-    WebKind,
+    AbsPath, Address, AppKind, BalancerKind, BalancerName, BalancerTls, ByteSize, ClusterName,
+    CommitPolicy, DbKind, DbVia, IpNet, Label, Layout, Member, Mode, OwnerPolicy, PlatformName,
+    ResyncMode, SecretRef, ServerName, SiteTls, SiteUri, SpecialFile, SshDestination, Transport,
+    Uploads, WebKind,
 };
 use jiff::civil::Date;
 use std::collections::BTreeMap;
@@ -20,11 +20,16 @@ use sync_proto::path::RelPath;
 /// What `exclude` means where it isn't given.
 pub const DEFAULT_EXCLUDES: [&str; 4] = [".git", ".svn", ".hg", ".bzr"];
 
+/// What the depot may hold where nothing is said.
+pub const DEFAULT_DEPOT_BUDGET: ByteSize = ByteSize::gib(64);
+
 /// A consistent inventory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Inventory {
     /// What this installation is called.
     pub hub: String,
+    /// How much the depot may hold before old generations go that `keep` would keep.
+    pub depot_budget: ByteSize,
     /// The machines.
     pub servers: BTreeMap<ServerName, Server>,
     /// Sets of servers.
@@ -369,6 +374,20 @@ impl Inventory {
     pub fn sites_with_db_on(&self, server: &ServerName) -> Vec<&Site> {
         let on_it = |site: &&Site| site.db.as_ref() == Some(server);
         self.sites.values().filter(on_it).collect()
+    }
+
+    /// Every reference to a secret, and what has it.
+    pub fn secret_references(&self) -> Vec<(String, &SecretRef)> {
+        let mut all = Vec::new();
+        for server in self.servers.values() {
+            let admin = server.db.as_ref().and_then(|db| db.admin.as_ref());
+            all.extend(admin.map(|it| (format!("the database server on {}", server.name), it)));
+        }
+        for site in self.sites.values() {
+            let it = site.key.iter().chain(&site.auth);
+            all.extend(it.map(|it| (format!("the site {}", site.uri), it)));
+        }
+        all
     }
 
     /// The balancer in front of a platform.

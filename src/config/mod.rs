@@ -22,7 +22,9 @@ mod problem;
 mod rules;
 mod schema;
 mod scope;
+mod secrets;
 mod services;
+mod settings;
 mod sites;
 mod suggest;
 
@@ -31,12 +33,16 @@ pub use dirs::{AgentDir, HubDir};
 pub use document::{Kind, NewCluster, NewPlatform, NewServer};
 pub use edit::Edit;
 pub use inventory::{
-    Balancer, Cluster, DEFAULT_EXCLUDES, DEFAULT_HEALTH_PORT, Db, DriftIgnore, Inventory, On,
-    Platform, Server, Site, Ssh, Web,
+    Balancer, Cluster, DEFAULT_DEPOT_BUDGET, DEFAULT_EXCLUDES, DEFAULT_HEALTH_PORT, Db,
+    DriftIgnore, Inventory, On, Platform, Server, Site, Ssh, Web,
 };
 pub use local_database::LocalDatabase;
 pub use problem::{Invalid, Problem};
 pub use schema::json_schema;
+pub use secrets::{SecretError, Secrets};
+pub use settings::{
+    AppSettings, BalancerSettings, ClusterSettings, DbSettings, Keys, SiteSettings, WebSettings,
+};
 pub use suggest::closest;
 
 #[cfg(test)]
@@ -122,6 +128,26 @@ pub enum ConfigError {
     /// A key that holds something other than a list of texts.
     #[error("`{key}` of the {kind} `{name}` is not a list")]
     NotAList {
+        /// Of what.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// A key that holds something other than a table.
+    #[error("`{key}` of the {kind} `{name}` is not a table")]
+    NotATable {
+        /// Of what.
+        kind: Kind,
+        /// Its name.
+        name: String,
+        /// The key.
+        key: String,
+    },
+    /// A key that there is nothing of.
+    #[error("The {kind} `{name}` has no `{key}`")]
+    NotSet {
         /// Of what.
         kind: Kind,
         /// Its name.

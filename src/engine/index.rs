@@ -45,6 +45,13 @@ impl Stamp {
         }
     }
 
+    /// True if this is still the file that was hashed. A distrusted stamp has no ctime: whoever
+    /// reads the file then checks its hash.
+    pub fn is_of(&self, stat: &Stat) -> bool {
+        let now = Self::from(stat);
+        now == *self || now.distrusted() == *self
+    }
+
     /// True if the effective metadata is the same, whatever became of times and content.
     pub fn same_ownership(&self, other: &Self) -> bool {
         self.raw_mode == other.raw_mode && self.uid == other.uid && self.gid == other.gid

@@ -25,6 +25,7 @@ pub mod read;
 mod remove;
 pub mod space;
 mod stat;
+pub mod system;
 pub mod walk;
 pub mod xattr;
 

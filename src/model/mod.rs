@@ -6,14 +6,17 @@
 
 mod address;
 mod choice;
+mod count;
 mod ids;
 mod name;
 mod path;
 mod policy;
+mod sealed;
 mod seconds;
 mod secret;
 mod select;
 mod site;
+mod size;
 mod who;
 
 pub use address::{Address, AddressError, DEFAULT_PORT, SshDestination};
@@ -21,15 +24,18 @@ pub use choice::{
     AppKind, BalancerKind, BalancerTls, DbKind, DbVia, Layout, Offer, Outcome, ResyncMode, SiteTls,
     SpecialFile, Transport, UnknownChoice, UpdateMode, VerifyLevel, WebKind,
 };
+pub use count::{count, counted};
 pub use ids::{IdError, Serial, TreeId};
 pub use ipnet::IpNet;
 pub use name::{BalancerName, ClusterName, Label, NameError, PlatformName, SecretName, ServerName};
 pub use path::{AbsPath, AbsPathError};
 pub use policy::{CommitPolicy, Mode, OwnerPolicy, PolicyError};
+pub use sealed::Secret;
 pub use seconds::{Seconds, SecondsError};
 pub use secret::{SecretRef, SecretRefError};
 pub use select::{Member, Selection, Selector, SelectorError};
 pub use site::{SiteUri, SiteUriError, Uploads, UploadsError};
+pub use size::{ByteSize, SizeError};
 pub use who::Who;
 
 /// Serde by way of `FromStr` and `Display`, and a JSON schema that says "a string".

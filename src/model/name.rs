@@ -127,6 +127,25 @@ name_type!(
     "label"
 );
 
+impl SecretName {
+    /// The name of what belongs to a site, such as `db.www.example.com`: the same each time, and
+    /// different for each purpose (a word of lower-case letters) and site.
+    pub fn of_site(purpose: &str, site: &super::SiteUri) -> Self {
+        // No host name holds an underscore, so the first one separates.
+        let text = format!("{purpose}.{}", site.as_str().replace('/', "_"));
+        if text.len() <= MAX_BYTES && check("secret", &text).is_ok() {
+            return Self(text.into());
+        }
+        let digest = blake3::hash(text.as_bytes()).to_hex();
+        let start: String = text
+            .chars()
+            .filter(char::is_ascii_alphanumeric)
+            .take(MAX_BYTES - 33)
+            .collect();
+        Self(format!("{start}-{}", &digest[..32]).into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +169,22 @@ mod tests {
             &"x".repeat(64),
         ] {
             assert!(bad.parse::<ServerName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn every_purpose_of_every_site_has_a_secret_of_its_own() {
+        let of = |purpose: &str, site: &str| SecretName::of_site(purpose, &site.parse().unwrap());
+        assert_eq!(of("db", "a.example").as_str(), "db.a.example");
+        assert_eq!(of("db", "a.example/x_y").as_str(), "db.a.example_x_y");
+        let (long, longer) = (
+            format!("{}.example", "a".repeat(60)),
+            format!("{}.example", "a".repeat(61)),
+        );
+        assert_ne!(of("db", &long), of("db", &longer));
+        assert_ne!(of("db", &long), of("salt", &long));
+        for name in [of("db", &long), of("salt", "a.example/shop")] {
+            assert_eq!(name.as_str().parse::<SecretName>().unwrap(), name);
         }
     }
 

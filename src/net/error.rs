@@ -178,8 +178,8 @@ impl NetError {
                     .into(),
             ),
             Self::WrongPeer { .. } => Some(
-                "another machine answers at this address, or the agent got a new key: compare \
-                 the key on the host before you join it again"
+                "another machine answers at this address, or the agent got a new key. If it was set \
+                 up anew, and you know why: fanout add server NAME --replace-key"
                     .into(),
             ),
             _ => None,

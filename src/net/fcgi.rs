@@ -123,7 +123,9 @@ fn request(script: &str) -> Vec<u8> {
 fn record(kind: u8, content: &[u8]) -> Vec<u8> {
     // A script's path is far below what one record holds.
     let content = content.get(..usize::from(u16::MAX)).unwrap_or(content);
-    let [high, low] = u16::try_from(content.len()).unwrap_or(u16::MAX).to_be_bytes();
+    let [high, low] = u16::try_from(content.len())
+        .unwrap_or(u16::MAX)
+        .to_be_bytes();
     let mut bytes = vec![VERSION, kind, REQUEST_ID[0], REQUEST_ID[1], high, low, 0, 0];
     bytes.extend_from_slice(content);
     bytes
@@ -142,7 +144,8 @@ fn length(bytes: &mut Vec<u8>, length: usize) {
 /// What follows the header lines.
 fn body(answer: &[u8]) -> &[u8] {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
-    end.and_then(|end| answer.get(end + 4..)).unwrap_or_default()
+    end.and_then(|end| answer.get(end + 4..))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -172,7 +175,10 @@ mod tests {
         });
         let limit = Duration::from_secs(5);
         let answer = get(&socket, "/x.php", limit).await;
-        assert!(matches!(answer, Err(FcgiError::Malformed { .. })), "{answer:?}");
+        assert!(
+            matches!(answer, Err(FcgiError::Malformed { .. })),
+            "{answer:?}"
+        );
         served.await.unwrap();
         let nobody = get(&dir.path().join("none"), "/x.php", limit).await;
         assert!(matches!(nobody, Err(FcgiError::Io { .. })), "{nobody:?}");

@@ -12,11 +12,13 @@
 //! Invariants: nothing but TLS is read from a peer whose key isn't accepted; no size, count or
 //! time-out is taken from a peer; a secret never appears in `Debug` output or in an error.
 
+pub mod certificate;
 mod closed_port;
 pub mod connect;
 pub mod connection;
 pub mod endpoint;
 pub mod error;
+pub mod fcgi;
 mod goodbye;
 pub mod http;
 pub mod identity;
@@ -26,6 +28,7 @@ pub mod local;
 mod lookup;
 pub mod mysql;
 mod pipe;
+pub mod probe;
 mod quic;
 mod reset;
 pub mod stdio;

@@ -38,6 +38,13 @@ use super::{
     tuning,
 };
 
+/// Where an installation puts the program, of root or of an ordinary user; for a login shell.
+pub const AGENT_PATH: &str = "PATH=\"$PATH:/usr/local/bin:$HOME/.local/bin\"";
+/// What carries a session to the agent, wherever an installation puts it.
+pub const CONNECT_SCRIPT: &str = "d=\"$HOME/.local/share/fanout/agent\"; \
+     if [ \"$(id -u)\" != 0 ] && [ -z \"$FANOUT_DIR\" ] && [ -e \"$d/agent.toml\" ]; \
+     then exec fanout agent connect --dir \"$d\"; fi; exec fanout agent connect";
+
 /// What the listening side says before TLS begins.
 pub const READY: &[u8] = b"FANOUT/1 ready\n";
 

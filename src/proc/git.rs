@@ -64,7 +64,11 @@ pub async fn label(path: &Path) -> Result<Option<Label>, GitError> {
         Err(RunError::Failed { complaint, .. }) if complaint.contains("dubious ownership") => {
             return Err(GitError::NotTrusted(path.display().to_string()));
         }
-        Err(RunError::Failed { complaint, .. }) if complaint.contains("not a git repository") => {
+        // That there is no source, others say better.
+        Err(RunError::Failed { complaint, .. })
+            if complaint.contains("not a git repository")
+                || complaint.contains("cannot change to") =>
+        {
             return Ok(None);
         }
         Err(error) => return Err(failed(error)),

@@ -11,10 +11,12 @@ mod output;
 mod piped;
 mod program;
 mod running;
+mod signal;
 
 pub use output::Output;
 pub use piped::{Life, Piped, PipedIo};
 pub use program::Program;
+pub use signal::{Tell, tell};
 
 use std::io;
 use std::path::PathBuf;

@@ -1,16 +1,18 @@
 //! The hub's state database: SQLite, in WAL mode with `synchronous=FULL`, readable by its owner
-//! alone. And the lock files of running tasks.
+//! alone. Beside it, apart from its history, the lock files of running tasks and the hub's secrets.
 //!
 //! Owns: every line of SQL, and what it means. Refuses: a database from a newer fanout.
 //! Invariants: what a call wrote is durable when it returns; a decision about a transaction
 //! never changes (I3); serials and fences only rise. Times are the caller's.
 
+mod databases;
 mod generations;
 mod lock;
 mod members;
 mod platforms;
 mod rotation;
 mod rules;
+mod secrets;
 mod servers;
 mod steps;
 mod tasks;
@@ -18,12 +20,16 @@ mod tasks;
 mod tests;
 mod transactions;
 
+pub use databases::{AccountHosts, SiteDatabase};
 pub use generations::{Generation, NewGeneration};
 pub use lock::{Holder, Lock, LockError};
 pub use members::{MemberError, MemberState};
 pub use platforms::{PlatformLock, PlatformState};
 pub use rotation::{Cause, OutOfRotation};
 pub use rules::PreserveRule;
+pub use secrets::{
+    Generator, MAX_SECRET_BYTES, SecretFileError, SecretStore, read_secret_file, secret_of,
+};
 pub use servers::KnownServer;
 pub use steps::{StepRecord, StepState};
 pub use tasks::{NewTask, Task, TaskId};

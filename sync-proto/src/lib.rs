@@ -16,4 +16,5 @@ pub mod filter;
 pub mod manifest;
 pub mod pack;
 pub mod path;
+pub mod special;
 pub mod wire;

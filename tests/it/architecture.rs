@@ -36,10 +36,11 @@ const BESIDE: [(&str, &str); 1] = [("services", "config")];
 /// The doors: paths, and the modules that alone may name them. Of several that fit a path the
 /// longest decides. Trees that others write to are touched through `fs` only; with `std::fs` some
 /// modules keep files of fanout's own (keys, locks, the inventory, what `--output` names).
-const DOORS: [(&str, &[&str]); 29] = [
+const DOORS: [(&str, &[&str]); 31] = [
     ("rustix", &["fs"]),
     ("rustix::net", &["net"]),
-    ("rustix::process", &["fs", "net", "proc"]),
+    ("rustix::termios", &["cli/ui"]),
+    ("rustix::process", &["fs", "net", "proc", "store"]),
     ("nix", &["fs"]),
     ("std::fs", &["fs", "net", "store", "config", "cli"]),
     ("tokio::fs", &["fs"]),
@@ -62,6 +63,7 @@ const DOORS: [(&str, &[&str]); 29] = [
     ("clap_complete", &["cli"]),
     ("clap_mangen", &["cli"]),
     ("indicatif", &["cli"]),
+    ("console", &["cli"]),
     ("println!", &["cli/ui"]),
     ("eprintln!", &["cli/ui"]),
     ("print!", &["cli/ui"]),

@@ -1,21 +1,21 @@
 //! What the documents tell people to type: the README's blocks are run as they stand, and every
 //! command line in a document is one that the product understands.
 //!
-//! `netns` in the names puts these tests into the group that runs one at a time. The way over ssh,
-//! which needs an sshd on each server, is run by `ssh_bootstrap.rs`.
+//! `netns` in the names puts these tests into the group that runs one at a time.
 
 use crate::support::host::Host;
 use crate::support::netns::Lab;
 use crate::support::root_or_skip;
 use crate::support::run::{self, Output};
+use crate::support::sshd::Sshd;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// For a whole block.
-const BLOCK: Duration = Duration::from_secs(120);
+/// For a whole block. That by ssh copies a debug build of a few hundred megabytes twice.
+const BLOCK: Duration = Duration::from_secs(240);
 /// Words that stand for something which the command line itself parses.
 const PLACEHOLDERS: [(&str, &str); 4] = [
     ("COUNT", "1"),
@@ -61,13 +61,7 @@ fn netns_the_blocks_for_two_servers_run_as_they_stand() {
     let lab = Lab::new();
     let hub = lab.host("hub").with_fanout().start();
     let servers = ["web1", "web2"].map(|name| lab.host(name).with_fanout().start());
-    let mut names = fs::read_to_string(hub.path("/etc/hosts")).unwrap();
-    for server in &servers {
-        names += &format!("{} {}.example.com\n", server.address(), server.name());
-    }
-    hub.write("/etc/hosts", names);
-    hub.write("/srv/src/drupal/web/index.php", "<?php\n");
-    hub.write("/srv/src/drupal/vendor/autoload.php", "<?php\n");
+    prepare_hub(&hub, &servers);
     let script = block("web1 web2");
     for server in &servers {
         let output = run_block(server, &script.replace("web1", server.name())).success();
@@ -89,6 +83,46 @@ fn netns_the_blocks_for_two_servers_run_as_they_stand() {
         let found = server.run(&["cat", "/srv/platforms/drupal/web/index.php"]);
         assert_eq!(found.success().text(), "<?php\n");
     }
+}
+
+#[test]
+fn netns_the_block_by_ssh_runs_as_it_stands() {
+    if !root_or_skip("test hosts") {
+        return;
+    }
+    let lab = Lab::new();
+    let hub = lab.host("hub").with_fanout().start();
+    let servers = ["web1", "web2"].map(|name| lab.plain_host(name));
+    prepare_hub(&hub, &servers);
+    let mut running = Vec::new();
+    for server in &servers {
+        server.run(&["mkdir", "-p", "/srv"]).success();
+        server.add_user("admin", true);
+        let sshd = Sshd::start(server);
+        sshd.admit_as(&hub, "admin", &format!("{}.example.com", server.name()));
+        running.push(sshd);
+    }
+    let output = run_block(&hub, &block("hub-ssh")).success();
+    let said = output.error_text();
+    assert!(said.contains("on 2 of 2 members"), "{}", output.describe());
+    for server in &servers {
+        let found = server.run(&["cat", "/srv/platforms/drupal/web/index.php"]);
+        assert_eq!(found.success().text(), "<?php\n");
+        // Installed for root, although nobody logged in as root.
+        let owner = server.run(&["stat", "-c", "%U", "/usr/local/bin/fanout"]);
+        assert_eq!(owner.success().text(), "root\n");
+    }
+}
+
+/// The source that the README pushes, and the names of its servers.
+fn prepare_hub(hub: &Host, servers: &[Host]) {
+    let mut names = fs::read_to_string(hub.path("/etc/hosts")).unwrap();
+    for server in servers {
+        names += &format!("{} {}.example.com\n", server.address(), server.name());
+    }
+    hub.write("/etc/hosts", names);
+    hub.write("/srv/src/drupal/web/index.php", "<?php\n");
+    hub.write("/srv/src/drupal/vendor/autoload.php", "<?php\n");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::codes::{Code, Problem};
 use crate::config::LocalDatabase;
 use crate::net::mysql::{KnockError, knock};
 use crate::services::database::sql::{Admin, Endpoint, try_login};
+use std::net::SocketAddr;
 use sync_proto::wire::service::database::{
     DatabaseAnswer, DatabaseRequest, ProbeAnswer, ProbeRequest, SeenAddress,
 };
@@ -77,6 +78,15 @@ fn knock_problem(error: &KnockError) -> Problem {
         KnockError::Named { .. } => problem.with_hint(
             "set skip-name-resolve in the database's configuration, or declare `addresses`",
         ),
+        KnockError::Io { at, .. } | KnockError::Silent { at } if is_here(at) => {
+            let message = format!("The database's name leads to {at} here, where nothing answers");
+            Problem::new(Code::DatabaseAddressRefused, message)
+        }
         _ => problem,
     }
+}
+
+fn is_here(at: &str) -> bool {
+    at.parse::<SocketAddr>()
+        .is_ok_and(|at| at.ip().is_loopback())
 }

@@ -4,19 +4,28 @@
 //! Refuses: a service that `agent.toml` doesn't offer, and any name or value that its verb doesn't
 //! allow. Nothing here runs a command line that a hub wrote.
 
+pub mod app;
 pub mod balancer;
+mod config;
 mod database;
+mod facts;
+mod programs;
+pub mod share;
+pub mod uploads;
 
+use super::trees::Trees;
 use crate::codes::{Code, Problem};
-use crate::config::{AgentConfig, LocalDatabase};
+use crate::config::{AgentConfig, AgentDir, LocalDatabase};
 use crate::model::Offer;
 use crate::net::NodeKey;
+use app::Apps;
+use config::Sets;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
+use sync_proto::wire::service::{ConfigArea, ConfigRequest};
 use sync_proto::wire::{ServiceAnswer, ServiceRequest};
-
-/// Files that outlive configuration sets.
-const DATA_ROOT: &str = "/var/lib/fanout/services";
+use uploads::Uploads;
 
 /// The services of this server.
 #[derive(Debug)]
@@ -24,15 +33,48 @@ pub struct Services {
     offers: BTreeSet<Offer>,
     database: LocalDatabase,
     data_root: PathBuf,
+    config: AgentConfig,
+    /// Where anything is offered that needs them.
+    sets: Option<Arc<Sets>>,
+    apps: Apps,
+    uploads: Arc<Uploads>,
 }
 
 impl Services {
     /// As its administrator configured them.
-    pub fn new(config: &AgentConfig) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The directories of configuration sets can't be made.
+    pub fn open(dir: &AgentDir, config: &AgentConfig) -> Result<Self, Problem> {
+        let sets = match config.offers.is_empty() {
+            true => None,
+            false => Some(Arc::new(Sets::open(dir.services())?)),
+        };
+        let settings = dir.services().join("current/settings");
+        Ok(Self {
             offers: config.offers.clone(),
             database: config.database.clone(),
-            data_root: DATA_ROOT.into(),
+            data_root: dir.services().join("data"),
+            apps: Apps::new(dir.state(), settings, config),
+            uploads: Arc::default(),
+            config: config.clone(),
+            sets,
+        })
+    }
+
+    /// Finishes what the agent's end interrupted. To be called before anybody is served.
+    pub async fn settle(&self) {
+        if let Some(sets) = &self.sets {
+            sets.settle().await;
+        }
+    }
+
+    /// A tree was committed: programs that remember where its root led are told.
+    pub async fn tree_committed(&self) {
+        if let Some(sets) = &self.sets
+            && let Err(problem) = sets.tree_committed().await
+        {
+            tracing::error!(%problem, "a web server was not told of a commit");
         }
     }
 
@@ -42,13 +84,31 @@ impl Services {
     /// The service isn't offered, or its verb failed.
     pub async fn answer(
         &self,
-        _hub: NodeKey,
+        trees: &Arc<Trees>,
+        hub: NodeKey,
         request: ServiceRequest,
     ) -> Result<ServiceAnswer, Problem> {
         match request {
-            ServiceRequest::Facts | ServiceRequest::Config(_) => {
-                self.offered(Offer::Web)?;
-                Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
+            ServiceRequest::Facts => {
+                let sets = self.sets()?;
+                Ok(ServiceAnswer::Facts(Box::new(
+                    facts::facts(&self.config, sets).await,
+                )))
+            }
+            ServiceRequest::Config(request) => {
+                if let ConfigRequest::Put { files, .. } = &request {
+                    for file in files {
+                        self.offered(match file.area {
+                            ConfigArea::Haproxy | ConfigArea::NginxBalancer => Offer::Balancer,
+                            _ => Offer::Web,
+                        })?;
+                    }
+                }
+                self.offered(Offer::Web)
+                    .or_else(|_| self.offered(Offer::Balancer))?;
+                Ok(ServiceAnswer::Config(
+                    self.sets()?.answer(hub, request).await?,
+                ))
             }
             ServiceRequest::Database(request) => {
                 self.offered(Offer::Db)?;
@@ -71,11 +131,37 @@ impl Services {
                 self.offered(Offer::Web)?;
                 Ok(ServiceAnswer::Member(self.as_member(request).await?))
             }
-            ServiceRequest::App(_) | ServiceRequest::Uploads(_) => {
+            ServiceRequest::App(request) => {
                 self.offered(Offer::App)?;
-                Err(Problem::new(Code::ServiceNotOffered, "Not yet"))
+                let answer = self.apps.answer(trees, hub, *request).await?;
+                Ok(ServiceAnswer::App(answer))
+            }
+            ServiceRequest::Uploads(request) => {
+                self.offered(Offer::App)?;
+                let (uploads, trees) = (self.uploads.clone(), trees.clone());
+                let work = move || uploads.answer(&trees, hub, request);
+                let answered = tokio::task::spawn_blocking(work).await;
+                let answer = answered.map_err(|error| Problem::from_error(Code::Bug, &error))??;
+                Ok(ServiceAnswer::Uploads(answer))
             }
         }
+    }
+
+    /// Finishes what an earlier run of this agent left half done.
+    pub async fn recover(&self, trees: &Trees) {
+        if self.offers.contains(&Offer::App) {
+            self.apps.recover_all(trees).await;
+        }
+    }
+
+    /// The configuration sets of a server that offers anything.
+    fn sets(&self) -> Result<&Arc<Sets>, Problem> {
+        self.sets.as_ref().ok_or_else(|| {
+            Problem::new(
+                Code::ServiceNotOffered,
+                "This agent offers no service at all",
+            )
+        })
     }
 
     fn offered(&self, service: Offer) -> Result<(), Problem> {

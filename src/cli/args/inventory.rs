@@ -1,10 +1,14 @@
 //! Commands that edit the inventory, and those that begin or end a platform's life.
 
-use super::values::{LayoutArg, ResyncArg, TransportArg, owner};
+use super::services::{AppArgs, ClusterArgs, DbArgs, WebArgs};
+use super::sites::{AddBalancerArgs, AddSiteArgs};
+use super::values::{LayoutArg, ResyncArg, TransportArg, owner, word};
 use crate::cli::complete;
+use crate::model::Offer;
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// `fanout init`.
@@ -40,8 +44,12 @@ pub(crate) enum AddNoun {
     Server(AddServerArgs),
     /// Add a cluster: servers that all receive the same code
     Cluster(AddClusterArgs),
+    /// Add a load balancer in front of clusters
+    Balancer(AddBalancerArgs),
     /// Add a platform: a code base and where it goes
     Platform(AddPlatformArgs),
+    /// Add a site: an address, on a platform
+    Site(AddSiteArgs),
 }
 
 /// `fanout add server`.
@@ -50,36 +58,69 @@ pub(crate) enum AddNoun {
 Examples:
   fanout add server web1 --address web1.example.com:4600 --token-file web1.token
   ssh web1 fanout agent invite | fanout add server web1 --address web1:4600 --token-file -
-  fanout add server web1 --address web1:4600 --ssh admin@web1 --sudo")]
+  fanout add server web1 --address web1:4600 --ssh admin@web1 --sudo --web nginx
+  fanout add server lb1 --address lb1:4600 --ssh admin@lb1 --sudo --offer balancer,setup
+  fanout add server db1 --address db1:4600 --ssh admin@db1 --sudo --db mysql --db-via agent
+  fanout add server db1 --address db1.internal --no-agent --db mysql --db-admin secret:db1-admin
+  ssh web1 fanout agent invite | fanout add server web1 --replace-key --token-file -")]
 pub(crate) struct AddServerArgs {
     /// Name of the server in the inventory
     #[arg(value_parser = NonEmpty::new())]
     pub(crate) name: String,
     /// Where the hub reaches the agent: a name or an address, and a port
-    #[arg(long, value_name = "HOST:PORT", value_parser = NonEmpty::new())]
-    pub(crate) address: String,
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        required_unless_present = "replace_key",
+        value_parser = NonEmpty::new()
+    )]
+    pub(crate) address: Option<String>,
+    /// The server was set up anew: accept its new key; in the inventory it stays as it is
+    #[arg(long, conflicts_with_all = ["address", "labels", "transport"])]
+    pub(crate) replace_key: bool,
     /// File with the token of `fanout agent invite`; `-` reads standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "ssh")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ssh", "no_agent"])]
     pub(crate) token_file: Option<PathBuf>,
     /// Install the agent and exchange keys over ssh
-    #[arg(long, value_name = "USER@HOST", value_parser = NonEmpty::new())]
+    #[arg(long, value_name = "USER@HOST", conflicts_with = "no_agent", value_parser = NonEmpty::new())]
     pub(crate) ssh: Option<String>,
     /// Become root on the server with sudo
     #[arg(long, requires = "ssh", conflicts_with = "token_file")]
     pub(crate) sudo: bool,
+    /// Only write it down: there is no agent, as on somebody else's database server
+    #[arg(long)]
+    pub(crate) no_agent: bool,
+    /// Services that the agent shall let hubs manage, separated by commas [default: what the roles
+    /// need]
+    #[arg(
+        long,
+        value_name = "SERVICES",
+        value_delimiter = ',',
+        requires = "ssh",
+        value_parser = word(Offer::ALL, Offer::as_str)
+    )]
+    pub(crate) offer: Vec<Offer>,
     /// How to reach the agent
     #[arg(long, value_name = "HOW", default_value = "auto")]
     pub(crate) transport: TransportArg,
     /// Labels that `--limit label:NAME` selects by, separated by commas
     #[arg(long, value_name = "LABELS", value_delimiter = ',', value_parser = NonEmpty::new())]
     pub(crate) labels: Vec<String>,
+    /// IP addresses that databases and balancers see, separated by commas
+    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',')]
+    pub(crate) addresses: Vec<IpAddr>,
+    #[command(flatten)]
+    pub(crate) web: WebArgs,
+    #[command(flatten)]
+    pub(crate) db: DbArgs,
 }
 
 /// `fanout add cluster`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  fanout add cluster front --members web1,web2")]
+Examples:
+  fanout add cluster front --members web1,web2
+  fanout add cluster front --members web1,web2,web3 --balancer edge --min-healthy 2")]
 pub(crate) struct AddClusterArgs {
     /// Name of the cluster in the inventory
     #[arg(value_parser = NonEmpty::new())]
@@ -94,6 +135,8 @@ pub(crate) struct AddClusterArgs {
         add = ArgValueCandidates::new(complete::servers)
     )]
     pub(crate) members: Vec<String>,
+    #[command(flatten)]
+    pub(crate) settings: ClusterArgs,
 }
 
 /// `fanout add platform`.
@@ -101,6 +144,7 @@ pub(crate) struct AddClusterArgs {
 #[command(after_help = "\
 Examples:
   fanout add platform drupal --path /srv/src/drupal --root /srv/platforms/drupal --on front
+  fanout add platform wiki --path /usr/share/mediawiki --root /srv/wiki --on front --app mediawiki
   fanout add platform shop --path /srv/src/shop --root /var/www/shop --on front \\
       --layout in-place --preserve '/web/sites/*/files/' --preserve /private/")]
 pub(crate) struct AddPlatformArgs {
@@ -124,6 +168,8 @@ pub(crate) struct AddPlatformArgs {
     /// How a new generation goes live [default: switched]
     #[arg(long, value_name = "LAYOUT")]
     pub(crate) layout: Option<LayoutArg>,
+    #[command(flatten)]
+    pub(crate) app: AppArgs,
     #[command(flatten)]
     pub(crate) rules: RuleArgs,
 }
@@ -149,51 +195,6 @@ pub(crate) struct RuleArgs {
     /// What `fanout resync` does about drift
     #[arg(long, value_name = "WHAT")]
     pub(crate) resync: Option<ResyncArg>,
-}
-
-/// `fanout edit`.
-#[derive(Debug, Args)]
-pub(crate) struct EditArgs {
-    #[command(subcommand)]
-    pub(crate) noun: EditNoun,
-}
-
-/// What to edit.
-#[derive(Debug, Subcommand)]
-pub(crate) enum EditNoun {
-    /// Change a platform; rules that are given are added to those it has
-    Platform(EditPlatformArgs),
-}
-
-/// `fanout edit platform`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  fanout edit platform drupal --keep 10 --require index.php
-  fanout edit platform drupal --release-preserved /private")]
-pub(crate) struct EditPlatformArgs {
-    /// Name of the platform
-    #[arg(value_parser = NonEmpty::new(), add = ArgValueCandidates::new(complete::platforms))]
-    pub(crate) name: String,
-    /// Another source: a directory on the hub
-    #[arg(long, value_name = "DIR")]
-    pub(crate) path: Option<PathBuf>,
-    /// Another server or cluster
-    #[arg(
-        long,
-        value_name = "TARGET",
-        value_parser = NonEmpty::new(),
-        add = ArgValueCandidates::new(complete::targets)
-    )]
-    pub(crate) on: Option<String>,
-    #[command(flatten)]
-    pub(crate) rules: RuleArgs,
-    /// Give up a preserve rule, after showing what it protects (can be repeated)
-    #[arg(long, value_name = "RULE", value_parser = NonEmpty::new())]
-    pub(crate) release_preserved: Vec<String>,
-    /// Do it without asking
-    #[arg(long)]
-    pub(crate) yes: bool,
 }
 
 /// `fanout adopt`.
@@ -248,8 +249,12 @@ pub(crate) enum RemoveNoun {
     Server(NamedArgs),
     /// Forget a cluster
     Cluster(NamedArgs),
+    /// Forget a balancer; it goes on as it is
+    Balancer(NamedArgs),
     /// Forget a platform; its roots stay as they are
     Platform(NamedArgs),
+    /// Forget a site; its database, its files and its configuration stay as they are
+    Site(NamedArgs),
 }
 
 /// The name of something in the inventory.

@@ -5,22 +5,36 @@
 //! what `--help`, the man pages and `docs/cli-reference.md` show.
 
 mod agent;
+mod edit;
 mod inventory;
+mod secrets;
 mod serve;
+mod services;
+mod setup;
+mod sites;
 mod tasks;
 mod tools;
 mod values;
 
-pub(crate) use agent::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs};
+pub(crate) use agent::{
+    AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentOfferArgs, AgentRevokeArgs,
+};
+pub(crate) use edit::{
+    EditArgs, EditBalancerArgs, EditClusterArgs, EditNoun, EditPlatformArgs, EditServerArgs,
+    EditSiteArgs, UnsetArgs,
+};
 pub(crate) use inventory::{
     AddArgs, AddClusterArgs, AddNoun, AddPlatformArgs, AddServerArgs, AdoptArgs, AdoptNoun,
-    AdoptPlatformArgs, DeleteArgs, DeleteNoun, DeletePlatformArgs, EditArgs, EditNoun,
-    EditPlatformArgs, InitArgs, NamedArgs, RemoveArgs, RemoveNoun, RuleArgs,
+    AdoptPlatformArgs, DeleteArgs, DeleteNoun, DeletePlatformArgs, InitArgs, NamedArgs, RemoveArgs,
+    RemoveNoun, RuleArgs,
 };
+pub(crate) use secrets::{SecretArgs, SecretNoun, SecretRemoveArgs, SecretSetArgs};
 pub(crate) use serve::{
     ApplyArgs, CheckArgs, CheckNoun, CheckSiteArgs, DrainArgs, DrainNoun, LogArgs, PlanArgs,
     ReadyArgs, ReadyNoun, ScopeArgs,
 };
+pub(crate) use setup::{SetupArgs, SetupDbArgs, SetupNoun};
+pub(crate) use sites::{AddBalancerArgs, AddSiteArgs};
 pub(crate) use tasks::{
     GenerationsArgs, GenerationsNoun, LockArgs, LockNoun, LockPlatformArgs, MarkBadArgs,
     MarkBadNoun, MemberArgs, PinArgs, PinNoun, PinPlatformArgs, PushArgs, PushNoun,
@@ -115,9 +129,9 @@ pub(crate) enum Command {
     Init(InitArgs),
     /// Run or prepare the agent on this server
     Agent(AgentArgs),
-    /// Add a server, cluster or platform to the inventory
+    /// Add a server, cluster, balancer, platform or site to the inventory
     Add(AddArgs),
-    /// Change a platform in the inventory
+    /// Change something in the inventory
     Edit(EditArgs),
     /// Take over an existing root as a platform's
     Adopt(AdoptArgs),
@@ -145,12 +159,16 @@ pub(crate) enum Command {
     Status(StatusArgs),
     /// Forget something, and list what stays where
     Remove(RemoveArgs),
+    /// Keep, list and remove the hub's own secrets
+    Secret(SecretArgs),
     /// Destroy a platform on its members, preserved paths excepted
     Delete(DeleteArgs),
     /// Show what would change to make every server as the inventory says
     Plan(PlanArgs),
     /// Make every server as the inventory says, code excepted
     Apply(ApplyArgs),
+    /// Prepare a server for its role
+    Setup(SetupArgs),
     /// Show the recorded tasks, or one of them step by step
     Log(LogArgs),
     /// Take a server out of rotation
@@ -189,6 +207,8 @@ mod tests {
         for line in [
             "fanout init --dir HUB",
             "fanout agent init --dir A --name web1 --listen 127.0.0.1:4601 --allow /srv --prefix D",
+            "fanout agent init --allow /srv --offer web,app,setup",
+            "fanout agent offer web app",
             "fanout agent run --dir AGENT",
             "fanout agent invite --dir AGENT",
             "fanout add server web1 --address 127.0.0.1:4601 --token-file FILE",
@@ -210,6 +230,21 @@ mod tests {
             "fanout lock platform drupal --reason 'Black Friday'",
             "fanout unlock platform drupal",
             "fanout status --json --check",
+            "fanout add server web1 --address w:4601 --ssh w --web nginx --web-http 8080",
+            "fanout add server db1 --address db1 --no-agent --db mysql --db-admin secret:db1",
+            "fanout add balancer edge --servers lb1,lb2 --kind haproxy --tls passthrough",
+            "fanout add cluster front --members web1,web2 --balancer edge --min-healthy 2",
+            "fanout add platform wiki --path /s --root /r --on front --app mediawiki --php 8.2",
+            "fanout add site www.example.com --platform drupal --db db1 --alias example.com \
+             --redirect-aliases --tls required --uploads pin:web1 --redirect /a=/b --cron=false",
+            "fanout edit site www.example.com --redirect-aliases=false --unset hsts",
+            "fanout edit cluster front --add-members web3 --remove-members web1",
+            "fanout secret set db1-admin",
+            "fanout secret set db1-admin --generate",
+            "fanout secret list --json",
+            "fanout setup db db1 --root admin --from 10.0.0.5 --yes",
+            "fanout setup db db1 --print --mysql",
+            "fanout remove site www.example.com",
             "fanout remove server web1",
             "fanout delete platform drupal --yes-delete drupal",
             "fanout edit platform drupal --release-preserved /private",
@@ -237,6 +272,13 @@ mod tests {
             "fanout add server web1 --address a:1 --sudo --token-file F",
             "fanout delete platform drupal --yes-delete wiki --yes-delete drupal",
             "fanout status -q -v",
+            "fanout add server db1 --address db1 --no-agent --ssh db1",
+            "fanout add server w --address w --no-agent --web lighttpd",
+            "fanout add server w --address w --no-agent --db mysql --db-admin hunter2",
+            "fanout add site a.example --platform p --uploads collect",
+            "fanout add site a.example --platform p --redirect /a",
+            "fanout add site a.example --platform p --redirect-aliases false",
+            "fanout secret set db1-admin hunter2",
         ] {
             assert!(parse(line).is_err(), "{line}");
         }

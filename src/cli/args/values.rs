@@ -1,6 +1,7 @@
 //! Values of options that have a form of their own.
 
 use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
 use std::str::FromStr;
 use std::time::Duration;
@@ -100,6 +101,8 @@ pub(crate) enum ValueError {
     Serial,
     #[error("expected `USER:GROUP` or `keep`")]
     Owner,
+    #[error("expected `PATH=TARGET`, such as `/shop=https://shop.example.com/`")]
+    Redirect,
 }
 
 impl FromStr for PolicyArg {
@@ -148,6 +151,27 @@ pub(super) fn owner(text: &str) -> Result<String, ValueError> {
         Ok(text.to_owned())
     } else {
         Err(ValueError::Owner)
+    }
+}
+
+/// A word out of a few of the model's, each shown in the help.
+pub(super) fn word<T>(
+    all: &'static [T],
+    as_str: fn(T) -> &'static str,
+) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + FromStr<Err: std::error::Error + Send + Sync> + Send + Sync + 'static,
+{
+    let words = all.iter().map(|choice| as_str(*choice));
+    PossibleValuesParser::new(words).try_map(|text| text.parse::<T>())
+}
+
+/// Reads `/old=/new`; what may stand there is for the inventory to check.
+pub(super) fn redirect(text: &str) -> Result<(String, String), ValueError> {
+    let (from, to) = text.split_once('=').ok_or(ValueError::Redirect)?;
+    match from.is_empty() || to.is_empty() {
+        true => Err(ValueError::Redirect),
+        false => Ok((from.to_owned(), to.to_owned())),
     }
 }
 

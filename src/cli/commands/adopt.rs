@@ -26,7 +26,14 @@ use std::collections::BTreeMap;
 use sync_proto::path::escape;
 use sync_proto::wire::{self, ItemKind, Notice};
 
-type Found = Vec<(MemberName, Result<(u64, Vec<Notice>), Problem>)>;
+type Found = Vec<(MemberName, Result<Adopted, Problem>)>;
+
+/// What a member said.
+struct Adopted {
+    /// Names in the root; `None` if the root was this platform's before.
+    entries: Option<u64>,
+    notices: Vec<Notice>,
+}
 
 pub(crate) async fn run(context: &Context, args: AdoptArgs) -> Result<Exit, CommandError> {
     let AdoptNoun::Platform(args) = args.noun;
@@ -71,7 +78,10 @@ pub(crate) async fn run(context: &Context, args: AdoptArgs) -> Result<Exit, Comm
         all if all == found.len() => Exit::Done,
         _ => Exit::Partial,
     };
-    let summary = format!("{adopted} of {} members", found.len());
+    let summary = format!(
+        "{adopted} of {}",
+        counted(found.len() as u64, "member", "members")
+    );
     work::end(&hub, id, exit, &summary).await?;
     report(context, &platform, &found);
     if adopted > 0 {
@@ -123,7 +133,15 @@ async fn bind(
     let (tree, root) = (task.tree, task.root.clone());
     let found = members::of_task(&engine, &task, None, |session| {
         let root = root.clone();
-        async move { session.bind(tree, &root, wire::Layout::InPlace, true).await }
+        async move {
+            let was_bound = session.survey(tree).await?.bound;
+            let bound = session.bind(tree, &root, wire::Layout::InPlace, true).await;
+            let (entries, notices) = bound?;
+            Ok(Adopted {
+                entries: (!was_bound).then_some(entries),
+                notices,
+            })
+        }
     })
     .await;
     progress.finish();
@@ -133,13 +151,15 @@ async fn bind(
 fn report(context: &Context, platform: &Platform, found: &Found) {
     for (member, answer) in found {
         match answer {
-            Ok((entries, notices)) => {
-                context.ui.status(format!(
-                    "{member}: {} is recorded as the root of {}; it holds {}.",
-                    platform.root,
-                    platform.name,
-                    counted(*entries, "entry", "entries")
-                ));
+            Ok(Adopted { entries, notices }) => {
+                let (root, name) = (&platform.root, &platform.name);
+                context.ui.status(match entries {
+                    Some(entries) => format!(
+                        "{member}: {root} is recorded as the root of {name}; it holds {}.",
+                        counted(*entries, "entry", "entries")
+                    ),
+                    None => format!("{member}: {root} is the root of {name} already."),
+                });
                 for notice in notices {
                     match warning(member, notice) {
                         Some(problem) => context.ui.warning(&problem),
@@ -147,10 +167,7 @@ fn report(context: &Context, platform: &Platform, found: &Found) {
                     }
                 }
             }
-            Err(problem) => context.ui.failure(&Problem {
-                message: format!("{member}: {}", problem.message),
-                ..problem.clone()
-            }),
+            Err(problem) => context.ui.failure(&problem.of(member)),
         }
     }
 }
@@ -169,7 +186,7 @@ async fn preview(
         ..Wish::default()
     };
     let aim = Aim::Source(Released::default());
-    let outcome = work::carry_out(context, hub, platform, TaskKind::Push, wish, aim, None).await;
+    let outcome = work::carry_out(context, hub, platform, TaskKind::Adopt, wish, aim, None).await;
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -277,7 +294,8 @@ fn result(platform: &Platform, found: &Found, outcome: Option<&Outcome>) -> Resu
             json!({
                 "name": member.as_ref(),
                 "adopted": answer.is_ok(),
-                "found_entries": answer.as_ref().ok().map(|(entries, _)| entries),
+                "already": answer.as_ref().is_ok_and(|answer| answer.entries.is_none()),
+                "found_entries": answer.as_ref().ok().and_then(|answer| answer.entries),
                 "foreign": change.map(|change| change.plan.foreign),
                 "would_change": tops,
                 "error": answer.as_ref().err().map(|problem| json!({

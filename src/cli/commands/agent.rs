@@ -3,23 +3,27 @@
 use super::init::machine_name;
 use crate::agent;
 use crate::cli::Context;
-use crate::cli::args::{AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs};
+use crate::cli::args::{
+    AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentOfferArgs, AgentRevokeArgs,
+};
 use crate::cli::error::CommandError;
-use crate::cli::hub::invalid;
+use crate::cli::hub::{config_error, invalid};
 use crate::cli::json::ResultLine;
 use crate::codes::{Code, Exit};
 use crate::config::AgentConfig;
-use crate::model::AbsPath;
+use crate::model::{AbsPath, Offer};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use sync_proto::filter::Preserve;
 
 pub(crate) async fn run(context: &Context, args: AgentArgs) -> Result<Exit, CommandError> {
     match args.command {
         AgentCommand::Init(args) => init(context, args),
+        AgentCommand::Offer(args) => offer(context, args),
         AgentCommand::Run(_) => serve(context).await,
         AgentCommand::Invite(args) => invite(context, args).await,
+        AgentCommand::Revoke(args) => revoke(context, &args),
         AgentCommand::Connect(_) => {
             agent::connect(&context.agent_dir()).await?;
             Ok(Exit::Done)
@@ -41,6 +45,7 @@ fn init(context: &Context, args: AgentInitArgs) -> Result<Exit, CommandError> {
         None => None,
     };
     config.preserve = preserve(&args.preserve)?;
+    config.offers = args.offer.into_iter().collect();
     let key = agent::init(&dir, &config)?;
     let file = dir.config().display().to_string();
     if context.ui.is_json() {
@@ -58,6 +63,30 @@ fn init(context: &Context, args: AgentInitArgs) -> Result<Exit, CommandError> {
     context
         .ui
         .hint(format!("then, for the hub: fanout agent invite{option}"));
+    Ok(Exit::Done)
+}
+
+fn offer(context: &Context, args: AgentOfferArgs) -> Result<Exit, CommandError> {
+    let dir = context.agent_dir();
+    let services: BTreeSet<Offer> = args.services.into_iter().collect();
+    let changed = AgentConfig::offer(dir.config(), &services).map_err(config_error)?;
+    let config = AgentConfig::load(dir.config()).map_err(config_error)?;
+    let all: Vec<&str> = config.offers.iter().map(|offer| offer.as_str()).collect();
+    if context.ui.is_json() {
+        context
+            .ui
+            .json(&ResultLine::new(json!({"offers": all, "changed": changed})));
+    }
+    context.ui.status(format!(
+        "{} offers {} to hubs.",
+        config.name,
+        all.join(", ")
+    ));
+    if changed {
+        context
+            .ui
+            .hint("restart the agent: systemctl restart fanout-agent");
+    }
     Ok(Exit::Done)
 }
 
@@ -120,6 +149,34 @@ async fn invite(context: &Context, args: AgentInviteArgs) -> Result<Exit, Comman
         // Standard output is often a pipe to the hub: the token and nothing else.
         context.ui.raw(format!("{}\n", token.text()).as_bytes());
     }
+    Ok(Exit::Done)
+}
+
+fn revoke(context: &Context, args: &AgentRevokeArgs) -> Result<Exit, CommandError> {
+    let dir = context.agent_dir();
+    let Some(digits) = &args.key else {
+        let hubs = agent::hubs(&dir)?;
+        if context.ui.is_json() {
+            let hubs: Vec<String> = hubs.iter().map(ToString::to_string).collect();
+            context.ui.json(&ResultLine::new(json!({ "hubs": hubs })));
+        } else if hubs.is_empty() {
+            context.ui.status("No hub is let in.");
+        } else {
+            for hub in hubs {
+                context.ui.out(hub);
+            }
+        }
+        return Ok(Exit::Done);
+    };
+    let hub = agent::revoke(&dir, digits)?;
+    if context.ui.is_json() {
+        let shape = json!({ "revoked": hub.to_string() });
+        context.ui.json(&ResultLine::new(shape));
+    }
+    context.ui.status(format!(
+        "The hub {hub} is let in no more. What it published stays."
+    ));
+    context.ui.hint("to let a hub in: fanout agent invite");
     Ok(Exit::Done)
 }
 

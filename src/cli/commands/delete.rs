@@ -7,6 +7,7 @@ use crate::cli::Context;
 use crate::cli::args::{DeleteArgs, DeleteNoun, DeletePlatformArgs};
 use crate::cli::error::CommandError;
 use crate::cli::hub::{self, Hub, config_error, store_error};
+use crate::cli::human::counted;
 use crate::cli::json::ResultLine;
 use crate::cli::{members, work};
 use crate::codes::{Code, Exit, Problem};
@@ -62,7 +63,10 @@ pub(crate) async fn run(context: &Context, args: DeleteArgs) -> Result<Exit, Com
         &hub,
         id,
         exit,
-        &format!("deleted on {gone} of {} members", answers.len()),
+        &format!(
+            "deleted on {gone} of {}",
+            counted(answers.len() as u64, "member", "members")
+        ),
     )
     .await?;
     if exit == Exit::Done {
@@ -144,10 +148,7 @@ fn tell(
                     .status(format!("  {}  {}", escape(&notice.path), notice.message));
             }
         }
-        Err(problem) => context.ui.failure(&Problem {
-            message: format!("{member}: {}", problem.message),
-            ..problem.clone()
-        }),
+        Err(problem) => context.ui.failure(&problem.of(member)),
     }
 }
 
@@ -184,9 +185,9 @@ async fn look(
                     false => format!("preserved: {}", survey.preserve.join("  ")),
                 };
                 format!(
-                    "{} with {} generations; {kept}",
+                    "{} with {}; {kept}",
                     escape(&survey.root),
-                    survey.generations.len()
+                    counted(survey.generations.len() as u64, "generation", "generations")
                 )
             }
             Ok(_) => "nothing: no root is recorded there".to_owned(),

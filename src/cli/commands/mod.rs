@@ -22,6 +22,8 @@ mod recover;
 mod remove;
 mod resync;
 mod rollback;
+mod secret;
+mod setup;
 mod status;
 mod verify;
 
@@ -52,9 +54,11 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Unlock(args) => lock::unlock(context, args).await,
         Command::Status(args) => status::run(context, args).await,
         Command::Remove(args) => remove::run(context, args).await,
+        Command::Secret(args) => secret::run(context, args).await,
         Command::Delete(args) => delete::run(context, args).await,
         Command::Plan(args) => apply::plan(context, args).await,
         Command::Apply(args) => apply::apply(context, args).await,
+        Command::Setup(args) => setup::run(context, args).await,
         Command::Log(args) => log::run(context, args).await,
         Command::Drain(args) => drain::drain(context, args).await,
         Command::Ready(args) => drain::ready(context, args).await,

@@ -4,7 +4,7 @@ use crate::cli::Context;
 use crate::cli::args::{PushArgs, PushNoun, PushPlatformArgs};
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, store_error};
-use crate::cli::human::time;
+use crate::cli::human::{counted, time};
 use crate::cli::plan::{self, Wish};
 use crate::cli::show;
 use crate::cli::work::{self, Aim};
@@ -132,8 +132,8 @@ pub(super) fn say(
                 _ => String::new(),
             };
             format!(
-                "{name} is at generation #{now} on {good} of {} members{window}.",
-                report.members.len()
+                "{name} is at generation #{now} on {good} of {}{window}.",
+                counted(report.members.len() as u64, "member", "members")
             )
         }
         (Some(now), _) if good == report.members.len() => {
@@ -145,8 +145,8 @@ pub(super) fn say(
         }
         (Some(now), _) => {
             format!(
-                "{name} stays at generation #{now}; {at_it} of {} members have it.",
-                report.members.len()
+                "{name} stays at generation #{now}; {at_it} of {} have it.",
+                counted(report.members.len() as u64, "member", "members")
             )
         }
         (None, _) => format!("{name} was not published."),

@@ -10,6 +10,7 @@
 use crate::cli::Context;
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, store_error};
+use crate::cli::human::counted;
 use crate::cli::json::ResultLine;
 use crate::cli::members;
 use crate::clock::UnixMillis;
@@ -70,10 +71,7 @@ async fn recover(
                 .ui
                 .detail(format!("{member} has nothing of {name}.")),
             Err(problem) => {
-                context.ui.warning(&Problem {
-                    message: format!("{member}: {}", problem.message),
-                    ..problem.clone()
-                });
+                context.ui.warning(&problem.of(&member));
                 silent.push(member);
             }
         }
@@ -114,8 +112,10 @@ async fn recover(
         (false, false) => Exit::Partial,
     };
     let text = format!(
-        "{name}: {known} generations and {settled} decisions read back from {} members; {}",
-        surveys.len(),
+        "{name}: {} and {} read back from {}; {}",
+        counted(known as u64, "generation", "generations"),
+        counted(settled as u64, "decision", "decisions"),
+        counted(surveys.len() as u64, "member", "members"),
         desired.map_or("none has anything live".into(), |serial| format!(
             "{serial} is desired"
         ))

@@ -18,7 +18,9 @@ pub(crate) async fn run(context: &Context, args: RemoveArgs) -> Result<Exit, Com
     match args.noun {
         RemoveNoun::Server(NamedArgs { name }) => server(context, &name).await,
         RemoveNoun::Cluster(NamedArgs { name }) => cluster(context, &name).await,
+        RemoveNoun::Balancer(NamedArgs { name }) => balancer(context, &name).await,
         RemoveNoun::Platform(NamedArgs { name }) => platform(context, &name).await,
+        RemoveNoun::Site(NamedArgs { name }) => site(context, &name).await,
     }
 }
 
@@ -37,9 +39,14 @@ async fn server(context: &Context, name: &str) -> Result<Exit, CommandError> {
         .filter(|c| c.members.contains(&server));
     let alone = |on: &On| *on == On::Server(server.clone());
     let platforms = hub.inventory.platforms.values().filter(|p| alone(&p.on));
+    let balancers = hub.inventory.balancers.values();
+    let balancers = balancers.filter(|b| b.servers.contains(&server));
+    let databases = hub.inventory.sites_with_db_on(&server).into_iter();
     let users: Vec<String> = clusters
         .map(|c| format!("the cluster {}", c.name))
         .chain(platforms.map(|p| format!("the platform {}", p.name)))
+        .chain(balancers.map(|b| format!("the balancer {}", b.name)))
+        .chain(databases.map(|s| format!("the site {}", s.uri)))
         .collect();
     if !users.is_empty() {
         return Err(in_use("server", name, &users));
@@ -91,9 +98,58 @@ async fn cluster(context: &Context, name: &str) -> Result<Exit, CommandError> {
     Ok(Exit::Done)
 }
 
+async fn balancer(context: &Context, name: &str) -> Result<Exit, CommandError> {
+    let hub = Hub::open(context).await?;
+    let balancer = hub.inventory.balancer(name).map_err(config_error)?;
+    let clusters = hub.inventory.clusters.values();
+    let users: Vec<String> = clusters
+        .filter(|cluster| cluster.balancer.as_ref() == Some(&balancer.name))
+        .map(|cluster| format!("the cluster {}", cluster.name))
+        .collect();
+    if !users.is_empty() {
+        return Err(in_use("balancer", name, &users));
+    }
+    let servers = balancer.servers.iter();
+    let left: Vec<String> = servers
+        .map(|server| format!("{server}: its configuration, and the balancer that runs with it"))
+        .collect();
+    let mut edit = hub.edit("remove balancer")?;
+    edit.remove(Kind::Balancer, name).map_err(config_error)?;
+    edit.save().map_err(config_error)?;
+    forgotten(context, "balancer", name, &left);
+    Ok(Exit::Done)
+}
+
+async fn site(context: &Context, name: &str) -> Result<Exit, CommandError> {
+    let hub = Hub::open(context).await?;
+    let site = hub.inventory.site(name).map_err(config_error)?;
+    let members = hub.inventory.members_of_site(site).into_iter();
+    let mut left: Vec<String> = members
+        .map(|member| format!("{}: its configuration and its files", member.name))
+        .collect();
+    left.extend(
+        site.db
+            .as_ref()
+            .map(|db| format!("{db}: its database and its accounts")),
+    );
+    let mut edit = hub.edit("remove site")?;
+    edit.remove(Kind::Site, name).map_err(config_error)?;
+    edit.save().map_err(config_error)?;
+    forgotten(context, "site", name, &left);
+    Ok(Exit::Done)
+}
+
 async fn platform(context: &Context, name: &str) -> Result<Exit, CommandError> {
     let hub = Hub::open(context).await?;
     let platform = hub.platform(name)?.clone();
+    let sites = hub.inventory.sites_of(&platform.name);
+    let users: Vec<String> = sites
+        .iter()
+        .map(|s| format!("the site {}", s.uri))
+        .collect();
+    if !users.is_empty() {
+        return Err(in_use("platform", name, &users));
+    }
     let state = hub.state(&platform.name).await?;
     if let Some(refusal) = crate::cli::hub::locked(&state) {
         return Err(refusal.into());

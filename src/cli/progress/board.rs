@@ -2,7 +2,7 @@
 
 use crate::cli::human;
 use crate::engine::event::{Decision, Event, MemberName, Phase, TaskKind};
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 /// The state of one task as its events tell it.
 #[derive(Debug)]
@@ -12,11 +12,14 @@ pub(super) struct Board {
     scanned_entries: u64,
     is_scanned: bool,
     decision: Option<(Decision, u64)>,
-    members: BTreeMap<MemberName, Member>,
+    /// In the order of the inventory, as the task names them.
+    members: Vec<Member>,
+    places: HashMap<MemberName, usize>,
 }
 
 #[derive(Debug)]
 struct Member {
+    name: MemberName,
     phase: Phase,
     is_finished: bool,
     sent_bytes: u64,
@@ -34,9 +37,10 @@ pub(super) struct Total {
     pub(super) bytes: Option<(u64, u64)>,
 }
 
-impl Default for Member {
-    fn default() -> Self {
+impl Member {
+    fn new(name: &MemberName) -> Self {
         Self {
+            name: MemberName::clone(name),
             phase: Phase::Waiting,
             is_finished: false,
             sent_bytes: 0,
@@ -55,7 +59,8 @@ impl Board {
             scanned_entries: 0,
             is_scanned: false,
             decision: None,
-            members: BTreeMap::new(),
+            members: Vec::new(),
+            places: HashMap::new(),
         }
     }
 
@@ -65,7 +70,7 @@ impl Board {
             Event::TaskStarted { kind, members, .. } => {
                 self.kind = Some(*kind);
                 for member in members {
-                    self.members.entry(MemberName::clone(member)).or_default();
+                    self.member(member);
                 }
             }
             Event::Scanned { entries, .. } => {
@@ -113,7 +118,12 @@ impl Board {
     }
 
     fn member(&mut self, name: &MemberName) -> &mut Member {
-        self.members.entry(MemberName::clone(name)).or_default()
+        let end = self.members.len();
+        let at = *self.places.entry(MemberName::clone(name)).or_insert(end);
+        if at == end {
+            self.members.push(Member::new(name));
+        }
+        &mut self.members[at]
     }
 
     /// The first row: what the task does, and how far it is.
@@ -127,11 +137,12 @@ impl Board {
                 format!("scanning, {entries}")
             }
             None => {
-                let finished = self.members.values().filter(|m| m.is_finished).count();
-                format!("{finished} of {} members", self.members.len())
+                let finished = self.members.iter().filter(|m| m.is_finished).count();
+                let all = self.members.len() as u64;
+                format!("{finished} of {}", human::counted(all, "member", "members"))
             }
         };
-        let sum = |field: fn(&Member) -> u64| self.members.values().map(field).sum::<u64>();
+        let sum = |field: fn(&Member) -> u64| self.members.iter().map(field).sum::<u64>();
         let total_bytes = sum(|member| member.total_bytes);
         Total {
             text: format!("{word} {}: {state}", self.platform),
@@ -142,12 +153,16 @@ impl Board {
     /// A line for each member at work, at most `limit`, then how many more there are.
     pub(super) fn lines(&self, limit: usize) -> Vec<String> {
         let is_active = |m: &Member| !m.is_finished && m.phase != Phase::Waiting;
-        let active: Vec<_> = self.members.iter().filter(|(_, m)| is_active(m)).collect();
+        let active: Vec<_> = self.members.iter().filter(|m| is_active(m)).collect();
         let shown = &active[..active.len().min(limit)];
-        let widest = shown.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        let widest = shown
+            .iter()
+            .map(|member| member.name.len())
+            .max()
+            .unwrap_or(0);
         let mut lines: Vec<_> = shown
             .iter()
-            .map(|(name, member)| format!("{name:widest$}  {}", member.state()))
+            .map(|member| format!("{:widest$}  {}", member.name, member.state()))
             .collect();
         if active.len() > shown.len() {
             lines.push(format!("and {} more", active.len() - shown.len()));
@@ -237,8 +252,8 @@ mod tests {
         let mut board = Board::new("drupal");
         board.take(&started(&["web1", "web2", "web10"]));
         assert!(board.lines(16).is_empty());
-        board.take(&phase("web1", Phase::Voted));
         board.take(&phase("web10", Phase::Receiving));
+        board.take(&phase("web1", Phase::Voted));
         board.take(&Event::Sent {
             member: "web10".into(),
             sent_bytes: 1024,

@@ -1,17 +1,21 @@
 //! Turns a task's events into what the reader wants: bars on a terminal, JSON lines, or silence.
 //!
-//! On a terminal: one total, one line per active member, at most 16, then "and N more". In cron
+//! On a terminal: one total, one line per active member in the inventory's order, at most 16 or as
+//! many as the terminal has room for, then "and N more". In cron
 //! nothing but warnings. Rendering never slows the task: bars are drawn ten times a second at
 //! most, and JSON carries a member's counters twice a second at most.
 
 mod board;
 
+use super::human;
 use super::json::EventLine;
 use super::ui::Ui;
 use crate::engine::event::{Event, EventSink};
 use board::{Board, Total};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use console::Term;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,8 +26,7 @@ const COUNTER_INTERVAL: Duration = Duration::from_millis(500);
 const TICK_INTERVAL: Duration = Duration::from_millis(120);
 
 const SPINNER: &str = "{spinner} {msg}  {elapsed}";
-const TOTAL_BAR: &str =
-    "{msg}  [{bar:30}]  {binary_bytes} / {binary_total_bytes}  {binary_bytes_per_sec}  {elapsed}";
+const TOTAL_BAR: &str = "{msg}  [{bar:30}]  {moved}  {rate}  {elapsed}";
 
 /// The rendering of one task on one platform.
 pub(crate) struct Progress {
@@ -118,6 +121,8 @@ struct Bars {
     rows: Vec<ProgressBar>,
     drawn: Option<Instant>,
     counts_bytes: bool,
+    /// How many rows the terminal has, where that is known.
+    height: fn() -> Option<usize>,
 }
 
 impl Bars {
@@ -133,6 +138,7 @@ impl Bars {
             rows: Vec::new(),
             drawn: None,
             counts_bytes: false,
+            height: || Some(usize::from(Term::stderr().size_checked()?.0)),
         }
     }
 
@@ -158,7 +164,9 @@ impl Bars {
             self.total.set_length(length);
             self.total.set_position(position);
         }
-        let lines = self.board.lines(MEMBER_LINES);
+        // The total, "and N more", and the line that the cursor is on have their rows, too.
+        let room = (self.height)().map_or(MEMBER_LINES, |rows| rows.saturating_sub(3));
+        let lines = self.board.lines(room.min(MEMBER_LINES));
         while self.rows.len() < lines.len() {
             let row = ProgressBar::new_spinner().with_style(style("  {msg}"));
             self.rows.push(self.screen.add(row));
@@ -184,6 +192,15 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_spinner())
         .progress_chars("=> ")
+        .with_key("moved", |state: &ProgressState, to: &mut dyn Write| {
+            let total = state.len().unwrap_or_default();
+            let (moved, total) = (human::bytes(state.pos()), human::bytes(total));
+            let _infallible = write!(to, "{moved} / {total}");
+        })
+        .with_key("rate", |state: &ProgressState, to: &mut dyn Write| {
+            // A rate of less than a byte is none.
+            let _infallible = write!(to, "{}/s", human::bytes(state.per_sec() as u64));
+        })
 }
 
 /// Lets counters through now and then, and everything else always.
@@ -284,6 +301,7 @@ mod tests {
     fn a_terminal_shows_a_total_and_a_line_per_active_member() {
         let (ui, _, _) = captured(&global());
         let mut bars = Bars::new(&ui, "drupal", ProgressDrawTarget::hidden());
+        bars.height = || None;
         bars.total.disable_steady_tick();
         let members: Vec<_> = (1..=20).map(|n| format!("web{n:02}").into()).collect();
         bars.update(&Event::TaskStarted {
@@ -308,6 +326,12 @@ mod tests {
         assert_eq!(shown.len(), 17, "{shown:?}");
         assert!(shown[0].starts_with("web01  receiving"), "{shown:?}");
         assert_eq!(shown[16], "and 4 more");
+        // A low terminal shows as many as it has room for.
+        bars.height = || Some(10);
+        bars.draw();
+        let shown: Vec<_> = bars.rows.iter().map(ProgressBar::message).collect();
+        assert_eq!(shown.len(), 8, "{shown:?}");
+        assert_eq!(shown[7], "and 13 more");
         for member in &members[2..] {
             let report = MemberReport::new(Arc::clone(member), Outcome::Committed);
             bars.update(&Event::MemberFinished(report));

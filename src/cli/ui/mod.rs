@@ -8,6 +8,7 @@
 #[cfg(test)]
 pub(crate) mod testing;
 
+mod hidden;
 mod text;
 
 use super::args::{ColorWhen, GlobalArgs};
@@ -15,10 +16,12 @@ use super::error::CommandError;
 use crate::codes::{Code, Problem};
 use indicatif::MultiProgress;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::fmt::{Display, Write as _};
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use text::{Label, sanitized};
+use zeroize::Zeroizing;
 
 /// How much a command says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +47,8 @@ struct Inner {
     out: Mutex<Out>,
     err: Mutex<Box<dyn Write + Send>>,
     bars: Mutex<Option<MultiProgress>>,
+    /// Hints that warnings gave: what holds for many members is said once.
+    hinted: Mutex<HashSet<String>>,
 }
 
 struct Out {
@@ -90,6 +95,7 @@ impl Ui {
             }),
             err: Mutex::new(err),
             bars: Mutex::new(None),
+            hinted: Mutex::default(),
         }))
     }
 
@@ -154,7 +160,13 @@ impl Ui {
     /// Warns of a problem that doesn't stop the work.
     pub(crate) fn warning(&self, problem: &Problem) {
         self.say(Some(Label::Warning), &problem.to_string());
-        self.hint(problem.hint());
+        let hint = problem.hint();
+        let mut hinted = self.0.hinted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = hinted.insert(hint.to_owned());
+        drop(hinted);
+        if is_new {
+            self.hint(hint);
+        }
     }
 
     /// Says what went wrong, where the result says it too and the command goes on to its end.
@@ -239,6 +251,15 @@ impl Ui {
                 .read_line(&mut answer)
                 .map_err(|error| CommandError::from_error(Code::NotConfirmed, &error))?;
             Ok(answer)
+        })
+    }
+
+    /// Asks for a secret on the terminal, without echo.
+    pub(crate) fn ask_hidden(&self, prompt: &str) -> Result<Zeroizing<String>, CommandError> {
+        self.suspended(|| {
+            let answer = hidden::read_line(|| self.write_err_now(sanitized(prompt).as_bytes()));
+            self.write_err_now(b"\n");
+            answer.map_err(|error| CommandError::from_error(Code::SecretUnusable, &error))
         })
     }
 

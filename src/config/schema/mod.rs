@@ -9,8 +9,8 @@ mod services;
 pub(super) use services::{BalancerTable, DbTable, SiteTable, WebTable};
 
 use crate::model::{
-    AbsPath, Address, AppKind, CommitPolicy, Label, Layout, Mode, OwnerPolicy, ResyncMode,
-    ServerName, SpecialFile, SshDestination, Transport,
+    AbsPath, Address, AppKind, ByteSize, CommitPolicy, Label, Layout, Mode, OwnerPolicy,
+    ResyncMode, ServerName, SpecialFile, SshDestination, Transport,
 };
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -83,11 +83,14 @@ pub(super) struct HubTable {
     /// What this installation is called; shown in every plan and prompt.
     #[schemars(with = "String")]
     pub(super) name: Spanned<String>,
+    /// How much the depot may hold before old generations go that `keep` would keep, such as
+    /// `20GiB`; default `64GiB`. The desired and the pinned ones always stay.
+    pub(super) depot_budget: Option<ByteSize>,
 }
 
 impl Table for HubTable {
     const WHAT: &'static str = "hub";
-    const KEYS: &'static [&'static str] = &["name"];
+    const KEYS: &'static [&'static str] = &["depot_budget", "name"];
     const REQUIRED: &'static [&'static str] = &["name"];
 }
 

@@ -57,6 +57,8 @@ fn server(address: &str) -> NewServer {
         transport: None,
         ssh: None,
         sudo: false,
+        web: WebSettings::default(),
+        db: DbSettings::default(),
     }
 }
 
@@ -239,8 +241,11 @@ fn a_new_inventory_grows_by_edits_alone() {
     edit.add_server(&"web1".parse().unwrap(), &web1).unwrap();
     let front = NewCluster {
         members: vec!["web1".into()],
-        commit: Some(CommitPolicy::All),
-        min_healthy: Some(1),
+        settings: ClusterSettings {
+            commit: Some(CommitPolicy::All),
+            min_healthy: Some(1),
+            balancer: None,
+        },
     };
     edit.add_cluster(&"front".parse().unwrap(), &front).unwrap();
     let drupal = NewPlatform {
@@ -253,6 +258,7 @@ fn a_new_inventory_grows_by_edits_alone() {
         preserve: vec!["/files".into()],
         keep: None,
         resync: None,
+        app: AppSettings::default(),
     };
     edit.add_platform(&"drupal".parse().unwrap(), &drupal)
         .unwrap();
@@ -327,7 +333,7 @@ proptest::proptest! {
         let mut document = Document::parse(base).unwrap();
         let kinds = [Kind::Server, Kind::Cluster, Kind::Platform];
         for (name, kind) in &names {
-            let keys = vec![("address", Value::from("web1"))];
+            let keys = vec![("address".into(), Value::from("web1"))];
             document.add(kinds[usize::from(*kind)], name, keys).unwrap();
         }
         let full = document.to_string();

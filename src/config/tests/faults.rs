@@ -445,6 +445,27 @@ drift_ignore = [
 }
 
 #[test]
+fn a_quoted_date_is_told_from_a_date() {
+    let text = format!(
+        r#"{SERVERS}
+[platforms.a]
+on = "web1"
+path = "/srv/src/a"
+root = "/srv/www"
+drift_ignore = [{{ path = "/r", member = "web1", reason = "known", until = "2027-01-31" }}]
+"#
+    );
+    insta::assert_snapshot!(faults(&text), @r#"
+    A date is wanted here, and this is a string
+     --> fanout.toml:9:75
+      |
+    9 | drift_ignore = [{ path = "/r", member = "web1", reason = "known", until = "2027-01-31" }]
+      |                                                                           ^^^^^^^^^^^^
+      = hint: write it without quotes, such as 2026-12-31
+    "#);
+}
+
+#[test]
 fn a_fault_in_a_table_of_a_table_is_found_there() {
     let text = format!(
         r#"{SERVERS}

@@ -70,6 +70,8 @@ fn defaults_are_the_documented_ones() {
     let inventory = Inventory::parse(&text, "fanout.toml").unwrap();
     let a = inventory.platform("a").unwrap();
     assert_eq!(inventory.hub, "fanout");
+    assert_eq!(inventory.depot_budget, DEFAULT_DEPOT_BUDGET);
+    assert_eq!(DEFAULT_DEPOT_BUDGET.to_string(), "64GiB");
     assert_eq!(a.path.as_str(), "/srv/src/a");
     assert_eq!(
         (a.layout, a.resync, a.keep),

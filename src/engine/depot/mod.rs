@@ -10,16 +10,20 @@
 //! ```
 //!
 //! Contents above [`MAX_STORED_BYTES`] are not stored, only their chunk lists: the source supplies
-//! them while it is unchanged. Fetching them from a member that has them: not yet.
+//! them while it is unchanged, and after that a member that has them, by way of a [`Spool`].
 //!
 //! Invariants: a file under its final name is complete (written under another name and renamed);
 //! a push makes the depot durable before its decision; what is read is verified by its hash.
 
+mod budget;
 mod collect;
 mod objects;
+mod spool;
 
+pub use budget::Fit;
 pub use collect::Collected;
 pub use objects::{Place, Stored};
+pub use spool::{Spool, Spooled};
 
 use crate::fs::{Dir, FsError};
 use objects::Catalogue;

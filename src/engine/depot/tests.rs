@@ -1,5 +1,6 @@
 use super::*;
 use std::collections::HashSet;
+use sync_proto::manifest::Content;
 use sync_proto::pack::segment::encode_segment;
 use sync_proto::pack::segment::{Stream, segments};
 use sync_proto::pack::{PackBuilder, PackEncoder};
@@ -84,4 +85,108 @@ fn a_collection_keeps_what_is_needed_and_nothing_else() {
     assert!(depot.content(&Digest::of(b"kept")).is_ok());
     assert!(depot.content(&Digest::of(b"gone")).is_err());
     assert!(depot.object(&gone).is_err());
+}
+
+#[test]
+fn what_is_spooled_is_handed_out_only_with_the_right_hash() {
+    let (dir, depot) = depot();
+    let bytes = vec![7; 3 << 20];
+    let content = Content {
+        digest: Digest::of(&bytes),
+        size: bytes.len() as u64,
+    };
+    let spool = |parts: &[&[u8]]| {
+        let mut spool = depot.spool().unwrap();
+        parts.iter().for_each(|part| spool.append(part).unwrap());
+        spool.finish(&content)
+    };
+    let (front, back) = bytes.split_at(1_000_000);
+    let spooled = spool(&[front, back]).unwrap();
+    assert_eq!(spooled.range(999_990, 20).unwrap(), vec![7; 20]);
+    let mut wrong = back.to_vec();
+    wrong[5] ^= 1;
+    assert!(spool(&[front, &wrong]).is_none(), "one bit differs");
+    assert!(spool(&[front]).is_none(), "the end is missing");
+    assert!(spool(&[front, back, b"!"]).is_none(), "it is too long");
+    let files = walkdir::WalkDir::new(dir.path()).into_iter();
+    let left = files.filter(|it| it.as_ref().is_ok_and(|it| it.file_type().is_file()));
+    assert_eq!(left.count(), 0, "a spool has no name");
+}
+
+/// Stores a state of these contents, each in a pack of its own.
+fn put_state(depot: &Depot, contents: &[&[u8]]) -> Roots {
+    use sync_proto::entry::{Entry, Kind, Meta, Principal, Time};
+    use sync_proto::manifest::Directory;
+    use sync_proto::path::RelPath;
+    let meta = Meta {
+        mode: 0o644,
+        user: Principal::Id(0),
+        group: Principal::Id(0),
+        mtime: Some(Time::default()),
+        xattrs: None,
+    };
+    let entries = contents.iter().enumerate().map(|(nth, content)| {
+        put_pack(depot, &[content]);
+        Entry {
+            name: fixed_name(format!("f{nth}").as_bytes()),
+            kind: Kind::File {
+                size: content.len() as u64,
+                content: Digest::of(content),
+            },
+            meta: meta.clone(),
+        }
+    });
+    let root = Directory {
+        path: RelPath::root(),
+        entries: entries.collect(),
+    };
+    let manifest = Manifest::new(meta.clone(), vec![root]).unwrap();
+    depot.put_manifest(&manifest, manifest.roots()).unwrap();
+    manifest.roots()
+}
+
+/// Bytes that don't compress.
+fn noise(seed: u8, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    blake3::Hasher::new()
+        .update(&[seed])
+        .finalize_xof()
+        .fill(&mut bytes);
+    bytes
+}
+
+#[test]
+fn the_oldest_go_until_the_rest_fits_the_budget() {
+    let (_dir, depot) = depot();
+    let (a, b, c) = (noise(1, 50_000), noise(2, 50_000), noise(3, 50_000));
+    let (first, second) = (put_state(&depot, &[&a]), put_state(&depot, &[&b]));
+    let desired = put_state(&depot, &[&c]);
+    let all = depot.bytes().unwrap();
+    assert!((150_000..160_000).contains(&all), "{all}");
+    let fit = |budget| depot.fit(&[desired], &[first, second], budget).unwrap();
+    let nothing = fit(all);
+    assert_eq!((nothing.goes, nothing.stays_bytes), (vec![], all));
+    let one = fit(all - 1);
+    assert_eq!(one.goes, [0]);
+    assert_eq!(one.stays_bytes + one.freed_bytes, all);
+    assert!((50_000..55_000).contains(&one.freed_bytes), "{one:?}");
+    assert_eq!(fit(all / 2).goes, [0, 1]);
+    let too_small = fit(1);
+    assert_eq!(too_small.goes, [0, 1]);
+    assert!(too_small.stays_bytes > 50_000, "what must stay does");
+}
+
+#[test]
+fn what_costs_nothing_beside_the_rest_stays_within_any_budget() {
+    let (_dir, depot) = depot();
+    let (a, b) = (noise(1, 50_000), noise(2, 50_000));
+    let old = put_state(&depot, &[&a]);
+    let desired = put_state(&depot, &[&b]);
+    // The same state as the desired one, from before a detour.
+    let fit = depot.fit(&[desired], &[desired, old], 1).unwrap();
+    assert_eq!(fit.goes, [1]);
+    // Other states, but every content of theirs stays with a third.
+    let both = put_state(&depot, &[&b, &a]);
+    let fit = depot.fit(&[both], &[old, desired], 1).unwrap();
+    assert_eq!(fit.goes, Vec::<usize>::new());
 }

@@ -3,6 +3,7 @@
 
 use super::task::Overrides;
 use crate::codes::{Code, Problem};
+use crate::model::{count, counted};
 use sync_proto::path::escape;
 use sync_proto::wire::Plan;
 
@@ -41,9 +42,8 @@ pub fn check(member: &str, plan: &Plan, overrides: &Overrides) -> Vec<Problem> {
             Problem::new(
                 Code::TooManyDeletions,
                 format!(
-                    "{member} would lose {} of {} entries (more than {allowed}){}",
-                    lost,
-                    plan.entries,
+                    "{member} would lose {lost} of {} (more than {allowed}){}",
+                    counted(plan.entries, "entry", "entries"),
                     examples(&plan.deleted_examples)
                 ),
             )
@@ -72,8 +72,9 @@ pub fn check(member: &str, plan: &Plan, overrides: &Overrides) -> Vec<Problem> {
         problems.push(Problem::new(
             Code::NoSpace,
             format!(
-                "{member} needs {} bytes, and {} are free",
-                plan.write_bytes, plan.free_bytes
+                "{member} needs {}, and {} are free",
+                counted(plan.write_bytes, "byte", "bytes"),
+                count(plan.free_bytes)
             ),
         ));
     }
@@ -81,8 +82,9 @@ pub fn check(member: &str, plan: &Plan, overrides: &Overrides) -> Vec<Problem> {
         problems.push(Problem::new(
             Code::NoInodes,
             format!(
-                "{member} needs {} inodes, and {} are free",
-                plan.write_inodes, plan.free_inodes
+                "{member} needs {}, and {} are free",
+                counted(plan.write_inodes, "inode", "inodes"),
+                count(plan.free_inodes)
             ),
         ));
     }

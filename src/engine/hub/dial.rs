@@ -9,6 +9,7 @@ use super::task::Dial;
 use crate::codes::{Code, Problem};
 use crate::engine::event::{EventSink, MemberName};
 use crate::model::{Address, SshDestination, Transport};
+use crate::net::stdio::{AGENT_PATH, CONNECT_SCRIPT};
 use crate::net::{Connection, Identity, NetError, NodeKey, Options, Side, connect};
 use crate::proc::{Life, PipedIo, Program};
 use std::io;
@@ -53,12 +54,8 @@ impl SshRoute {
     /// What the login shell is told: carry a session to the agent, wherever an installation puts
     /// it, of root or of an ordinary user.
     fn command(&self) -> Result<String, String> {
-        let script = "PATH=\"$PATH:/usr/local/bin:$HOME/.local/bin\"; \
-                      d=\"$HOME/.local/share/fanout/agent\"; \
-                      if [ \"$(id -u)\" != 0 ] && [ -z \"$FANOUT_DIR\" ] && [ -e \"$d/agent.toml\" ]; \
-                      then exec fanout agent connect --dir \"$d\"; fi; \
-                      exec fanout agent connect";
-        let quoted = shlex::try_quote(script).map_err(|error| error.to_string())?;
+        let script = format!("{AGENT_PATH}; {CONNECT_SCRIPT}");
+        let quoted = shlex::try_quote(&script).map_err(|error| error.to_string())?;
         let sudo = if self.sudo { "sudo -n " } else { "" };
         Ok(format!("{sudo}sh -c {quoted}"))
     }

@@ -9,6 +9,7 @@
 //!
 //! Contents are named by their index in [`Manifest::contents`].
 
+use super::donors::{Donors, NoDonor};
 use super::supply::{Supply, SupplyError};
 use crate::engine::depot::{Depot, DepotError, MAX_STORED_BYTES, Place, Stored};
 use bytes::Bytes;
@@ -52,6 +53,9 @@ pub enum EncodeError {
     /// The depot can't be read or written.
     #[error(transparent)]
     Depot(#[from] DepotError),
+    /// Neither the hub nor another member has the content.
+    #[error(transparent)]
+    NoDonor(#[from] NoDonor),
     /// The formats refused it: a bug.
     #[error("An object can't be encoded: {0}")]
     Format(String),
@@ -129,6 +133,7 @@ type RecipeCell = Arc<OnceLock<Option<Arc<Prepared>>>>;
 pub struct Encoder {
     depot: Arc<Depot>,
     supply: Supply,
+    donors: Option<Donors>,
     contents: Vec<Content>,
     origins: Vec<Origin>,
     planned: Vec<Key>,
@@ -191,6 +196,7 @@ impl Encoder {
         Ok(Self {
             depot,
             supply,
+            donors: None,
             contents,
             origins,
             planned,
@@ -201,6 +207,17 @@ impl Encoder {
             workers: Semaphore::new(workers.max(1)),
             made_objects: AtomicU64::new(0),
         })
+    }
+
+    /// The same, with members to ask for what neither the depot nor the source has.
+    #[must_use]
+    pub fn with_donors(self, donors: Option<Donors>) -> Self {
+        Self { donors, ..self }
+    }
+
+    /// True while a member is asked for what others need.
+    pub fn is_searching(&self) -> bool {
+        self.donors.as_ref().is_some_and(Donors::is_searching)
     }
 
     /// The contents of the manifest.
@@ -301,12 +318,11 @@ impl Encoder {
         match need {
             Need::Whole => {}
             Need::Resumed(offset, prefix) => {
-                let encoder = self.clone();
-                let agrees = blocking(move || {
+                let agrees = self.supplied(move |encoder| {
                     Ok(offset <= content.size
                         && encoder.supply.prefix(&content, offset, &encoder.depot)? == prefix)
-                })
-                .await?;
+                });
+                let agrees = agrees.await?;
                 if agrees {
                     return Ok(self.blocks(index, offset, content.size).collect());
                 }
@@ -453,12 +469,7 @@ impl Encoder {
         if let Some(bytes) = &*held {
             return Ok(bytes.clone());
         }
-        let _permit = self
-            .workers
-            .acquire()
-            .await
-            .map_err(|_| EncodeError::Stopped)?;
-        let (encoder, wanted) = (self.clone(), key.clone());
+        let wanted = key.clone();
         let bytes = if let Key::Recipe {
             content,
             base,
@@ -472,14 +483,48 @@ impl Encoder {
             })
         } else if let Key::Literals { content, base, .. } = key {
             let prepared = self.recipe(*content, *base).await?;
-            blocking(move || encoder.literals(&wanted, prepared.as_deref())).await?
+            self.supplied(move |encoder| encoder.literals(&wanted, prepared.as_deref()))
+                .await?
         } else {
-            blocking(move || encoder.make(&wanted)).await?
+            self.supplied(move |encoder| encoder.make(&wanted)).await?
         };
         *held = Some(bytes.clone());
         drop(held);
         self.hold(key, bytes.len());
         Ok(bytes)
+    }
+
+    /// Does what needs contents, as one of the workers. What only another member has is fetched
+    /// from there first, and no worker waits for that.
+    async fn supplied<T: Send + 'static>(
+        self: &Arc<Self>,
+        act: impl Fn(&Self) -> Result<T, EncodeError> + Send + Sync + 'static,
+    ) -> Result<T, EncodeError> {
+        let act = Arc::new(act);
+        let once = || async {
+            let _permit = self
+                .workers
+                .acquire()
+                .await
+                .map_err(|_| EncodeError::Stopped)?;
+            let (encoder, act) = (self.clone(), act.clone());
+            blocking(move || act(&encoder)).await
+        };
+        match (once().await, &self.donors) {
+            (Err(EncodeError::Supply(SupplyError::Nowhere(digest, size))), Some(donors)) => {
+                let lent = donors.fetch(&Content { digest, size }).await?;
+                self.supply.take_lent(&digest, lent);
+                once().await
+            }
+            (result, _) => result,
+        }
+    }
+
+    /// Nothing is made as long as what this returns is held; what is at hand is handed out.
+    #[cfg(test)]
+    pub(crate) async fn stop_workers(&self) -> tokio::sync::SemaphorePermit<'_> {
+        let all = u32::try_from(self.workers.available_permits()).unwrap();
+        self.workers.acquire_many(all).await.unwrap()
     }
 
     /// Notes that an object is held, and forgets the oldest ones past the budget.
@@ -512,7 +557,6 @@ impl Encoder {
         if let Key::Stored(id) = key {
             return Ok(self.depot.object(id)?);
         }
-        self.made_objects.fetch_add(1, Ordering::Relaxed);
         let bytes = match key {
             Key::Pack(contents) => self.pack(contents)?,
             Key::Block {
@@ -520,9 +564,10 @@ impl Encoder {
                 offset,
                 length,
             } => self.block(*content, *offset, *length)?,
-            Key::Delta { content, base } => return self.delta(*content, *base),
+            Key::Delta { content, base } => self.delta(*content, *base)?,
             Key::Stored(_) | Key::Recipe { .. } | Key::Literals { .. } => Bytes::new(),
         };
+        self.made_objects.fetch_add(1, Ordering::Relaxed);
         let is_planned = match key {
             Key::Pack(contents) => contents.first(),
             Key::Block { content, .. } => Some(content),
@@ -608,7 +653,6 @@ impl Encoder {
         else {
             return Ok(Bytes::new());
         };
-        self.made_objects.fetch_add(1, Ordering::Relaxed);
         let content = &self.contents[*content as usize];
         let mut raw = Vec::with_capacity(*length as usize);
         for piece in prepared
@@ -621,6 +665,7 @@ impl Encoder {
                     .range(content, piece.new_offset, length, &self.depot)?,
             );
         }
+        self.made_objects.fetch_add(1, Ordering::Relaxed);
         let stream = Stream::Literals(prepared.id);
         encode_segment(stream, *offset, &raw, &mut PackEncoder::new(), LEVEL)
             .map_err(|error| EncodeError::Format(error.to_string()))

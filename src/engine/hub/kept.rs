@@ -5,8 +5,8 @@ use super::preflight::{Hub, state_problem};
 use super::push::spawn;
 use super::task::Task;
 use crate::codes::{Code, Problem};
-use crate::engine::depot::Depot;
-use crate::model::Serial;
+use crate::engine::depot::{Depot, DepotError};
+use crate::model::{PlatformName, Serial};
 use crate::store::Generation;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -78,7 +78,7 @@ pub async fn collect(hub: &Hub, depot: &Arc<Depot>, keep: u32) -> Result<(), Pro
     }
     let depot = depot.clone();
     spawn(move || {
-        let damaged = |error| Problem::from_error(Code::DepotIncomplete, &error);
+        let damaged = |error| damaged(&error);
         let (mut manifests, mut contents) = (HashSet::new(), HashSet::new());
         for roots in roots {
             if manifests.insert(roots.id()) {
@@ -92,6 +92,65 @@ pub async fn collect(hub: &Hub, depot: &Arc<Depot>, keep: u32) -> Result<(), Pro
             .map(drop)
     })
     .await
+}
+
+/// What the depot's budget came to.
+#[derive(Clone, Debug)]
+pub struct Shrunk {
+    /// Generations that aren't kept any more.
+    pub gone: Vec<(PlatformName, Serial)>,
+    /// Bytes that the depot holds now.
+    pub bytes: u64,
+    /// Bytes that were freed.
+    pub freed_bytes: u64,
+}
+
+/// How much the depot holds.
+pub async fn depot_bytes(depot: &Arc<Depot>) -> Result<u64, Problem> {
+    let depot = depot.clone();
+    spawn(move || depot.bytes().map_err(|error| damaged(&error))).await
+}
+
+/// Lets go of the oldest generations of all platforms until the depot is within `budget` bytes:
+/// never of a desired or a pinned one. Run where no task is.
+pub async fn shrink(hub: &Hub, depot: &Arc<Depot>, budget: u64) -> Result<Shrunk, Problem> {
+    let (mut must_stay, mut may_go) = (Vec::new(), Vec::new());
+    for platform in hub.store.platforms().await.map_err(state_problem)? {
+        let all = hub.store.generations(&platform.name).await;
+        for generation in all.map_err(state_problem)? {
+            if generation.pinned || platform.desired == Some(generation.serial) {
+                must_stay.push(roots_of(&generation));
+            } else {
+                may_go.push((platform.name.clone(), generation));
+            }
+        }
+    }
+    may_go.sort_by_key(|(_, generation)| generation.committed);
+    let (holder, roots): (_, Vec<Roots>) = (
+        depot.clone(),
+        may_go.iter().map(|(_, it)| roots_of(it)).collect(),
+    );
+    let fit = spawn(move || {
+        let fit = holder.fit(&must_stay, &roots, budget);
+        fit.map_err(|error| damaged(&error))
+    })
+    .await?;
+    let mut gone = Vec::new();
+    for (platform, generation) in fit.goes.iter().filter_map(|nth| may_go.get(*nth)) {
+        let forgotten = hub.store.forget_generation(platform, generation.serial);
+        forgotten.await.map_err(state_problem)?;
+        gone.push((platform.clone(), generation.serial));
+    }
+    collect(hub, depot, u32::MAX).await?;
+    Ok(Shrunk {
+        gone,
+        bytes: fit.stays_bytes,
+        freed_bytes: fit.freed_bytes,
+    })
+}
+
+fn damaged(error: &DepotError) -> Problem {
+    Problem::from_error(Code::DepotIncomplete, error)
 }
 
 /// A kept tree, as every member is told about it.

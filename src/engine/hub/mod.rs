@@ -2,6 +2,7 @@
 
 pub mod brakes;
 pub mod dial;
+pub mod donors;
 pub mod encode;
 pub mod kept;
 pub mod offer;

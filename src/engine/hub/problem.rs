@@ -1,9 +1,11 @@
 //! What goes wrong on the way to a member, as a person should hear it.
 
+use super::donors::NoDonor;
 use super::encode::EncodeError;
 use super::session::SessionError;
 use super::supply::SupplyError;
 use crate::codes::{Code, Problem};
+use crate::engine::depot::DepotError;
 use crate::net::NetError;
 use sync_proto::wire::WireError;
 
@@ -62,10 +64,28 @@ pub fn net_problem(error: &NetError) -> Problem {
 pub fn encode_problem(error: &EncodeError) -> Problem {
     let code = match error {
         EncodeError::Supply(SupplyError::Changed(_)) => Code::SourceChanged,
-        EncodeError::Supply(SupplyError::Nowhere(..)) => Code::DepotIncomplete,
+        EncodeError::Supply(SupplyError::Nowhere(..))
+        | EncodeError::NoDonor(NoDonor::Nobody { .. }) => Code::DepotIncomplete,
+        EncodeError::NoDonor(NoDonor::Spool(_)) => Code::DiskError,
         EncodeError::Supply(SupplyError::Fs(_)) => Code::SourceUnreadable,
-        EncodeError::Supply(SupplyError::Depot(_)) | EncodeError::Depot(_) => Code::DepotIncomplete,
+        EncodeError::Supply(SupplyError::Depot(error)) | EncodeError::Depot(error) => {
+            return depot_problem(error);
+        }
         EncodeError::Format(_) | EncodeError::Stopped => Code::Bug,
+    };
+    let problem = Problem::from_error(code, error);
+    match error {
+        EncodeError::NoDonor(NoDonor::Nobody { .. }) => problem
+            .with_hint("resync again once a member that has it answers, or push from the source"),
+        _ => problem,
+    }
+}
+
+/// A failure of the depot as a person should hear it.
+pub fn depot_problem(error: &DepotError) -> Problem {
+    let code = match error {
+        DepotError::Fs(error) if error.is_no_space() => Code::DepotFull,
+        _ => Code::DepotIncomplete,
     };
     Problem::from_error(code, error)
 }

@@ -6,6 +6,7 @@
 
 mod weigh;
 
+use super::donors::Donors;
 use super::encode::Encoder;
 use super::kept::{kept_offer, roots_of, seeded};
 use super::offer::Offer;
@@ -208,11 +209,9 @@ impl Run<'_> {
             // A brake on one member's own disk refuses the push for all, as any other does.
             let is_brake = one.answered && one.problem.code.exit() == Exit::Refused;
             if is_brake && !self.is_repair {
-                let mut refusal = one.problem.clone();
-                if let Some(target) = self.task.targets.get(one.at) {
-                    refusal.message = format!("{}: {}", target.name, refusal.message);
-                }
-                self.report.refusals.push(refusal);
+                let target = self.task.targets.get(one.at);
+                let name = target.map_or("", |target| &*target.name);
+                self.report.refusals.push(one.problem.of(name));
             }
             let outcome = match (one.answered, is_brake) {
                 (true, true) if !self.is_repair => Outcome::Aborted,
@@ -323,14 +322,14 @@ impl Run<'_> {
         if spawn(move || depot.has_manifest(roots).map_err(incomplete)).await? {
             return Ok(());
         }
-        let encoder = self.encoder(aim).await?;
+        let encoder = self.encoder(aim, None).await?;
         let filled = encoder.fill_depot().await;
         filled.map_err(|error| encode_problem(&error))?;
         let depot = self.depot.clone();
         spawn(move || depot.sync().map_err(incomplete)).await
     }
 
-    async fn encoder(&self, aim: &Aim) -> Result<Arc<Encoder>, Problem> {
+    async fn encoder(&self, aim: &Aim, donors: Option<Donors>) -> Result<Arc<Encoder>, Problem> {
         let (depot, offer) = (self.depot.clone(), aim.offer.clone());
         let supply = match (&aim.scanned, &self.task.spare) {
             (Some(scanned), _) => scanned.supply(),
@@ -343,9 +342,21 @@ impl Run<'_> {
                 .put_manifest(&offer.manifest, offer.roots)
                 .map_err(|error| Problem::from_error(Code::DepotIncomplete, &error))?;
             Encoder::new(&offer.manifest, depot.clone(), supply, workers)
+                .map(|encoder| encoder.with_donors(donors))
                 .map_err(|error| encode_problem(&error))
         });
         Ok(Arc::new(encoder.await?))
+    }
+
+    /// Who has what the hub lacks, where the source isn't what members are brought to.
+    fn donors(&self, aim: &Aim, planned: &[(Reached, Plan)]) -> Donors {
+        Donors::new(
+            self.hub.clone(),
+            self.task.clone(),
+            self.depot.clone(),
+            aim.offer.clone(),
+            planned.iter().map(|(one, _)| one.name.clone()).collect(),
+        )
     }
 
     async fn transact(
@@ -355,7 +366,8 @@ impl Run<'_> {
         keeps: Option<u64>,
         planned: Vec<(Reached, Plan)>,
     ) -> Result<bool, Problem> {
-        let encoder = self.encoder(aim).await?;
+        let donors = aim.scanned.is_none().then(|| self.donors(aim, &planned));
+        let encoder = self.encoder(aim, donors).await?;
         let now = self.hub.clock.now();
         let label = match goal {
             Goal::Kept { label, .. } => Some(label.clone()),
@@ -428,7 +440,12 @@ impl Run<'_> {
             self.report.commit_window_us = u64::try_from(last - first).ok();
             self.report.commit_window_error_us = u64::try_from(settled.clock_error_us).ok();
         }
-        for (at, report) in settled.members {
+        for (at, mut report) in settled.members {
+            let lacks_content = |problem: &Problem| problem.code == Code::DepotIncomplete;
+            if self.is_repair && report.problem.as_ref().is_some_and(lacks_content) {
+                // Nothing is wrong with it: what it waits for isn't to be had at the moment.
+                report.outcome = Outcome::Stale;
+            }
             self.put(at, report);
         }
         Ok(false)
@@ -497,13 +514,37 @@ impl Run<'_> {
             }
         }
         self.report.members = self.reports.iter().flatten().cloned().collect();
-        if !self.task.dry_run
-            && !self.task.report_only
-            && let Err(error) = self.record().await
-        {
-            self.report.warnings.push(state_problem(error));
+        if !self.task.dry_run && !self.task.report_only {
+            if let Err(error) = self.record().await {
+                self.report.warnings.push(state_problem(error));
+            }
+            // Nothing is wrong with those members: said in the result, and not kept.
+            self.explain_rest();
         }
         self.report
+    }
+
+    /// Says why members without a problem of their own have not switched.
+    fn explain_rest(&mut self) {
+        let is_cause = |report: &&MemberReport| {
+            let is_out = matches!(report.outcome, Outcome::Failed | Outcome::Stale);
+            is_out && report.problem.is_some()
+        };
+        let cause = self.report.members.iter().find(is_cause);
+        let why = match cause {
+            Some(cause) => format!("It did not switch, for {} could not", cause.name),
+            None => "It did not switch, for the votes of the policy were not in".to_owned(),
+        };
+        for report in &mut self.report.members {
+            report.problem = match (report.outcome, report.problem.take()) {
+                (Outcome::Aborted, None) => Some(Problem::new(Code::MemberAborted, &why)),
+                (Outcome::Failed | Outcome::Stale, None) => Some(Problem::new(
+                    Code::DeadlineExceeded,
+                    "It was not ready when the time for the task was up",
+                )),
+                (_, problem) => problem,
+            };
+        }
     }
 
     async fn record(&mut self) -> Result<(), crate::store::StoreError> {

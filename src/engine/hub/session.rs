@@ -12,6 +12,7 @@ use crate::net::{Connection, NetError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use sync_proto::digest::Digest;
 use sync_proto::manifest::{Roots, meta_bytes};
 use sync_proto::wire::table::{encode_listings, parts};
 use sync_proto::wire::{
@@ -297,6 +298,37 @@ impl Session {
         }
     }
 
+    /// Asks for a range of a content that the opened tree holds; [`Self::borrowed`] brings it.
+    pub async fn borrow(
+        &self,
+        content: Digest,
+        offset: u64,
+        length: u32,
+    ) -> Result<(), SessionError> {
+        let request = Request::Lend {
+            content,
+            offset,
+            length,
+        };
+        self.send(&request).await
+    }
+
+    /// The next part of the range, of which `left` bytes are due.
+    pub async fn borrowed(&self, left: u64) -> Result<Vec<u8>, SessionError> {
+        match self.receive("supplying a file", IDLE).await? {
+            Reply::Lent { part, last } => {
+                let bytes = part.len() as u64;
+                // LIMIT: as many bytes as were asked for, and some in each part.
+                if bytes == 0 || bytes > left || last != (bytes == left) {
+                    let message = "a range with another length than was asked for";
+                    return Err(WireError::Malformed(message.into()).into());
+                }
+                Ok(part)
+            }
+            other => Err(unexpected(&other, "Lent")),
+        }
+    }
+
     /// The plan's entries one by one.
     pub async fn items(&self) -> Result<Vec<Item>, SessionError> {
         self.send(&Request::Itemise).await?;
@@ -366,6 +398,11 @@ impl Session {
                     continue;
                 }
                 () = tokio::time::sleep_until(silent_at) => {
+                    // Who waits for what another member supplies is no reason to give up.
+                    if encoder.is_searching() {
+                        silent_at = Instant::now() + IDLE;
+                        continue;
+                    }
                     return Err(SessionError::Silent { doing: "staging", limit: IDLE });
                 }
             };

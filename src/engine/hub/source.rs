@@ -14,13 +14,13 @@ use crate::fs::read::FsClock;
 use crate::fs::walk::WalkTrouble;
 use crate::fs::xattr::XattrPolicy;
 use crate::fs::{Dir, FsError};
-use crate::model::SpecialFile;
+use crate::model::counted;
 use std::path::PathBuf;
 use std::sync::Arc;
-use sync_proto::entry::{Entry, Kind};
 use sync_proto::filter::{Preserve, Scope, Side, Standing};
 use sync_proto::manifest::Manifest;
 use sync_proto::path::{Name, RESERVED_NAME, RelPath, escape};
+use sync_proto::special::SpecialFiles;
 
 /// A file with this name in the source's root says that a build is under way.
 pub const BUILDING_MARK: &[u8] = b".fanout-building";
@@ -47,7 +47,7 @@ pub struct SourceSpec {
     /// Owner and modes.
     pub ownership: Ownership,
     /// Kinds of special files that it may hold.
-    pub special_files: Vec<SpecialFile>,
+    pub special_files: SpecialFiles,
     /// `trusted.*` and `security.*` xattrs are preserved.
     pub privileged_xattrs: bool,
     /// Content below preserved paths is allowed in the source; it is not pushed.
@@ -285,7 +285,7 @@ fn refuse_entries(
     let mut special = Vec::new();
     let mut suspicious = Vec::new();
     for (directory, entry) in observed.index.manifest().entries() {
-        if speciality(entry).is_some_and(|kind| !spec.special_files.contains(&kind)) {
+        if !spec.special_files.allow(entry) {
             special.push(directory.path_of(&entry.name));
         }
         if looks_secret(&entry.name) {
@@ -296,9 +296,12 @@ fn refuse_entries(
         return Err(Problem::new(
             Code::EntryRefused,
             format!(
-                "The source holds {} devices, FIFOs, sockets or setuid files that the platform \
-                 doesn't allow: {}",
-                special.len(),
+                "The source holds {} that the platform doesn't allow: {}",
+                counted(
+                    special.len() as u64,
+                    "device, FIFO, socket or setuid file",
+                    "devices, FIFOs, sockets or setuid files"
+                ),
                 examples(&special)
             ),
         ));
@@ -326,16 +329,6 @@ fn refuse_entries(
         .into_iter()
         .chain(warn(Code::PreservedInSource, unsent, &preserved))
         .collect())
-}
-
-/// What an entry has to be allowed as.
-fn speciality(entry: &Entry) -> Option<SpecialFile> {
-    match entry.kind {
-        Kind::Fifo | Kind::Socket => Some(SpecialFile::Fifos),
-        Kind::CharDevice { .. } | Kind::BlockDevice { .. } => Some(SpecialFile::Devices),
-        Kind::File { .. } if entry.meta.mode & 0o6000 != 0 => Some(SpecialFile::Setuid),
-        _ => None,
-    }
 }
 
 /// Preserved names that are really there in the source and hold something.

@@ -1,10 +1,10 @@
 //! Where the hub gets a content from: the source tree as it was scanned, or the depot; for a repair
-//! the depot, and the source for what is too large to be stored.
+//! the depot, and for what is too large to be stored the source, or what a donor has lent.
 //!
 //! A file of the source is opened beneath its root without following anything, and must still be
 //! the file that was scanned: a change is reported by name, never sent.
 
-use crate::engine::depot::{Depot, DepotError, MAX_STORED_BYTES};
+use crate::engine::depot::{Depot, DepotError, MAX_STORED_BYTES, Spooled};
 use crate::engine::index::{Index, Stamp};
 use crate::fs::read::read_range;
 use crate::fs::{Dir, FsError, Stat};
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use sync_proto::delta::chunk::{ChunkList, Chunker};
 use sync_proto::digest::Digest;
 use sync_proto::entry::Kind;
@@ -44,6 +44,7 @@ pub enum SupplyError {
 #[derive(Default)]
 pub struct Supply {
     tree: Option<Tree>,
+    lent: RwLock<HashMap<Digest, Arc<Spooled>>>,
 }
 
 struct Tree {
@@ -110,7 +111,19 @@ impl Supply {
                 files,
                 is_spare: false,
             }),
+            lent: RwLock::default(),
         }
+    }
+
+    /// Takes a content that another member has lent.
+    pub fn take_lent(&self, content: &Digest, spooled: Arc<Spooled>) {
+        let mut lent = self.lent.write().unwrap_or_else(PoisonError::into_inner);
+        lent.insert(*content, spooled);
+    }
+
+    fn lent(&self, content: &Digest) -> Option<Arc<Spooled>> {
+        let lent = self.lent.read().unwrap_or_else(PoisonError::into_inner);
+        lent.get(content).cloned()
     }
 
     /// A content of at most [`MAX_STORED_BYTES`]. The caller checks its hash.
@@ -127,12 +140,18 @@ impl Supply {
         length: usize,
         depot: &Depot,
     ) -> Result<Vec<u8>, SupplyError> {
-        if let Some((path, stamp, file)) = self.open(content)? {
+        if let Some(spooled) = self.lent(&content.digest) {
+            let bytes = spooled.range(offset, length)?;
+            let is_whole = bytes.len() == length;
+            return is_whole
+                .then_some(bytes)
+                .ok_or(SupplyError::Nowhere(content.digest, content.size));
+        }
+        if let Some((stamp, file)) = self.open(content)? {
             let bytes = read_range(&file, offset, length)?;
-            if bytes.len() != length {
-                return Err(SupplyError::Changed(path));
+            if bytes.len() != length || !stamp.is_of(&Stat::of_file(&file)?) {
+                return Err(self.changed(content));
             }
-            check(&file, &path, &stamp)?;
             return Ok(bytes);
         }
         if content.size > MAX_STORED_BYTES {
@@ -165,80 +184,61 @@ impl Supply {
         Ok(hasher.finalize().into())
     }
 
-    /// The chunk list of a large content; `None` if it would be too long.
+    /// The chunk list of a large content; `None` if it would be too long, or for want of the file.
     pub fn chunks(&self, content: &Content) -> Result<Option<ChunkList>, SupplyError> {
-        let Some((path, stamp, file)) = self.open(content)? else {
-            return Ok(None);
+        let (stamp, file) = match self.open(content) {
+            Ok(Some(opened)) => opened,
+            Ok(None) | Err(SupplyError::Nowhere(..)) => return Ok(None),
+            Err(error) => return Err(error),
         };
         let mut chunker = Chunker::new();
         let mut offset = 0;
         while offset < content.size {
             let bytes = read_range(&file, offset, READ_BYTES)?;
             if bytes.is_empty() {
-                return Err(SupplyError::Changed(path));
+                return Err(self.changed(content));
             }
             offset += bytes.len() as u64;
             chunker.push(&bytes);
         }
-        check(&file, &path, &stamp)?;
         let (digest, list) = chunker.finish();
-        if digest == content.digest {
+        if stamp.is_of(&Stat::of_file(&file)?) && digest == content.digest {
             Ok(list)
         } else {
-            Err(SupplyError::Changed(path))
+            Err(self.changed(content))
         }
     }
 
-    /// The error for a content whose hash isn't what it was.
+    /// The error for a content whose hash isn't what it was, or whose file isn't.
     pub fn changed(&self, content: &Content) -> SupplyError {
-        let file = self
-            .tree
-            .as_ref()
-            .and_then(|tree| tree.files.get(&content.digest));
-        match file {
+        // A spare source that has moved on is no reason to scan it again.
+        let tree = self.tree.as_ref().filter(|tree| !tree.is_spare);
+        match tree.and_then(|tree| tree.files.get(&content.digest)) {
             Some((path, _)) => SupplyError::Changed(path.clone()),
             None => SupplyError::Nowhere(content.digest, content.size),
         }
     }
 
-    fn open(&self, content: &Content) -> Result<Option<(RelPath, Stamp, File)>, SupplyError> {
+    fn open(&self, content: &Content) -> Result<Option<(Stamp, File)>, SupplyError> {
         let Some(tree) = &self.tree else {
             return Ok(None);
         };
         let Some((path, stamp)) = tree.files.get(&content.digest) else {
             return Ok(None);
         };
-        let gone = || match tree.is_spare {
-            true => SupplyError::Nowhere(content.digest, content.size),
-            false => SupplyError::Changed(path.clone()),
-        };
         let opened = tree.root.open_parent_at(path)?;
-        let (parent, name) = opened.ok_or_else(gone)?;
+        let (parent, name) = opened.ok_or_else(|| self.changed(content))?;
         let (file, stat) = match parent.open_file_with_stat(&name) {
             Ok(opened) => opened,
             Err(error) if error.is_not_found() || error.is_symlink() || error.is_wrong_kind() => {
-                return Err(gone());
+                return Err(self.changed(content));
             }
             Err(error) => return Err(error.into()),
         };
-        if !same_file(&stat, stamp) {
-            return Err(gone());
+        // A distrusted stamp has no ctime; the content's own hash decides then.
+        if !stamp.is_of(&stat) {
+            return Err(self.changed(content));
         }
-        Ok(Some((path.clone(), *stamp, file)))
+        Ok(Some((*stamp, file)))
     }
-}
-
-fn check(file: &File, path: &RelPath, stamp: &Stamp) -> Result<(), SupplyError> {
-    let stat = Stat::of_file(file)?;
-    if same_file(&stat, stamp) {
-        Ok(())
-    } else {
-        Err(SupplyError::Changed(path.clone()))
-    }
-}
-
-/// A distrusted stamp has no ctime; the content's own hash decides then.
-fn same_file(stat: &Stat, stamp: &Stamp) -> bool {
-    let now = Stamp::from(stat);
-    now == *stamp || now.distrusted() == *stamp
 }

@@ -119,6 +119,9 @@ pub struct Task {
     pub layout: Layout,
     /// The members to work on.
     pub targets: Vec<Target>,
+    /// All members of the platform, selected or not: what neither the depot nor the source has is
+    /// fetched from one of them.
+    pub donors: Vec<Target>,
     /// Members of the platform that were not selected.
     pub left_out: Vec<MemberName>,
     /// Which votes a commit needs.

@@ -16,7 +16,7 @@ mod rolling;
 use super::encode::Encoder;
 use super::kept::kept_serials;
 use super::preflight::{Hub, Reached, connect, settle_doubts, state_problem};
-use super::problem::encode_problem;
+use super::problem::{depot_problem, encode_problem};
 use super::push::{DECISION, spawn};
 use super::session::{Done, Session, SessionError, Staging};
 use super::source::{self, Scanned, SourceSpec};
@@ -377,12 +377,7 @@ async fn get_ready(transaction: &Transaction<'_>) -> Result<(), Problem> {
         }
     }
     let depot = transaction.depot.clone();
-    spawn(move || {
-        depot
-            .sync()
-            .map_err(|e| Problem::from_error(Code::DepotIncomplete, &e))
-    })
-    .await
+    spawn(move || depot.sync().map_err(|error| depot_problem(&error))).await
 }
 
 fn settle(coordinator: &Coordinator<usize>, ended: Vec<Ended>, committed: bool) -> Settled {

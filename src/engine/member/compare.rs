@@ -7,7 +7,7 @@ use super::foreign::ForeignPaths;
 use super::look::Seen;
 use super::place::Place;
 use super::refusal::{information, notice, of_fs};
-use super::tree_plan::{PlanInput, TreePlan, plan};
+use super::tree_plan::{Action, PlanInput, TreePlan, plan};
 use crate::codes::{Code, Problem};
 use crate::fs::space::space;
 use crate::fs::walk::{Verdict, walk};
@@ -25,6 +25,8 @@ pub struct Comparison {
     wanted: Vec<u32>,
 }
 
+const NOT_ALLOWED: &str = "is a device, FIFO, socket or setuid file that is not allowed here";
+
 /// What a tree is to become, and what that changes.
 pub struct Target {
     /// The tree that the member should have.
@@ -37,20 +39,26 @@ pub struct Target {
     pub foreign_after: ForeignPaths,
 }
 
-/// With less space than this to spare it is worth knowing how much staging takes.
+/// With less than this to spare it is worth knowing how much staging takes.
 const TIGHT_BYTES: u64 = 64 << 20;
+const TIGHT_INODES: u64 = 1_000;
 
-/// What the staging areas take that nothing else refers to.
-fn staged_bytes(place: &Place) -> u64 {
+/// Bytes and inodes that the staging areas take and nothing else refers to.
+fn staged(place: &Place) -> (u64, u64) {
     let walked = place
         .stages()
         .and_then(|stages| walk(&stages, |_, _, _| Verdict::Descend));
     let Ok(walked) = walked else {
-        return 0;
+        return (0, 0);
     };
     let entries = walked.dirs.iter().flat_map(|directory| &directory.entries);
-    let own = entries.filter(|entry| entry.stat.is_file() && entry.stat.nlink == 1);
-    own.map(|entry| entry.stat.size).sum()
+    let own = entries.filter(|entry| entry.stat.is_directory() || entry.stat.nlink == 1);
+    own.fold((0, 0), |(bytes, inodes), entry| {
+        match entry.stat.is_file() {
+            true => (bytes + entry.stat.size, inodes + 1),
+            false => (bytes, inodes + 1),
+        }
+    })
 }
 
 impl Comparison {
@@ -158,13 +166,30 @@ impl Seen {
         summary.foreign = summary.foreign.max(foreign.len() as u64);
         let named = foreign.iter().take(MAX_FOREIGN);
         summary.foreign_paths = named.map(|top| top.as_bytes().to_vec()).collect();
-        if summary.write_bytes.saturating_add(TIGHT_BYTES) > summary.free_bytes {
+        if summary.write_bytes.saturating_add(TIGHT_BYTES) > summary.free_bytes
+            || summary.write_inodes.saturating_add(TIGHT_INODES) > summary.free_inodes
+        {
             // What an earlier attempt left is used, or makes way.
-            summary.free_bytes = summary.free_bytes.saturating_add(staged_bytes(place));
+            let (bytes, inodes) = staged(place);
+            summary.free_bytes = summary.free_bytes.saturating_add(bytes);
+            summary.free_inodes = summary.free_inodes.saturating_add(inodes);
         }
         for conflict in &mut summary.conflicts {
             if conflict.code.is_empty() {
                 conflict.code = Code::PreservedConflict.id();
+            }
+        }
+        let allowed = self.special_files();
+        let made = plan.changes.iter().filter(|it| it.action != Action::Remove);
+        for change in made {
+            if desired
+                .entry(&change.path)
+                .is_some_and(|it| !allowed.allow(it))
+            {
+                let path = change.path.as_bytes();
+                summary
+                    .conflicts
+                    .push(notice(Code::EntryRefused, path, NOT_ALLOWED));
             }
         }
         for missing in self.missing_owners(&desired) {

@@ -1,7 +1,8 @@
 //! Foreign entries: what an adopted root held that isn't ours. It stays until it is asked for.
 //!
 //! Kept as the topmost paths: whatever lies below one of them is foreign too. An entry that a
-//! manifest wants stops being foreign; nothing ever becomes foreign after the first commit.
+//! manifest wants stops being foreign; nothing becomes foreign after the first commit, except what a
+//! preserve rule protected in an adopted root until it was given up.
 
 use super::place::{Place, PlaceError};
 use super::record;

@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use sync_proto::filter::Preserve;
+use sync_proto::special::SpecialFiles;
 use sync_proto::wire::{Doubt, Facts, Layout, Notice, ServiceAnswer, ServiceRequest, TreeKey};
 
 /// An answer about services that is being worked on.
@@ -53,6 +54,10 @@ pub trait Host: Send + Sync + 'static {
     /// The note about it can't be removed.
     fn forget(&self, tree: TreeKey) -> Result<(), Problem>;
 
+    /// A tree was committed: programs that remember where its root led are told before the hub is.
+    /// Nothing that fails there undoes a commit.
+    fn committed(self: Arc<Self>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
     /// Answers a request about this server's services.
     ///
     /// # Errors
@@ -90,6 +95,8 @@ pub struct Claim {
     pub place: Arc<Place>,
     /// What the administrator preserves, whatever a hub says.
     pub preserve: Preserve,
+    /// Which special files the administrator lets a hub make.
+    pub special_files: SpecialFiles,
     /// The root as messages show it.
     pub shown: String,
     /// The root as the hub knows it.

@@ -9,11 +9,13 @@ use super::held::shared;
 use super::host::Claim;
 use super::keeper::Keeper;
 use super::live_index::{load_index, save_index};
+use super::place::{Place, PlaceError};
 use super::record::{TreeRecord, Vote};
-use super::refusal::{information, notice, of_fs, of_observe, of_place};
+use super::refusal::{information, of_fs, of_observe, of_place};
 use crate::codes::{Code, Problem};
 use crate::engine::index::{Index, Stamp};
 use crate::engine::observe::{LeftOutTime, Look, ObserveProblem, Observed, observe};
+use crate::fs::FsError;
 use crate::fs::owner::Principals;
 use crate::fs::read::FsClock;
 use crate::fs::walk::WalkTrouble;
@@ -24,6 +26,7 @@ use sync_proto::entry::{Meta, Principal};
 use sync_proto::filter::{Preserve, Rules, Scope, Side};
 use sync_proto::manifest::{Directory, Manifest, Roots};
 use sync_proto::path::RelPath;
+use sync_proto::special::SpecialFiles;
 use sync_proto::wire::{Generation, Level, Notice, Open, Options};
 
 /// How often a tree is looked at again that doesn't hold still.
@@ -211,6 +214,11 @@ impl Seen {
             .is_some_and(|live| live.roots != self.roots)
     }
 
+    /// Which special files may be made here: what the hub allows, and the administrator as well.
+    pub fn special_files(&self) -> SpecialFiles {
+        self.options.special_files.and(self.claim.special_files)
+    }
+
     /// Which attributes count.
     pub fn xattrs(&self) -> XattrPolicy {
         if self.options.privileged_xattrs {
@@ -239,7 +247,12 @@ fn raise(
     let preserve = record.preserve.union(sent).map_err(|error| rule(&error))?;
     let is_more = preserve != record.preserve;
     record.preserve = preserve;
-    let raised = record.raise_fence(&claim.place, fence);
+    let mut raised = record.raise_fence(&claim.place, fence);
+    if matches!(&raised, Err(PlaceError::Fs(error)) if error.is_no_space()) {
+        // What an attempt left that used the disk up must not be in the way of the next one.
+        make_way(&claim.place).map_err(|error| of_fs(&error))?;
+        raised = record.raise_fence(&claim.place, fence);
+    }
     if !raised.map_err(|error| of_place(&error))? {
         let highest = record.fence;
         let message = format!(
@@ -251,6 +264,17 @@ fn raise(
     if is_more {
         tracing::info!(tree = %claim.shown, "preserve rules were added");
     }
+    Ok(())
+}
+
+/// Removes every staging area. No transaction is open: nothing refers to them, and what they hold
+/// only saves a transfer.
+fn make_way(place: &Place) -> Result<(), FsError> {
+    let stages = place.stages()?;
+    for listed in stages.list()? {
+        stages.remove_tree(&listed.name)?;
+    }
+    tracing::warn!("the disk is full; what was staged was removed");
     Ok(())
 }
 
@@ -297,18 +321,4 @@ fn nothing() -> Index {
         .ok()
         .and_then(|manifest| Index::new(manifest, Stamp::default(), Vec::new()))
         .unwrap_or_else(|| unreachable!("an empty manifest is a manifest"))
-}
-
-/// A notice about metadata or the like that concerns many entries: a few are named.
-pub fn summarised(code: Code, what: &str, paths: &[Vec<u8>], count: u64) -> Vec<Notice> {
-    let mut notices: Vec<Notice> = paths
-        .iter()
-        .take(EXAMPLES)
-        .map(|path| notice(code, path, what))
-        .collect();
-    let more = count.saturating_sub(notices.len() as u64);
-    if more > 0 {
-        notices.push(notice(code, b"", format!("{what} ({more} more entries)")));
-    }
-    notices
 }

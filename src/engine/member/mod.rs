@@ -16,6 +16,7 @@ mod in_place;
 pub mod journal;
 pub mod keeper;
 pub mod large;
+mod lend;
 pub mod live;
 pub mod live_index;
 pub mod look;

@@ -64,7 +64,13 @@ impl Phase {
                             | R::Service(_)
                     )
             }
-            Self::Opened => is_abort || matches!(request, R::Compare { .. } | R::Leave | R::Ping),
+            Self::Opened => {
+                is_abort
+                    || matches!(
+                        request,
+                        R::Compare { .. } | R::Lend { .. } | R::Leave | R::Ping
+                    )
+            }
             Self::Table => matches!(request, R::Table { .. }),
             Self::Listings => matches!(request, R::Listings { .. }),
             Self::Planned => {
@@ -93,7 +99,7 @@ impl Phase {
             Self::Joining => "Join",
             Self::Greeting => "Hello",
             Self::Idle => "Open or another request about a tree",
-            Self::Opened => "Compare or Leave",
+            Self::Opened => "Compare, Lend or Leave",
             Self::Table => "Table",
             Self::Listings => "Listings",
             Self::Planned => "Stage, Itemise or Leave",
@@ -152,6 +158,29 @@ mod tests {
             refused(Phase::Voted, &Request::Leave),
             "a vote can't be left"
         );
+    }
+
+    #[test]
+    fn nothing_is_lent_of_a_tree_that_was_not_opened_or_is_being_changed() {
+        let lend = Request::Lend {
+            content: sync_proto::digest::Digest::of(b"x"),
+            offset: 0,
+            length: 1,
+        };
+        assert!(!refused(Phase::Opened, &lend));
+        for phase in [
+            Phase::Joining,
+            Phase::Greeting,
+            Phase::Idle,
+            Phase::Table,
+            Phase::Listings,
+            Phase::Planned,
+            Phase::Staging,
+            Phase::Staged,
+            Phase::Voted,
+        ] {
+            assert!(refused(phase, &lend), "{phase:?}");
+        }
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub enum PlaceError {
     #[error("The root `{0}` is not a directory")]
     NotADirectory(String),
     /// The root has content.
-    #[error("The root `{root}` holds {entries} entries that fanout did not make")]
+    #[error("The root `{root}` holds {} that fanout did not make", crate::model::counted(*.entries as u64, "entry", "entries"))]
     NotEmpty {
         /// Which root.
         root: String,

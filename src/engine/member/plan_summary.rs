@@ -1,6 +1,7 @@
 //! The plan in numbers and letters, as it is sent.
 
 use super::tree_plan::{Action, Planner, is_made, notice};
+use crate::model::counted;
 use sync_proto::entry::{Entry, Kind, Meta};
 use sync_proto::wire::Layout;
 
@@ -71,7 +72,8 @@ impl Planner<'_> {
         summary.root_changed = input.root_changed.map(str::to_owned);
         for (top, entries) in &self.ignored {
             let message = format!(
-                "belongs to the member and stays as it is; the source holds {entries} entries there"
+                "belongs to the member and stays as it is; the source holds {} there",
+                counted(*entries, "entry", "entries")
             );
             summary.notices.push(notice(top, &message));
         }

@@ -197,7 +197,11 @@ fn delete_switched(place: &Place, keeper: &Keeper) -> Result<Vec<Notice>, Commit
         remove_state(place, &[])?;
         place.parent().remove_dir(&state_name(place)?)?;
     } else {
-        remove_state(place, &[b"gen", b"shared"])?;
+        let mut except: Vec<&[u8]> = vec![b"shared"];
+        if !generations.list()?.is_empty() {
+            except.push(b"gen");
+        }
+        remove_state(place, &except)?;
     }
     Ok(left)
 }

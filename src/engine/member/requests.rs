@@ -128,7 +128,8 @@ fn keeper(claim: &Claim, scope: Option<Scope>) -> Result<Keeper, Problem> {
     Ok(keeper)
 }
 
-/// Counts what a preserve rule protects, and drops it.
+/// Counts what a preserve rule protects, and drops it. In an adopted root nobody can tell what of
+/// it was there before: all of it is foreign from then on.
 pub fn release(claim: &Claim, rule: &str, dry_run: bool) -> Result<(u64, u64), Problem> {
     let place = &claim.place;
     let mut record = TreeRecord::load(place).map_err(|error| of_place(&error))?;
@@ -148,13 +149,15 @@ pub fn release(claim: &Claim, rule: &str, dry_run: bool) -> Result<(u64, u64), P
         return Err(Problem::new(Code::RuleInvalid, message));
     }
     let (mut entries, mut bytes) = (0, 0);
+    let mut covered = Vec::new();
     if let Some(live) = place.live().map_err(|error| of_fs(&error))? {
         let walked = walk(&live, |_, _, _| Verdict::Descend).map_err(|error| of_fs(&error))?;
         for directory in &walked.dirs {
             for entry in &directory.entries {
                 let path = directory.path.join(&entry.name);
                 let is_covered = |path: &RelPath| released.covers(path).is_some();
-                if path.is_ok_and(|path| is_covered(&path)) {
+                if let Some(path) = path.ok().filter(is_covered) {
+                    covered.push(path);
                     entries += 1;
                     bytes += if entry.stat.is_file() {
                         entry.stat.size
@@ -166,6 +169,13 @@ pub fn release(claim: &Claim, rule: &str, dry_run: bool) -> Result<(u64, u64), P
         }
     }
     if !dry_run {
+        if record.adopted && record.live.is_some() {
+            // ORDER: what may be from before the adoption is foreign before it is unprotected.
+            let known = ForeignPaths::load(place).map_err(|error| of_place(&error))?;
+            covered.extend_from_slice(known.tops());
+            let foreign = ForeignPaths::new(covered);
+            foreign.save(place).map_err(|error| of_place(&error))?;
+        }
         let left = record.preserve.to_lines();
         let left: Vec<String> = left
             .into_iter()

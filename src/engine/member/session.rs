@@ -8,6 +8,7 @@
 
 mod claims;
 mod comparing;
+mod lending;
 mod staging;
 
 use super::fill::{LocalContents, Sources};
@@ -301,6 +302,11 @@ impl Session {
                 self.plan().await?
             }
             Request::Itemise => return self.itemise().await,
+            Request::Lend {
+                content,
+                offset,
+                length,
+            } => return self.lend(content, offset, length).await,
             Request::Stage {
                 txn,
                 generation,
@@ -430,7 +436,10 @@ impl Session {
         }
         let decided = self.with_tree(move |tree| tree.decide(txn, decision)).await;
         match decided {
-            Ok(Some(done)) => Ok(done_reply(done)),
+            Ok(Some(done)) => {
+                self.host.clone().committed().await;
+                Ok(done_reply(done))
+            }
             Ok(None) => {
                 self.leave().await;
                 Ok(Reply::Ok {

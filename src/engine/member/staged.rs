@@ -7,20 +7,22 @@ use super::fill::{LocalContents, Sources, find};
 use super::foreign::ForeignPaths;
 use super::host::Claim;
 use super::live_index::{refresh_index, save_index};
-use super::look::{Seen, summarised};
+use super::look::Seen;
 use super::prepare::{Job, prepare};
 use super::receive::Receiver;
 use super::record::TreeRecord;
-use super::refusal::{of_commit, of_fs, of_place};
+use super::refusal::{notice, of_commit, of_fs, of_place};
 use super::stage::{StageEvent, Staging};
 use super::transaction::{self, Committed, recover};
 use super::work::Work;
 use crate::codes::{Code, Problem};
 use crate::engine::index::Index;
 use crate::fs::meta::Wanted;
+use crate::model::counted;
 use std::sync::Arc;
 use sync_proto::commit::{Participant, ParticipantAction as Do, ParticipantEvent as On};
 use sync_proto::manifest::{Directory, Roots};
+use sync_proto::path::escape;
 use sync_proto::wire::table::Row;
 use sync_proto::wire::{Decision, Generation, Notice, Open, TxnKey};
 use tokio::sync::mpsc::UnboundedSender;
@@ -152,14 +154,7 @@ impl Tree {
         let transaction = self.transaction.as_mut().ok_or_else(out_of_turn)?;
         transaction.staging.finish()?;
         transaction.staged = Some(transaction.staging.index(&self.seen)?);
-        let unkept = transaction.staging.unkept();
-        Ok(unkept
-            .iter()
-            .flat_map(|(what, count, paths)| {
-                let message = format!("This agent may not set the {what}");
-                summarised(Code::CannotKeep, &message, paths, *count)
-            })
-            .collect())
+        Ok(unkept(&transaction.staging.unkept()).into_iter().collect())
     }
 
     /// Makes everything durable. `Ok` is a vote of yes, and durable.
@@ -283,4 +278,40 @@ pub fn carry_out(
 
 fn out_of_turn() -> Problem {
     Problem::new(Code::ProtocolViolation, "A request came out of turn")
+}
+
+/// What could not be kept, in one notice: why is the same for all of it.
+fn unkept(all: &[(String, u64, Vec<Vec<u8>>)]) -> Option<Notice> {
+    let parts: Vec<String> = all
+        .iter()
+        .map(|(what, count, paths)| {
+            let entries = counted(*count, "entry", "entries");
+            match paths.first() {
+                Some(path) => format!("the {what} of {entries} (such as `{}`)", escape(path)),
+                None => format!("the {what} of {entries}"),
+            }
+        })
+        .collect();
+    let message = format!("This agent may not set {}", parts.join(", "));
+    (!all.is_empty()).then(|| notice(Code::CannotKeep, b"", message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_kept_is_one_notice_with_counts() {
+        assert_eq!(unkept(&[]), None);
+        let paths = vec![b"a".to_vec(), b"b".to_vec()];
+        let all = [
+            ("group".to_owned(), 1, vec![b"c".to_vec()]),
+            ("owner".to_owned(), 1_412, paths),
+        ];
+        assert_eq!(
+            unkept(&all).unwrap().message,
+            "This agent may not set the group of 1 entry (such as `c`), \
+             the owner of 1,412 entries (such as `a`)"
+        );
+    }
 }

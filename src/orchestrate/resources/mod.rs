@@ -2,3 +2,5 @@
 
 pub mod code;
 pub mod configuration;
+pub mod database;
+pub mod former_database;

@@ -33,11 +33,11 @@ pub(super) fn settings(site: &AppSite, database: &SiteDatabase, key: &SiteKey) -
             $wgEnableUploads = true;\n\
             $wgShowExceptionDetails = false;\n\
             \n\
-            // What is remembered is remembered for all members, in the database.\n\
-            $wgMainCacheType = CACHE_DB;\n\
-            $wgMessageCacheType = CACHE_DB;\n\
-            $wgParserCacheType = CACHE_DB;\n\
-            $wgSessionCacheType = CACHE_DB;\n\
+            // What is remembered is remembered for all members, in the database: 1 is CACHE_DB.\n\
+            $wgMainCacheType = 1;\n\
+            $wgMessageCacheType = 1;\n\
+            $wgParserCacheType = 1;\n\
+            $wgSessionCacheType = 1;\n\
             \n\
             // One member runs the jobs, by the clock.\n\
             $wgJobRunRate = 0;\n"

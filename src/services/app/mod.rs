@@ -26,7 +26,7 @@ mod wordpress;
 
 pub use detect::{Detected, Files, detect, version};
 pub use paths::{UploadPath, preserve, preserve_owned, upload_paths, written_dirs};
-pub use rules::{AppRules, PhpFiles, rules, warm_urls};
+pub use rules::{rules, warm_urls};
 pub use settings::{SETTINGS_NAME, SiteDatabase, SiteKey, settings, settings_name};
 pub use stubs::{MARK, Stub, stubs};
 pub use traps::{Trap, traps};

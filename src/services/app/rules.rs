@@ -1,82 +1,98 @@
 //! What a web server must know about an application: which requests PHP answers, what is never
 //! served, and what the pool gets.
 
-use super::{AppDriver, AppSite, needs_php, settings_name};
+use super::{AppDriver, AppSite, SETTINGS_NAME, SETTINGS_VARIABLE};
+use crate::services::web::{AppRules, Pattern, Plain, Quoted, Scripts, TextError, settings_path};
+use sync_proto::wire::service::ServiceFacts;
 
-/// Which files PHP is run for. All others of that kind are not found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum PhpFiles {
-    /// None.
-    #[default]
-    None,
-    /// These paths, as requests name them, such as `/index.php`.
-    Only(Vec<String>),
-    /// Every one that is there and isn't denied.
-    Any,
+/// How long browsers may keep style sheets, scripts and images, in seconds.
+const STATIC_MAX_AGE_S: u32 = 86_400;
+
+/// Never served, whatever the application: left-overs of editors, and dumps.
+const DENY_ALWAYS: [&str; 1] = [r"\.(bak|orig|save|swp|swo|sql|sql\.gz|dist)$|~$"];
+
+/// An application's demands, as text.
+struct Demands {
+    scripts: Option<&'static [&'static str]>,
+    front: Option<&'static str>,
+    no_scripts: &'static [&'static str],
+    private: &'static [&'static str],
+    deny: &'static [&'static str],
 }
 
-/// The rules of an application, for the web servers that render them. Paths are those of requests
-/// and begin with a slash; for a site in a subdirectory they are meant below it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AppRules {
-    /// The file in the area of settings whose path the pool gets in
-    /// [`SETTINGS_VARIABLE`](super::SETTINGS_VARIABLE).
-    pub settings: Option<String>,
-    /// What PHP is run for.
-    pub php: PhpFiles,
-    /// Files among them that take a path after their name, such as `/rest.php`.
-    pub path_info: Vec<String>,
-    /// The file that answers where nothing else is there, with the request's own query.
-    pub front_controller: Option<String>,
-    /// Regular expressions (PCRE, case-insensitive) of paths that are never served: not found.
-    /// Without quotes, braces, blanks and semicolons.
-    pub deny: Vec<String>,
-    /// Directories below which PHP is never run: whatever a visitor uploaded there is a file.
-    pub no_php: Vec<String>,
-    /// Endings of files that browsers may keep.
-    pub assets: Vec<String>,
-}
-
-/// What a browser may keep for a while, without dots.
-const ASSETS: [&str; 18] = [
-    "css", "js", "mjs", "png", "jpg", "jpeg", "gif", "webp", "avif", "svg", "ico", "woff", "woff2",
-    "ttf", "otf", "mp4", "webm", "pdf",
-];
-
-/// Never served, whatever the application: hidden files (those of `.well-known` excepted),
-/// left-overs of editors, and dumps.
-const DENY_ALWAYS: [&str; 2] = [
-    r"(^|/)\.(?!well-known(/|$))",
-    r"\.(bak|orig|save|swp|swo|sql|sql\.gz|dist)$|~$",
-];
-
-/// The rules of a site's application.
-pub fn rules(site: &AppSite) -> AppRules {
-    let own = |paths: &[&str]| paths.iter().map(|&path| path.to_owned()).collect();
-    let mut rules = AppRules {
-        settings: needs_php(site.driver).then(|| settings_name(&site.uri)),
-        deny: own(&DENY_ALWAYS),
-        assets: own(&ASSETS),
-        ..AppRules::default()
+/// The rules of a site's application on a server that reported these facts. The pool gets the path
+/// of the site's settings file there, if it has one.
+///
+/// # Errors
+/// The path of that server's settings holds something that can't stand in a configuration file.
+pub fn rules(
+    site: &AppSite,
+    facts: &ServiceFacts,
+    has_settings: bool,
+) -> Result<AppRules, TextError> {
+    let demands = demands(site.driver);
+    let plain = |what: &str, texts: &[&str]| -> Result<Vec<Plain>, TextError> {
+        texts.iter().map(|text| Plain::parse(what, text)).collect()
     };
-    let deny: &[&str] = match site.driver {
-        AppDriver::Wordpress => {
-            rules.php = PhpFiles::Any;
-            rules.front_controller = Some("/index.php".into());
-            rules.no_php = own(&["/wp-content/uploads", "/wp-content/cache"]);
-            &[
+    let quoted = |what: &str, texts: &[&str]| -> Result<Vec<Quoted>, TextError> {
+        texts.iter().map(|text| Quoted::parse(what, text)).collect()
+    };
+    let deny = DENY_ALWAYS.iter().chain(demands.deny);
+    let mut env = Vec::new();
+    if has_settings {
+        let path = settings_path(facts, &site.uri, SETTINGS_NAME);
+        env.push((
+            Plain::parse("a variable", SETTINGS_VARIABLE)?,
+            Quoted::parse("the path of the settings", &path)?,
+        ));
+    }
+    Ok(AppRules {
+        scripts: match (site.driver, demands.scripts) {
+            (AppDriver::Static, _) => Scripts::None,
+            (_, None) => Scripts::Any,
+            (_, Some(only)) => Scripts::Only(plain("a script", only)?),
+        },
+        front: demands
+            .front
+            .map(|front| Plain::parse("the front controller", front))
+            .transpose()?,
+        deny: deny
+            .map(|text| Pattern::parse(text))
+            .collect::<Result<_, _>>()?,
+        no_scripts: quoted("a directory", demands.no_scripts)?,
+        private: quoted("a directory", demands.private)?,
+        env,
+        php_admin: Vec::new(),
+        static_max_age_s: STATIC_MAX_AGE_S,
+    })
+}
+
+fn demands(driver: AppDriver) -> Demands {
+    let none = Demands {
+        scripts: None,
+        front: None,
+        no_scripts: &[],
+        private: &[],
+        deny: &[],
+    };
+    match driver {
+        AppDriver::Wordpress => Demands {
+            front: Some("/index.php"),
+            no_scripts: &["/wp-content/uploads/", "/wp-content/cache/"],
+            deny: &[
                 r"^/wp-config(-sample)?\.php$",
                 r"^/wp-admin/(install|setup-config)\.php$",
-                r"^/wp-(admin/includes|includes/(theme-compat|js/tinymce/langs))/",
+                r"^/wp-(admin/includes|includes/theme-compat)/",
                 r"^/wp-includes/[^/]+\.php$",
                 r"^/wp-cron\.php$",
                 r"^/(readme|license|licencia|licenza|lizenz)[^/]*\.(html|txt)$",
                 r"^/wp-content/(debug\.log|upgrade/)",
                 r"(^|/)composer\.(json|lock)$",
-            ]
-        }
-        AppDriver::Mediawiki => {
-            rules.php = PhpFiles::Only(own(&[
+            ],
+            ..none
+        },
+        AppDriver::Mediawiki => Demands {
+            scripts: Some(&[
                 "/index.php",
                 "/api.php",
                 "/load.php",
@@ -85,45 +101,53 @@ pub fn rules(site: &AppSite) -> AppRules {
                 "/thumb_handler.php",
                 "/img_auth.php",
                 "/opensearch_desc.php",
-            ]));
-            rules.path_info = own(&["/rest.php", "/img_auth.php", "/index.php"]);
-            rules.no_php = own(&["/images", "/cache"]);
-            &[
+            ]),
+            no_scripts: &["/images/", "/cache/"],
+            deny: &[
                 r"^/(cache|includes|languages|maintenance|mw-config|config|serialized|tests|vendor|docs)(/|$)",
                 r"^/images/(deleted|lockdir|tmp|temp)(/|$)",
                 r"^/LocalSettings\.php$",
                 r"(^|/)composer(\.local)?\.(json|lock)(-sample)?$",
                 r"^/(extensions|skins)/.*\.(php|sql|md|sh)$",
-            ]
-        }
-        AppDriver::Drupal | AppDriver::Drupal7 => {
-            let mut php = own(&["/index.php"]);
-            if site.driver == AppDriver::Drupal {
-                php.push("/core/modules/statistics/statistics.php".to_owned());
-            }
-            rules.php = PhpFiles::Only(php);
-            rules.front_controller = Some("/index.php".into());
-            rules.no_php = own(&["/sites"]);
-            &[
-                r"\.(engine|inc|install|make|module|profile|po|sh|theme|twig|tpl(\.php)?|xtmpl|yml|yaml)$",
-                r"(^|/)(composer|package)(-lock)?\.(json|lock)$|(^|/)web\.config$",
-                r"^/sites/[^/]+/private(/|$)",
-                r"^/sites/[^/]+/files/(config_|php/|.*\.php$)",
-                r"^/sites/[^/]+/settings[^/]*\.php$",
-                r"^/(core/)?(install|update|cron|authorize|rebuild)\.php$",
-                r"^/(vendor|scripts|core/scripts)(/|$)",
-                r"^/(CHANGELOG|COPYRIGHT|INSTALL|LICENSE|MAINTAINERS|README|UPGRADE|UPDATE)[^/]*\.(txt|md)$",
-            ]
-        }
-        AppDriver::Php | AppDriver::Command => {
-            rules.php = PhpFiles::Any;
-            rules.front_controller = Some("/index.php".into());
-            &[r"(^|/)composer\.(json|lock)$", r"^/vendor(/|$)"]
-        }
-        AppDriver::Static => &[r"\.php$"],
-    };
-    rules.deny.extend(deny.iter().map(|&path| path.to_owned()));
-    rules
+            ],
+            ..none
+        },
+        AppDriver::Drupal => Demands {
+            scripts: Some(&["/index.php", "/core/modules/statistics/statistics.php"]),
+            ..drupal(none)
+        },
+        AppDriver::Drupal7 => Demands {
+            scripts: Some(&["/index.php"]),
+            ..drupal(none)
+        },
+        AppDriver::Php | AppDriver::Command => Demands {
+            front: Some("/index.php"),
+            deny: &[r"(^|/)composer\.(json|lock)$", r"^/vendor(/|$)"],
+            ..none
+        },
+        AppDriver::Static => Demands {
+            deny: &[r"\.php$"],
+            ..none
+        },
+    }
+}
+
+fn drupal(none: Demands) -> Demands {
+    Demands {
+        front: Some("/index.php"),
+        no_scripts: &["/sites/"],
+        deny: &[
+            r"\.(engine|inc|install|make|module|profile|po|sh|theme|twig|tpl(\.php)?|xtmpl|yml|yaml)$",
+            r"(^|/)(composer|package)(-lock)?\.(json|lock)$|(^|/)web\.config$",
+            r"^/sites/[^/]+/private(/|$)",
+            r"^/sites/[^/]+/files/(config_|php/|.*\.php$)",
+            r"^/sites/[^/]+/settings[^/]*\.php$",
+            r"^/(core/)?(install|update|cron|authorize|rebuild)\.php$",
+            r"^/(vendor|scripts|core/scripts)(/|$)",
+            r"^/(CHANGELOG|COPYRIGHT|INSTALL|LICENSE|MAINTAINERS|README|UPGRADE|UPDATE)[^/]*\.(txt|md)$",
+        ],
+        ..none
+    }
 }
 
 /// Requests that fill a member's caches before visitors come, relative to the site's address. The
@@ -144,7 +168,11 @@ mod tests {
     use crate::services::app::example;
 
     #[test]
-    fn nothing_in_a_rule_can_break_out_of_a_configuration_file() {
+    fn the_rules_of_every_application_can_stand_in_a_configuration_file() {
+        let facts = ServiceFacts {
+            config_root: b"/etc/fanout/current".to_vec(),
+            ..ServiceFacts::default()
+        };
         for driver in [
             AppDriver::Drupal,
             AppDriver::Drupal7,
@@ -154,13 +182,12 @@ mod tests {
             AppDriver::Static,
             AppDriver::Command,
         ] {
-            let rules = rules(&example(driver));
-            let all = rules.deny.iter().chain(&rules.no_php);
-            let all = all.chain(&rules.path_info).chain(&rules.assets);
-            for text in all.chain(&rules.front_controller) {
-                let is_safe = |c: char| c.is_ascii_graphic() && !"\"'{};#`".contains(c);
-                assert!(text.chars().all(is_safe), "{driver:?}: {text}");
-            }
+            let rules = rules(&example(driver), &facts, true).unwrap();
+            assert_eq!(
+                rules.env[0].1.as_str(),
+                "/etc/fanout/current/settings/www.example.com.settings.php"
+            );
+            assert_eq!(rules.has_scripts(), driver != AppDriver::Static);
         }
     }
 }

@@ -31,6 +31,8 @@ pub enum Script {
     Tables,
     /// Removes the tables that are not among those named.
     DropOthers,
+    /// Notes which schema the database has, for an application that keeps no such note.
+    Note,
 }
 
 /// What a script has to know.
@@ -160,7 +162,7 @@ fn wordpress(script: Script) -> Option<&'static [&'static str]> {
         Script::Cron => &[include_str!("scripts/wordpress/cron.php")],
         Script::ClearCaches => &[LOAD, include_str!("scripts/wordpress/clear-caches.php")],
         Script::LoginLink => &[LOAD, include_str!("scripts/wordpress/login-link.php")],
-        Script::Maintenance | Script::Tables | Script::DropOthers => return None,
+        Script::Maintenance | Script::Tables | Script::DropOthers | Script::Note => return None,
     })
 }
 
@@ -171,6 +173,7 @@ fn mediawiki(script: Script) -> Option<&'static [&'static str]> {
         Script::Install => &[DATABASE, include_str!("scripts/mediawiki/install.php")],
         Script::Update => &[include_str!("scripts/mediawiki/update.php")],
         Script::Cron => &[include_str!("scripts/mediawiki/cron.php")],
+        Script::Note => &[DATABASE, include_str!("scripts/mediawiki/note.php")],
         _ => return None,
     })
 }
@@ -191,7 +194,7 @@ fn drupal(script: Script) -> Option<&'static [&'static str]> {
         Script::Maintenance => &[BOOT, include_str!("scripts/drupal/maintenance.php")],
         Script::ClearCaches => &[BOOT, include_str!("scripts/drupal/clear-caches.php")],
         Script::LoginLink => &[BOOT, include_str!("scripts/drupal/login-link.php")],
-        Script::Tables | Script::DropOthers => return None,
+        Script::Tables | Script::DropOthers | Script::Note => return None,
     })
 }
 
@@ -211,7 +214,7 @@ fn drupal_7(script: Script) -> Option<&'static [&'static str]> {
         Script::Maintenance => &[BOOT, include_str!("scripts/drupal7/maintenance.php")],
         Script::ClearCaches => &[BOOT, include_str!("scripts/drupal7/clear-caches.php")],
         Script::LoginLink => &[BOOT, include_str!("scripts/drupal7/login-link.php")],
-        Script::Tables | Script::DropOthers => return None,
+        Script::Tables | Script::DropOthers | Script::Note => return None,
     })
 }
 

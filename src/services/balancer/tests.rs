@@ -103,6 +103,7 @@ fn inventory(balancer: &Balancer, sites: Vec<Site>) -> Inventory {
     let wordpress = platform("blog", Some(crate::model::AppKind::Wordpress));
     Inventory {
         hub: "hub".into(),
+        depot_budget: "1GiB".parse().unwrap(),
         servers: servers.map(|it| (it.name.clone(), it)).into(),
         clusters: [(cluster.name.clone(), cluster)].into(),
         balancers: [(balancer.name.clone(), balancer.clone())].into(),

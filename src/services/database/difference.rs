@@ -2,6 +2,7 @@
 
 use super::{Account, HostPattern, Names, Operation, PRIVILEGES, Password};
 use crate::model::{ServerName, SiteUri};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use sync_proto::wire::service::database::{
@@ -61,7 +62,72 @@ pub struct Change {
     /// What to do, in this order.
     pub operations: Vec<Operation>,
     /// What puts back what was there before; none if nothing can.
-    pub undo: Option<Vec<Operation>>,
+    pub undo: Option<Undo>,
+}
+
+/// What puts back what was there before one change. Without secrets, so that it can be on record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Undo {
+    /// Drop the database if there is nothing in it.
+    DropDatabase,
+    /// Drop the role.
+    DropRole,
+    /// Make the role again.
+    MakeRole,
+    /// Take these away from the role again.
+    Revoke(Vec<Privilege>),
+    /// Remove the account for this host.
+    Remove(HostPattern),
+    /// Make the account for this host again.
+    Make(HostPattern),
+    /// Lock the account for this host again.
+    Lock(HostPattern),
+}
+
+impl Undo {
+    /// What it is in the database server.
+    pub fn operations(&self, desired: &Desired) -> Vec<Operation> {
+        let Names {
+            database,
+            user,
+            role,
+        } = desired.names.clone();
+        let account = |host: &HostPattern| Account {
+            user: user.clone(),
+            host: host.clone(),
+        };
+        match self {
+            Self::DropDatabase => vec![Operation::DropDatabase {
+                database,
+                only_if_empty: true,
+            }],
+            Self::DropRole => vec![Operation::DropRole { role }],
+            Self::MakeRole => made_role(&desired.names),
+            Self::Revoke(privileges) => vec![Operation::Revoke {
+                role,
+                schema: database.pattern(),
+                privileges: privileges.clone(),
+            }],
+            Self::Remove(host) => taken_away(&account(host)),
+            Self::Make(host) => made(desired, &account(host)),
+            Self::Lock(host) => vec![Operation::Lock {
+                account: account(host),
+            }],
+        }
+    }
+}
+
+fn made_role(names: &Names) -> Vec<Operation> {
+    vec![
+        Operation::CreateRole {
+            role: names.role.clone(),
+        },
+        Operation::Grant {
+            role: names.role.clone(),
+            database: names.database.clone(),
+        },
+    ]
 }
 
 impl fmt::Display for Change {
@@ -154,13 +220,11 @@ pub fn difference(
         if recorded.hosts.contains(*host) {
             found
                 .removals
-                .push(stale(desired, &state.account, "no member comes from there"));
+                .push(stale(&state.account, "no member comes from there"));
         } else if prune {
-            found.removals.push(stale(
-                desired,
-                &state.account,
-                "not made by fanout, and --prune",
-            ));
+            found
+                .removals
+                .push(stale(&state.account, "not made by fanout, and --prune"));
         } else {
             found.orphans.push(state.account.clone());
         }
@@ -185,26 +249,19 @@ pub fn removal(
         match recorded.hosts.contains(&state.account.host) {
             true => found
                 .removals
-                .push(stale(desired, &state.account, "the site is leaving")),
+                .push(stale(&state.account, "the site is leaving")),
             false => found.orphans.push(state.account.clone()),
         }
     }
     // An account that stays would lose what it can do.
     if found.orphans.is_empty() && actual.roles.iter().any(|it| it.role == names.role) {
         let role = names.role.clone();
-        let back = vec![
-            Operation::CreateRole { role: role.clone() },
-            Operation::Grant {
-                role: role.clone(),
-                database: names.database.clone(),
-            },
-        ];
         found.removals.push(Change {
             mark: Mark::Remove,
             text: format!("role {role}"),
             account: None,
             operations: vec![Operation::DropRole { role }],
-            undo: Some(back),
+            undo: Some(Undo::MakeRole),
         });
     }
     let there = actual
@@ -243,10 +300,7 @@ fn database(desired: &Desired, actual: &DatabaseState, found: &mut Difference) {
         operations: vec![Operation::CreateDatabase {
             database: database.clone(),
         }],
-        undo: Some(vec![Operation::DropDatabase {
-            database: database.clone(),
-            only_if_empty: true,
-        }]),
+        undo: Some(Undo::DropDatabase),
     });
 }
 
@@ -261,26 +315,21 @@ fn role(desired: &Desired, actual: &DatabaseState, found: &mut Difference) {
             mark: Mark::Add,
             text: format!("role {role}: {} on {database}", PRIVILEGES.join(", ")),
             account: None,
-            operations: vec![Operation::CreateRole { role: role.clone() }, grant()],
-            undo: Some(vec![Operation::DropRole { role: role.clone() }]),
+            operations: made_role(&desired.names),
+            undo: Some(Undo::DropRole),
         });
         return;
     };
     let own = database.pattern();
     let missing = missing(state, &own);
     if !missing.is_empty() {
-        let revoke = Operation::Revoke {
-            role: role.clone(),
-            schema: own.clone(),
-            privileges: missing.clone(),
-        };
         let list: Vec<&str> = missing.iter().map(Privilege::as_str).collect();
         found.additions.push(Change {
             mark: Mark::Change,
             text: format!("role {role} lacks {} on {database}", list.join(", ")),
             account: None,
             operations: vec![grant()],
-            undo: Some(vec![revoke]),
+            undo: Some(Undo::Revoke(missing)),
         });
     }
     for (schema, privileges) in &state.privileges {
@@ -290,18 +339,11 @@ fn role(desired: &Desired, actual: &DatabaseState, found: &mut Difference) {
             continue;
         }
         let list: Vec<&str> = extra.iter().map(Privilege::as_str).collect();
-        found.additions.push(Change {
-            mark: Mark::Change,
-            text: format!("role {role} may not {} on {schema}", list.join(", ")),
-            account: None,
-            operations: vec![Operation::Revoke {
-                role: role.clone(),
-                schema: schema.clone(),
-                privileges: extra,
-            }],
-            // Whoever granted that can do it again; fanout doesn't grant beyond a site's need.
-            undo: None,
-        });
+        // Whoever granted that had more power than fanout's account, which couldn't take it back.
+        found.notes.push(format!(
+            "role {role} may {} on {schema}; fanout didn't grant that",
+            list.join(", ")
+        ));
     }
 }
 
@@ -346,18 +388,18 @@ fn new_account(desired: &Desired, account: Account, members: &BTreeSet<ServerNam
         mark: Mark::Add,
         text: format!("{account} for {}", members.join(", ")),
         operations: made(desired, &account),
-        undo: Some(taken_away(&account)),
+        undo: Some(Undo::Remove(account.host.clone())),
         account: Some(account),
     }
 }
 
-fn stale(desired: &Desired, account: &Account, why: &str) -> Change {
+fn stale(account: &Account, why: &str) -> Change {
     Change {
         mark: Mark::Remove,
         text: format!("{account}: {why}; its sessions are ended"),
         account: Some(account.clone()),
         operations: taken_away(account),
-        undo: Some(made(desired, account)),
+        undo: Some(Undo::Make(account.host.clone())),
     }
 }
 
@@ -401,14 +443,217 @@ fn repair(desired: &Desired, state: &AccountState, recorded: &Recorded) -> Vec<C
         };
         found.push(change(format!("it lacks the role {role}"), give, None));
     }
+    if found.is_empty() && !is_recorded && state.takes_password == Some(true) {
+        found.push(Change {
+            mark: Mark::Change,
+            text: format!("{account}: it was there before; fanout keeps it from now on"),
+            account: Some(account.clone()),
+            operations: Vec::new(),
+            undo: None,
+        });
+    }
     if state.is_locked {
         let unlock = Operation::Unlock {
             account: account.clone(),
         };
-        let lock = Operation::Lock {
-            account: account.clone(),
-        };
-        found.push(change("it is locked".into(), unlock, Some(vec![lock])));
+        let lock = Undo::Lock(account.host.clone());
+        found.push(change("it is locked".into(), unlock, Some(lock)));
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sync_proto::wire::service::database::SchemaState;
+
+    fn desired(hosts: &[&str]) -> Desired {
+        let members: BTreeSet<ServerName> = [String::from("web1")]
+            .iter()
+            .map(|name| name.parse().unwrap())
+            .collect();
+        Desired {
+            site: "www.example.com".parse().unwrap(),
+            names: Names::called("site_a").unwrap(),
+            password: "password-1".parse().unwrap(),
+            hosts: hosts
+                .iter()
+                .map(|host| (host.parse().unwrap(), members.clone()))
+                .collect(),
+        }
+    }
+
+    fn account(host: &str) -> AccountState {
+        AccountState {
+            account: Account {
+                user: "site_a".parse().unwrap(),
+                host: host.parse().unwrap(),
+            },
+            is_locked: false,
+            needs_tls: false,
+            takes_password: Some(true),
+            passwords: 1,
+            roles: vec!["site_a_rw".into()],
+            default_role: "site_a_rw".into(),
+            privileges: Vec::new(),
+        }
+    }
+
+    fn state(accounts: Vec<AccountState>) -> DatabaseState {
+        let names = Names::called("site_a").unwrap();
+        let all = PRIVILEGES.iter().map(|it| it.parse().unwrap()).collect();
+        DatabaseState {
+            accounts,
+            roles: vec![RoleState {
+                role: names.role,
+                privileges: vec![(names.database.pattern(), all)],
+            }],
+            databases: vec![SchemaState {
+                database: names.database,
+                tables: 3,
+            }],
+        }
+    }
+
+    fn recorded(hosts: &[&str]) -> Recorded {
+        Recorded {
+            hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn nothing_there_is_made_in_the_order_in_which_it_is_needed() {
+        let found = difference(
+            &desired(&["10.0.0.1"]),
+            &DatabaseState::default(),
+            &recorded(&[]),
+            false,
+        );
+        let marks: Vec<String> = found.lines();
+        assert_eq!(marks.len(), 3, "{marks:?}");
+        assert_eq!(marks[0], "+ database site_a");
+        assert!(marks[1].starts_with("+ role site_a_rw: SELECT, "));
+        assert_eq!(marks[2], "+ 'site_a'@'10.0.0.1' for web1");
+        assert!(found.changes().all(|change| change.undo.is_some()));
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_left_alone() {
+        let found = difference(
+            &desired(&["10.0.0.1"]),
+            &state(vec![account("10.0.0.1")]),
+            &recorded(&["10.0.0.1"]),
+            false,
+        );
+        assert!(found.is_empty() && found.lines().is_empty(), "{found:?}");
+    }
+
+    #[test]
+    fn only_what_is_on_record_goes_and_it_is_locked_and_emptied_first() {
+        let there = state(vec![account("10.0.0.1"), account("10.0.0.2"), account("%")]);
+        let kept = recorded(&["10.0.0.1", "10.0.0.2"]);
+        let found = difference(&desired(&["10.0.0.1"]), &there, &kept, false);
+        assert_eq!(found.removals.len(), 1);
+        let words: Vec<bool> = found.removals[0]
+            .operations
+            .iter()
+            .map(|it| {
+                matches!(
+                    it,
+                    Operation::Lock { .. }
+                        | Operation::EndSessions { .. }
+                        | Operation::DropAccount { .. }
+                )
+            })
+            .collect();
+        assert_eq!(words, [true; 3]);
+        assert!(matches!(
+            found.removals[0].operations[0],
+            Operation::Lock { .. }
+        ));
+        assert!(matches!(
+            found.removals[0].operations[2],
+            Operation::DropAccount { .. }
+        ));
+        assert_eq!(found.orphans.len(), 1);
+        assert_eq!(found.orphans[0].host.as_str(), "%");
+        let pruned = difference(&desired(&["10.0.0.1"]), &there, &kept, true);
+        assert_eq!((pruned.removals.len(), pruned.orphans.len()), (2, 0));
+    }
+
+    #[test]
+    fn an_account_that_is_there_gets_the_password_in_so_many_words() {
+        let wrong = |change: fn(&mut AccountState)| {
+            let mut it = account("10.0.0.1");
+            change(&mut it);
+            let kept = recorded(&["10.0.0.1"]);
+            let found = difference(&desired(&["10.0.0.1"]), &state(vec![it]), &kept, false);
+            assert_eq!(found.additions.len(), 1, "{found:?}");
+            found.additions[0].operations[0].clone()
+        };
+        let other = wrong(|it| it.takes_password = Some(false));
+        assert!(matches!(other, Operation::SetPassword { .. }));
+        assert!(matches!(
+            wrong(|it| it.passwords = 2),
+            Operation::SetPassword { .. }
+        ));
+        assert!(matches!(
+            wrong(|it| it.is_locked = true),
+            Operation::Unlock { .. }
+        ));
+        assert!(matches!(
+            wrong(|it| it.roles.clear()),
+            Operation::GiveRole { .. }
+        ));
+        assert!(matches!(
+            wrong(|it| it.default_role.clear()),
+            Operation::GiveRole { .. }
+        ));
+        // MySQL keeps passwords salted: one that isn't ours gets ours.
+        let mut foreign = account("10.0.0.1");
+        foreign.takes_password = None;
+        let found = difference(
+            &desired(&["10.0.0.1"]),
+            &state(vec![foreign]),
+            &recorded(&[]),
+            false,
+        );
+        assert!(matches!(
+            found.additions[0].operations[0],
+            Operation::SetPassword { .. }
+        ));
+    }
+
+    #[test]
+    fn what_is_on_record_about_undoing_holds_no_password() {
+        let found = difference(
+            &desired(&["10.0.0.1"]),
+            &DatabaseState::default(),
+            &recorded(&[]),
+            false,
+        );
+        let undo: Vec<&Undo> = found
+            .changes()
+            .filter_map(|change| change.undo.as_ref())
+            .collect();
+        let text = serde_json::to_string(&undo).unwrap();
+        assert!(!text.contains("password-1"), "{text}");
+        let back: Vec<Undo> = serde_json::from_str(&text).unwrap();
+        assert_eq!(back.len(), 3);
+        let last = back[2].operations(&desired(&[]));
+        assert!(matches!(last[2], Operation::DropAccount { .. }));
+    }
+
+    #[test]
+    fn a_database_with_content_goes_only_when_that_was_asked_for() {
+        let there = state(vec![account("10.0.0.1")]);
+        let kept = removal(&desired(&[]), &there, &recorded(&["10.0.0.1"]), false);
+        assert_eq!(kept.removals.len(), 2);
+        assert!(kept.notes[0].contains("stays"));
+        let gone = removal(&desired(&[]), &there, &recorded(&["10.0.0.1"]), true);
+        assert!(gone.removals[2].undo.is_none());
+        // Somebody else's account still needs the role.
+        let shared = removal(&desired(&[]), &there, &recorded(&[]), false);
+        assert_eq!((shared.removals.len(), shared.orphans.len()), (0, 1));
+    }
 }

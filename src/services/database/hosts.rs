@@ -255,3 +255,139 @@ fn ambiguities(members: &[MemberAddresses]) -> Vec<HostFault> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DbKind, DbVia};
+
+    const MARIADB: Dialect = Dialect::MariaDb(10, 11, 6);
+    const MYSQL: Dialect = Dialect::MySql(8, 0, 36);
+
+    fn db(networks: &[&str]) -> Db {
+        Db {
+            kind: DbKind::Mysql,
+            port: 3306,
+            via: DbVia::Agent,
+            admin_user: "fanout".into(),
+            admin: None,
+            networks: networks.iter().map(|it| it.parse().unwrap()).collect(),
+            host: None,
+        }
+    }
+
+    fn member(name: &str, seen: Option<(&str, &[&str])>, declared: &[&str]) -> MemberAddresses {
+        let ip = |text: &&str| text.parse().unwrap();
+        MemberAddresses {
+            member: name.parse().unwrap(),
+            declared: declared.iter().map(ip).collect(),
+            is_database_server: name == "db1",
+            seen: seen.map(|(address, resolved)| SeenFrom {
+                address: ip(&address),
+                resolved: resolved.iter().map(ip).collect(),
+            }),
+            recorded: BTreeSet::new(),
+        }
+    }
+
+    fn found(db: &Db, dialect: Dialect, members: &[MemberAddresses]) -> (Vec<String>, Vec<String>) {
+        let (found, faults) = hosts(db, dialect, members);
+        let faults = faults.iter().map(ToString::to_string).collect();
+        (found.keys().map(ToString::to_string).collect(), faults)
+    }
+
+    const DB: &[&str] = &["10.0.0.21"];
+
+    #[test]
+    fn a_member_has_an_account_for_where_the_database_sees_it() {
+        let members = [
+            member("web1", Some(("10.0.0.11", DB)), &[]),
+            member("web2", Some(("10.9.9.9", DB)), &[]),
+        ];
+        let (hosts, faults) = found(&db(&[]), MARIADB, &members);
+        assert_eq!(
+            (hosts, faults.len()),
+            (vec!["10.0.0.11".into(), "10.9.9.9".into()], 0)
+        );
+    }
+
+    #[test]
+    fn declared_addresses_count_where_they_can_reach_the_database() {
+        let declared = &["10.0.0.11", "10.0.0.12", "2001:db8::11"];
+        let (hosts, _) = found(
+            &db(&[]),
+            MARIADB,
+            &[member("web1", Some(("10.0.0.11", DB)), declared)],
+        );
+        assert_eq!(hosts, ["10.0.0.11", "10.0.0.12"]);
+        // Unasked, all of them do.
+        let (hosts, faults) = found(&db(&[]), MARIADB, &[member("web1", None, declared)]);
+        assert_eq!((hosts.len(), faults.len()), (3, 0));
+        let elsewhere = member("web1", Some(("10.0.0.99", DB)), declared);
+        let (hosts, faults) = found(&db(&[]), MARIADB, &[elsewhere]);
+        assert!(hosts.is_empty());
+        assert!(
+            faults[0].contains("reaches the database from 10.0.0.99"),
+            "{faults:?}"
+        );
+    }
+
+    #[test]
+    fn a_member_that_can_not_be_asked_keeps_what_it_has_and_gets_nothing() {
+        let mut lost = member("web1", None, &[]);
+        lost.recorded.insert("10.0.0.11".parse().unwrap());
+        let (hosts, faults) = found(&db(&["0.0.0.0/0"]), MARIADB, &[lost]);
+        assert_eq!(hosts, ["10.0.0.11"]);
+        assert_eq!(faults, ["web1: how the database sees it isn't known"]);
+    }
+
+    #[test]
+    fn networks_are_written_as_the_server_compares_them() {
+        let members = [
+            member("web1", Some(("10.0.0.11", DB)), &[]),
+            member("web2", Some(("10.0.0.12", DB)), &[]),
+            member("web3", Some(("192.168.7.1", DB)), &[]),
+        ];
+        let narrow = db(&["10.0.0.0/8", "10.0.0.0/24"]);
+        let hosts = |dialect| found(&narrow, dialect, &members).0;
+        assert_eq!(hosts(MARIADB), ["10.0.0.0/255.255.255.0", "192.168.7.1"]);
+        assert_eq!(hosts(MYSQL), ["10.0.0.0/24", "192.168.7.1"]);
+        assert_eq!(
+            hosts(Dialect::MySql(8, 0, 22)),
+            ["10.0.0.0/255.255.255.0", "192.168.7.1"]
+        );
+        let six = [member("web1", Some(("fd77::11", &["fd77::21"])), &[])];
+        let (hosts, faults) = found(&db(&["fd77::/64"]), MARIADB, &six);
+        assert!(
+            hosts.is_empty() && faults[0].contains("can't compare"),
+            "{faults:?}"
+        );
+        assert_eq!(found(&db(&["fd77::11/128"]), MARIADB, &six).0, ["fd77::11"]);
+    }
+
+    #[test]
+    fn everybody_may_come_only_if_the_inventory_says_so() {
+        let members = [member("web1", Some(("10.0.0.11", DB)), &[])];
+        assert_eq!(found(&db(&["0.0.0.0/0"]), MARIADB, &members).0, ["%"]);
+        for networks in [&[][..], &["10.0.0.0/8"], &["0.0.0.0/1"]] {
+            let (hosts, _) = found(&db(networks), MARIADB, &members);
+            assert!(!hosts.contains(&"%".into()), "{hosts:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_leads_to_the_member_itself_or_elsewhere_is_refused() {
+        let good = member("web1", Some(("10.0.0.11", DB)), &[]);
+        let loops = member("db1", Some(("127.0.0.1", &["127.0.1.1"])), &[]);
+        let (hosts, faults) = found(&db(&[]), MARIADB, &[good.clone(), loops.clone()]);
+        assert_eq!(hosts, ["10.0.0.11"]);
+        assert!(faults[0].contains("which is db1 itself"), "{faults:?}");
+        // Alone, and on the database's own machine, it is what is meant.
+        let (hosts, faults) = found(&db(&[]), MARIADB, &[loops]);
+        assert_eq!((hosts, faults.len()), (vec!["127.0.0.1".into()], 0));
+        let other = member("web2", Some(("10.0.0.12", &["10.0.0.22"])), &[]);
+        let (hosts, faults) = found(&db(&[]), MARIADB, &[good, other]);
+        assert_eq!(hosts, ["10.0.0.11"]);
+        assert!(faults[0].contains("10.0.0.22 on web2"), "{faults:?}");
+    }
+}

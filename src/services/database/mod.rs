@@ -17,15 +17,13 @@ pub mod naming;
 pub mod sql;
 
 pub use dialect::{Dialect, DialectError};
-pub use difference::{Change, Desired, Difference, Mark, Recorded, difference, removal};
+pub use difference::{Change, Desired, Difference, Mark, Recorded, Undo, difference, removal};
 pub use hosts::{HostFault, MemberAddresses, SeenFrom, hosts};
 pub use naming::{Names, PREFIX};
 pub use sync_proto::wire::service::database::{
-    Account, DatabaseName, DatabaseOperation as Operation, HostPattern, Password, RoleName,
-    UserName,
+    Account, DatabaseName, DatabaseOperation as Operation, HostPattern, NameFault, Password,
+    RoleName, UserName,
 };
-
-use rand::RngExt;
 
 /// What a site needs on its database; WordPress, MediaWiki and Drupal install and run with it.
 pub const PRIVILEGES: [&str; 11] = [
@@ -41,29 +39,3 @@ pub const PRIVILEGES: [&str; 11] = [
     "CREATE TEMPORARY TABLES",
     "LOCK TABLES",
 ];
-
-/// Characters of generated passwords: none that any settings file, URL or shell would treat.
-const ALPHABET: &[u8] = b"ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz23456789";
-/// 32 characters of 57 are 186 bits.
-const PASSWORD_CHARACTERS: usize = 32;
-
-/// A password from the system's cryptographic generator.
-pub fn generate_password() -> String {
-    let mut random = rand::rng();
-    (0..PASSWORD_CHARACTERS)
-        .map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())]))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn generated_passwords_can_be_used_and_differ() {
-        let (one, two) = (generate_password(), generate_password());
-        assert_ne!(one, two);
-        assert!(one.parse::<Password>().is_ok());
-        assert_eq!(one.len(), PASSWORD_CHARACTERS);
-    }
-}

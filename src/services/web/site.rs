@@ -221,7 +221,8 @@ fn view(
     let docroot = site.platform.docroot.to_string();
     let tls_only = it.tls == SiteTls::Required;
     // What fanout signed itself may be replaced by anything: nobody is told to insist on it.
-    let is_own = it.certificate.is_some();
+    let signed = site.certificate.as_ref();
+    let is_own = it.certificate.is_some() && !signed.is_some_and(|it| it.is_self_signed);
     let variable = root_variable(site.platform.name.as_str());
     let (mode, page_status) = match site.mode {
         Mode::Enabled => ("enabled", 200),

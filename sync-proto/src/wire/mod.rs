@@ -8,6 +8,7 @@
 //! Encoding is `postcard`; enums only grow at the end. `docs/wire-protocol.md` is normative.
 
 mod need;
+mod plain;
 mod plan;
 pub mod service;
 pub mod table;
@@ -19,6 +20,7 @@ pub use service::{ServiceAnswer, ServiceRequest};
 use crate::delta::batch::MAX_BATCH_BYTES;
 use crate::digest::Digest;
 use crate::manifest::Roots;
+use crate::special::SpecialFiles;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
@@ -36,6 +38,10 @@ pub const MAX_HEADER_BYTES: usize = 1024;
 /// LIMIT: bytes of an object's body. The longest is a batch with one delta; packs, segments and
 /// parts of recipes stay far below.
 pub const MAX_OBJECT_BYTES: usize = MAX_BATCH_BYTES;
+
+/// LIMIT: bytes of a content that one [`Request::Lend`] asks for: a member hears nothing else while
+/// it answers.
+pub const MAX_LEND_BYTES: u32 = 64 << 20;
 
 /// Why bytes are not a message.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -217,6 +223,15 @@ pub enum Request {
     Ping,
     /// About the server's services.
     Service(ServiceRequest),
+    /// A range of a content that the open tree holds as it was committed, for other members.
+    Lend {
+        /// Which content.
+        content: Digest,
+        /// Where the range starts.
+        offset: u64,
+        /// Its length: 1 to [`MAX_LEND_BYTES`], and not beyond the content's end.
+        length: u32,
+    },
 }
 
 /// What to open, and under which rules.
@@ -239,9 +254,8 @@ pub struct Open {
 /// What the tree may hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Options {
-    /// The platform allows special files of some kind. The hub looks at its source; a member takes
-    /// what the manifest says.
-    pub special_files: bool,
+    /// Which special files it may hold. A member makes no others, whatever the manifest says.
+    pub special_files: SpecialFiles,
     /// `trusted.*` and `security.*` xattrs are preserved.
     pub privileged_xattrs: bool,
     /// Excluded entries on the member are deleted.
@@ -409,6 +423,14 @@ pub enum Reply {
     Refused(Refusal),
     /// To Service.
     Service(ServiceAnswer),
+    /// To Lend, in parts: the range, in order and without gaps.
+    Lent {
+        /// Some bytes.
+        #[serde(with = "plain")]
+        part: Vec<u8>,
+        /// No part follows.
+        last: bool,
+    },
 }
 
 /// A refusal with a stable code.
@@ -522,6 +544,7 @@ impl Request {
             Self::Delete { .. } => "Delete",
             Self::Ping => "Ping",
             Self::Service(_) => "Service",
+            Self::Lend { .. } => "Lend",
         }
     }
 }
@@ -549,6 +572,7 @@ impl Reply {
             Self::Pong { .. } => "Pong",
             Self::Refused(_) => "Refused",
             Self::Service(_) => "Service",
+            Self::Lent { .. } => "Lent",
         }
     }
 }

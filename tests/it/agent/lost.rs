@@ -5,6 +5,7 @@ use super::crash::{Case, FAILPOINTS, edit};
 use crate::support::env::{CLUSTER, World};
 use crate::support::run::{Output, Running};
 use crate::support::snapshot::Compare;
+use crate::support::task::site;
 use std::time::{Duration, Instant};
 
 const A_WHILE: Duration = Duration::from_secs(120);
@@ -258,4 +259,43 @@ fn back_to_two(mut case: Case) {
     case.world.resync(&[]).success();
     case.assert_all(&case.new);
     case.world.assert_clean("site");
+}
+
+/// Two members on hosts of their own, with a change to push, and the second one slow.
+fn on_hosts_with_a_slow_member() -> World {
+    let mut world = World::with(2).on_hosts().start();
+    site().write_to(&world.source("site"));
+    world.add_platform("site", &[]).success();
+    world.push("site", &[]).all("committed");
+    edit(&world, 2);
+    let slow = "fs.create_file=pause:1000";
+    world.restart_agent_with_env(1, &[(FAILPOINTS, slow)]);
+    world
+}
+
+#[test]
+fn netns_a_killed_agent_on_another_host_is_noticed_within_seconds() {
+    let mut world = on_hosts_with_a_slow_member();
+    let mut push = start_push(&world, &[]);
+    wait_for_phase(&mut push, "web2", "receiving");
+    world.kill_agent(1);
+    let start = Instant::now();
+    let output = push.finish_within(A_WHILE).exits(3);
+    let took = start.elapsed();
+    assert!(took < SOON, "noticed after {took:?}\n{}", output.describe());
+    assert_lost(&output, "web2", 1);
+}
+
+#[test]
+fn netns_a_cable_that_is_out_for_half_a_minute_costs_no_member() {
+    let world = on_hosts_with_a_slow_member();
+    let mut push = start_push(&world, &[]);
+    wait_for_phase(&mut push, "web2", "receiving");
+    world.agent_host(1).cut();
+    // Not a wait for something: this is how long it is out.
+    std::thread::sleep(Duration::from_secs(33));
+    assert!(push.is_running(), "{}", push.output().describe());
+    world.agent_host(1).mend();
+    push.finish_within(A_WHILE).all("committed");
+    world.assert_delivered("site");
 }

@@ -98,6 +98,19 @@ impl Strangers {
         run::run_within(&mut command, input, USUAL_TIME)
     }
 
+    /// A command of the agent's own.
+    #[track_caller]
+    fn agent(&self, words: &[&str]) -> Output {
+        let mut command = self.fanout();
+        command.arg("agent").args(words);
+        run::run(command.arg("--dir").arg(self.path("agent")))
+    }
+
+    fn accepted_hubs(&self) -> Vec<String> {
+        let listed = self.agent(&["revoke"]).success().text();
+        listed.lines().map(str::to_owned).collect()
+    }
+
     fn invite(&self, options: &[&str]) -> Vec<u8> {
         let mut command = self.fanout();
         command
@@ -213,6 +226,66 @@ fn wrong_damaged_and_expired_tokens_let_nobody_in() {
 }
 
 #[test]
+fn a_token_that_others_may_read_is_refused_until_they_may_not() {
+    let strangers = Strangers::start();
+    let file = strangers.path("web1.token");
+    fs::write(&file, strangers.invite(&[])).unwrap();
+    let address = strangers.listen.to_string();
+    let words = [
+        "add",
+        "server",
+        "web1",
+        "--address",
+        &address,
+        "--json",
+        "--token-file",
+    ];
+    let words = [&words[..], &[file.to_str().unwrap()]].concat();
+    for mode in [0o644, 0o640, 0o602] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let refused = strangers.hub("hub", &words).exits(1);
+        assert_eq!(refused.json_result()["error"]["code"], "FX0015");
+        let said = refused.error_text();
+        assert!(said.contains(&format!("{mode:04o}")), "{said}");
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    strangers.hub("hub", &words).success();
+}
+
+#[test]
+fn a_server_that_was_set_up_anew_gets_its_key_replaced_and_stays_a_member() {
+    let mut world = World::with_site(2, &site(), &[]);
+    world.push("site", &[]).all("committed");
+    let file = world.hub_dir().join("fanout.toml");
+    let inventory = fs::read_to_string(&file).unwrap();
+    world.reinstall_agent(1);
+    let resync = world.resync(&[]);
+    let refused = &resync.json_member("web2")["error"];
+    assert_eq!(refused["code"], "FX0303", "{}", resync.describe());
+    let hint = refused["hint"].as_str().unwrap();
+    assert!(hint.contains("--replace-key"), "{hint}");
+    let add = |words: &[&str]| {
+        let words = [
+            &["add", "server", "web2"][..],
+            words,
+            &["--token-file", "-"],
+        ]
+        .concat();
+        run::run_within(&mut world.command(&words), &world.invite(1), USUAL_TIME)
+    };
+    // Without the word for it nothing is replaced.
+    let address = world.agent_address(1).to_string();
+    let said = add(&["--address", &address]).exits(64).error_text();
+    assert!(said.contains("--replace-key"), "{said}");
+    add(&["--replace-key"]).success();
+    assert_eq!(fs::read_to_string(&file).unwrap(), inventory);
+    world.resync(&[]).success();
+    world.assert_delivered("site");
+    let nobody = world.fanout(&["add", "server", "web9", "--replace-key", "--ssh", "web9"]);
+    assert!(nobody.exits(64).error_text().contains("web9"));
+}
+
+#[test]
 fn keys_are_their_owners_alone() {
     let world = World::with_agents(1);
     let is_private = |path: &Path| {
@@ -246,18 +319,27 @@ fn a_hub_that_was_revoked_on_the_server_can_do_nothing_any_more() {
     strangers.pretend_platform("hub");
     let push = ["push", "platform", "site", "--json"];
     strangers.hub("hub", &push).success();
-    let accepted = fs::read_dir(strangers.path("agent/peers")).unwrap();
-    for entry in accepted.map(|entry| entry.unwrap().path()) {
-        fs::remove_file(entry).unwrap();
-    }
-    std::thread::sleep(Duration::from_millis(2_500));
+    let hub = strangers.accepted_hubs();
+    let second = strangers.invite(&[]);
+    strangers.join("other-hub", &second).success();
+    assert_eq!(strangers.accepted_hubs().len(), 2);
+    let wrong = strangers.agent(&["revoke", "no such key"]);
+    assert_eq!(wrong.code, Some(64), "{}", wrong.describe());
+    strangers.agent(&["revoke", &hub[0][..10]]).success();
+    // The other hub is let in as before.
+    let left = strangers.accepted_hubs();
+    assert!(left.len() == 1 && left != hub, "{left:?}");
     fs::write(
         strangers.path("source/index.php"),
         "<?php after it was revoked\n",
     )
     .unwrap();
-    let output = strangers.hub("hub", &push);
-    assert_ne!(output.code, Some(0), "{}", output.describe());
+    let is_refused = || {
+        let output = strangers.hub("hub", &push);
+        let code = output.json_member("web1")["error"]["code"].clone();
+        output.code != Some(0) && code == "FX0303"
+    };
+    assert!(run::wait_until(USUAL_TIME, is_refused));
     let live = strangers.path("prefix/srv/platforms/site/index.php");
     assert_eq!(fs::read(live).unwrap(), b"<?php require 'core/boot.php';\n");
 }
@@ -315,6 +397,15 @@ fn an_unprivileged_agent_works_and_says_what_it_cannot_keep() {
         said.contains("owner") || said.contains("privilege"),
         "nothing is reported\n{said}"
     );
+    // Once, with how many entries it concerns.
+    let mentions = |events: Vec<serde_json::Value>| {
+        let lines = events.iter().filter(|line| line["type"] == "event");
+        lines
+            .filter(|line| line.to_string().contains("FX0213"))
+            .count()
+    };
+    assert_eq!(mentions(output.json_lines()), 1, "{said}");
+    assert!(said.contains("entries (such as "), "{said}");
     let expected = crate::support::oracle::expected(&strangers.path("source"));
     let live =
         crate::support::snapshot::Snapshot::read(&strangers.path("prefix/srv/platforms/site"));

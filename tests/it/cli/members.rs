@@ -55,6 +55,95 @@ fn an_adopted_root_is_listed_by_top_directory_with_what_is_foreign() {
 }
 
 #[test]
+fn a_second_adoption_says_that_it_was_done_and_none_speaks_of_a_push() {
+    let world = World::with_agents(2);
+    source().write_to(&world.source("site"));
+    put(&world.live(0, "site").join("legacy/report"), "old");
+    put(&world.live(1, "site").join("legacy/report"), "old");
+    world.add_platform("site", &["--layout", "in-place"]);
+    let adopt = ["adopt", "platform", "site", "--json"];
+    let first = world.fanout(&adopt).success();
+    let started = first.json_lines();
+    let started: Vec<_> = started
+        .iter()
+        .filter_map(|it| it["kind"].as_str())
+        .collect();
+    assert_eq!(started, ["adopt"], "{}", first.describe());
+    assert_eq!(first.json_member("web1")["already"], false);
+    assert!(
+        first.error_text().contains("it holds 1 entry"),
+        "{}",
+        first.describe()
+    );
+    let second = world.fanout(&adopt).success();
+    assert_eq!(second.json_member("web1")["already"], true);
+    let said = second.error_text();
+    assert!(said.contains("is the root of site already"), "{said}");
+    assert!(!said.contains("it holds"), "{said}");
+}
+
+#[test]
+fn what_was_protected_in_an_adopted_root_is_foreign_once_it_is_given_up() {
+    let world = World::with_agents(1);
+    source().write_to(&world.source("site"));
+    let upload = world.live(0, "site").join("files/cat.jpg");
+    put(&upload, "from before");
+    world.add_platform("site", &["--layout", "in-place", "--preserve", "/files"]);
+    world
+        .fanout(&["adopt", "platform", "site", "--yes"])
+        .success();
+    world.push("site", &[]).all("committed");
+    let release = [
+        "edit",
+        "platform",
+        "site",
+        "--release-preserved",
+        "/files",
+        "--yes",
+    ];
+    world.fanout(&release).success();
+    put(&world.source("site").join("readme"), "again\n");
+    world.push("site", &[]).all("committed");
+    assert_eq!(fs::read(&upload).unwrap(), b"from before");
+    world
+        .push("site", &["--delete-foreign", "--allow-delete", "10"])
+        .all("committed");
+    assert!(!upload.exists());
+}
+
+#[test]
+fn a_plan_names_members_in_the_inventorys_order() {
+    let world = World::with_agents(3);
+    source().write_to(&world.source("site"));
+    world.add_platform("site", &[]);
+    // The first member has nothing yet, and takes another way through the plan.
+    world.push("site", &["--limit", "web2,web3"]).success();
+    put(&world.source("site").join("readme"), "again\n");
+    let plan = world
+        .fanout(&["push", "platform", "site", "--dry-run"])
+        .success()
+        .text();
+    let at = |name: &str| {
+        plan.find(name)
+            .unwrap_or_else(|| panic!("{name} missing\n{plan}"))
+    };
+    assert!(at("web1:") < at("web2, web3:"), "{plan}");
+}
+
+#[test]
+fn a_source_that_is_missing_is_all_that_is_said_about_it() {
+    let world = World::with_agents(1);
+    source().write_to(&world.source("site"));
+    world.add_platform("site", &[]);
+    fs::remove_dir_all(world.source("site")).unwrap();
+    let said = world
+        .fanout(&["push", "platform", "site"])
+        .exits(5)
+        .error_text();
+    assert!(said.contains("FX0101") && !said.contains("git"), "{said}");
+}
+
+#[test]
 fn monitoring_gets_one_line_and_an_exit() {
     let mut world = World::with_agents(2);
     source().write_to(&world.source("site"));

@@ -2,4 +2,6 @@
 
 mod inventory;
 mod members;
+mod services;
+mod terminal;
 mod ways;

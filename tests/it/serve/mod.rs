@@ -1,4 +1,7 @@
-//! Services: real web servers, balancers and databases on hosts of a lab.
+//! Services: real web servers, databases, balancers and applications on hosts of a lab.
 
+mod app;
 mod balancer;
+mod database;
 mod load;
+mod setup_db;

@@ -335,6 +335,27 @@ impl World {
         })
     }
 
+    /// Sets agent `index` up anew, as on a machine that was reinstalled: nothing of it is left.
+    #[track_caller]
+    pub(crate) fn reinstall_agent(&mut self, index: usize) {
+        self.kill_agent(index);
+        for gone in [self.agent_dir(index), self.agent_prefix(index)] {
+            fs::remove_dir_all(gone).expect("remove the agent");
+        }
+        self.init_agent(index);
+        self.start_agent(index);
+    }
+
+    /// A new token of agent `index`.
+    #[track_caller]
+    pub(crate) fn invite(&self, index: usize) -> Vec<u8> {
+        let mut invite = self.bare_command(self.agents[index].host.as_ref());
+        invite
+            .args(["agent", "invite", "--dir"])
+            .arg(self.agent_dir(index));
+        run::run(&mut invite).success().stdout
+    }
+
     fn init_agent(&self, index: usize) {
         let agent = &self.agents[index];
         // The directory that administrators allow exists on a real server, too.
@@ -362,11 +383,7 @@ impl World {
 
     fn join_agent(&self, index: usize) {
         let agent = &self.agents[index];
-        let mut invite = self.bare_command(agent.host.as_ref());
-        invite
-            .args(["agent", "invite", "--dir"])
-            .arg(self.agent_dir(index));
-        let token = run::run(&mut invite).success().stdout;
+        let token = self.invite(index);
         let address = agent.listen.to_string();
         let words = [
             "add",

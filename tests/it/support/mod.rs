@@ -10,8 +10,10 @@ pub(crate) mod awkward;
 pub(crate) mod change;
 pub(crate) mod corpus;
 pub(crate) mod debian;
+pub(crate) mod disk;
 pub(crate) mod env;
 pub(crate) mod host;
+pub(crate) mod mariadb;
 pub(crate) mod netns;
 pub(crate) mod oracle;
 pub(crate) mod random;
@@ -20,6 +22,7 @@ pub(crate) mod snapshot;
 pub(crate) mod source_code;
 pub(crate) mod sshd;
 pub(crate) mod task;
+pub(crate) mod terminal;
 pub(crate) mod tree;
 
 /// True if the tests run as root, which devices, foreign owners and namespaces need.

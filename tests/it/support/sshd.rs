@@ -74,8 +74,14 @@ impl<'host> Sshd<'host> {
     /// server's host key known.
     #[track_caller]
     pub(crate) fn admit(&self, client: &Host, user: &str) {
+        self.admit_as(client, user, self.host.name());
+    }
+
+    /// As [`admit`](Self::admit), by `ssh USER@NAME` with another name that `client` knows the
+    /// host by.
+    #[track_caller]
+    pub(crate) fn admit_as(&self, client: &Host, user: &str, name: &str) {
         self.authorize(&public_key_of(client), user);
-        let name = self.host.name();
         append(
             client,
             "/root/.ssh/known_hosts",

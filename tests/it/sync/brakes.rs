@@ -1,20 +1,20 @@
 //! Brakes: refused with numbers and the one option that releases each, and nothing changed.
 
+use crate::support::disk::SmallDisk;
 use crate::support::env::{CLUSTER, World, platform_root};
 use crate::support::oracle;
 use crate::support::root_or_skip;
-use crate::support::run::{Output, run};
+use crate::support::run::Output;
 use crate::support::snapshot::Snapshot;
 use crate::support::task::{in_both_layouts, put, site};
 use crate::support::tree::Tree;
 use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
 
 in_both_layouts!(
     an_empty_or_missing_source_deletes_nothing,
     mass_deletion_needs_the_printed_count,
     a_full_disk_is_found_before_anything_is_written,
+    inodes_that_are_used_up_are_found_before_anything_is_written,
 );
 
 fn an_empty_or_missing_source_deletes_nothing(layout: &str) {
@@ -291,41 +291,13 @@ fn roots_outside_the_allowed_directories_are_refused_by_the_agent() {
     }
 }
 
-/// A small ext4 of its own, unmounted when dropped.
-struct SmallDisk {
-    mounted: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount(at: PathBuf, image: &std::path::Path, size_bytes: u64) -> Self {
-        fs::File::create(image)
-            .unwrap()
-            .set_len(size_bytes)
-            .unwrap();
-        run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image)).success();
-        fs::create_dir_all(&at).unwrap();
-        run(Command::new("mount")
-            .args(["-o", "loop"])
-            .arg(image)
-            .arg(&at))
-        .success();
-        Self { mounted: at }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        run(Command::new("umount").arg("--lazy").arg(&self.mounted));
-    }
-}
-
 fn a_full_disk_is_found_before_anything_is_written(layout: &str) {
     if !root_or_skip("mounting a small disk") {
         return;
     }
     let world = World::with_agents(2);
     let image = world.dir().join("small.img");
-    let _disk = SmallDisk::mount(world.agent_prefix(1).join("srv"), &image, 48 << 20);
+    let _disk = SmallDisk::mount(world.agent_prefix(1).join("srv"), &image, 48 << 20, &[]);
     site().write_to(&world.source("site"));
     world.add_platform("site", &["--layout", layout]);
     world.push("site", &[]).all("committed");
@@ -359,4 +331,67 @@ fn a_full_disk_is_found_before_anything_is_written(layout: &str) {
         &expected,
         &crate::support::snapshot::Compare::exact().without_path("lost+found"),
     );
+}
+
+#[test]
+fn a_depot_without_room_stops_a_push_and_says_whose_disk_it_is() {
+    if !root_or_skip("mounting a small disk") {
+        return;
+    }
+    let world = World::with_site(1, &site(), &[]);
+    let image = world.dir().join("small.img");
+    let depot = world.hub_dir().join("state/depot");
+    let _disk = SmallDisk::mount(depot, &image, 8 << 20, &[]);
+    let large = crate::support::awkward::pattern(78, 20_000_000);
+    put(&world.source("site").join("large.bin"), large);
+    let output = world.push("site", &[]).exits(1);
+    // The member's sender or the hub itself, whoever comes upon it first.
+    let (result, member) = (output.json_result(), output.json_member("web1"));
+    let said = [&result["error"]["code"], &member["error"]["code"]];
+    let said: Vec<_> = said.iter().filter_map(|code| code.as_str()).collect();
+    assert!(said.contains(&"FX0606"), "{said:?}\n{}", output.describe());
+    assert!(
+        said.iter().all(|code| ["FX0606", "FX0502"].contains(code)),
+        "{said:?}"
+    );
+    assert!(!world.live(0, "site").join("large.bin").exists());
+}
+
+fn inodes_that_are_used_up_are_found_before_anything_is_written(layout: &str) {
+    if !root_or_skip("mounting a small disk") {
+        return;
+    }
+    let world = World::with_agents(2);
+    let image = world.dir().join("small.img");
+    let at = world.agent_prefix(1).join("srv");
+    let _disk = SmallDisk::mount(at, &image, 48 << 20, &["-N", "256"]);
+    site().write_to(&world.source("site"));
+    world.add_platform("site", &["--layout", layout]);
+    world.push("site", &[]).all("committed");
+    let before = world.states("site");
+    let many = world.source("site").join("many");
+    for n in 0..400 {
+        put(&many.join(format!("f{n:03}")), format!("{n}"));
+    }
+    let said = world.push("site", &[]).refused("FX0205").everything_said();
+    assert!(said.contains("web2") && said.contains("inodes"), "{said}");
+    world.assert_untouched("site", &before);
+    // Even if somebody insists, the old generation stays live on both.
+    let insisted = world.push("site", &["--skip-space-check"]);
+    let insisted = insisted.exits(1);
+    assert_eq!(insisted.outcomes(), "web1 aborted, web2 failed");
+    assert_eq!(insisted.json_member("web2")["error"]["code"], "FX0401");
+    let other = &insisted.json_member("web1")["error"];
+    assert_eq!(other["code"], "FX0502", "{other}");
+    assert!(
+        other["message"].as_str().unwrap().contains("web2"),
+        "{other}"
+    );
+    world.assert_untouched("site", &before);
+    fs::remove_dir_all(many).unwrap();
+    put(
+        &world.source("site").join("core/boot.php"),
+        "<?php boot(2);\n",
+    );
+    world.push("site", &[]).all("committed");
 }

@@ -3,6 +3,8 @@
 
 mod awkward;
 mod brakes;
+mod budget;
+mod donors;
 mod policies;
 mod push;
 mod random;

@@ -153,3 +153,25 @@ fn a_new_member_gets_what_is_desired_by_resync() {
     assert_eq!(output.json_member("web2")["outcome"], "committed");
     world.assert_all_have("site", &expected, &Compare::exact());
 }
+
+#[test]
+fn a_member_that_is_not_ready_at_the_deadline_is_left_behind_and_told_why() {
+    let mut world = World::with_site(2, &site(), &[]);
+    world.push("site", &[]).all("committed");
+    world.restart_agent_with_env(
+        1,
+        &[("FANOUT_FAILPOINTS", "member.prepare.vote=pause:6000")],
+    );
+    put(
+        &world.source("site").join("core/boot.php"),
+        "<?php boot(2);\n",
+    );
+    let words = ["--deadline", "2s", "--policy", "each"];
+    let output = world.push("site", &words).exits(3);
+    assert_eq!(output.outcomes(), "web1 committed, web2 failed");
+    let late = &output.json_member("web2")["error"];
+    assert_eq!(late["code"], "FX0310", "{}", output.describe());
+    world.restart_agent(1);
+    world.resync(&[]).success();
+    world.assert_delivered("site");
+}

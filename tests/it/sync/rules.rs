@@ -171,6 +171,12 @@ fn uploads_survive_everything_a_push_can_do(layout: &str) {
             0,
             "code is left"
         );
+        let inside = walkdir::WalkDir::new(&prefix).into_iter();
+        let mut names = inside.map(|entry| entry.unwrap().into_path());
+        assert!(
+            !names.any(|path| path.ends_with("gen")),
+            "an empty gen/ is left"
+        );
     }
 }
 

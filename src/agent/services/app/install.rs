@@ -38,9 +38,8 @@ impl Apps {
         }
         if site.settings_state()? == AppSettings::Foreign {
             let shown = site.settings_shown();
-            let message = format!(
-                "the source has its own `{shown}`, which doesn't include the settings"
-            );
+            let message =
+                format!("the source has its own `{shown}`, which doesn't include the settings");
             return Err(Problem::new(Code::SettingsNotIncluded, message));
         }
         let missing = self.requirements(site, limit).await?;
@@ -91,11 +90,7 @@ impl Apps {
         input.profile = with.profile.clone();
         let ran = self.run(site, Script::Install, input, limit).await?;
         let done = ran.done(site, "installation")?;
-        if site.target.driver == AppDriver::Mediawiki && done.changed {
-            // What its own updater would note on its first run.
-            let ran = self.run(site, Script::Update, site.input(), limit).await?;
-            ran.done(site, word(Script::Update))?;
-        }
+        self.note_schema(site, limit).await?;
         // Its own word isn't enough: an installer may print a page of errors and end well.
         if site.target.driver != AppDriver::Command
             || self.commands.contains_key(word(Script::Look))
@@ -167,7 +162,9 @@ impl Apps {
                 ran.good(site, "removal of half an installation")?;
             }
             None if self.commands.contains_key(word(Script::DropOthers)) => {
-                let ran = self.run(site, Script::DropOthers, site.input(), LONGEST).await?;
+                let ran = self
+                    .run(site, Script::DropOthers, site.input(), LONGEST)
+                    .await?;
                 ran.good(site, "removal of half an installation")?;
             }
             None => {}
@@ -202,7 +199,8 @@ fn empty(site: &LocalSite, live: &Dir, path: &[u8]) -> Result<(), Problem> {
         return Ok(());
     };
     for listed in dir.list().map_err(|error| of_fs(&error))? {
-        dir.remove_tree(&listed.name).map_err(|error| of_fs(&error))?;
+        dir.remove_tree(&listed.name)
+            .map_err(|error| of_fs(&error))?;
     }
     Ok(())
 }
@@ -216,7 +214,9 @@ fn scratch_name(journal: &Journal) -> Result<(Dir, Name), Problem> {
 
 fn make_scratch(journal: &Journal, ids: (u32, u32)) -> Result<String, Problem> {
     let (dir, name) = scratch_name(journal)?;
-    let made = dir.create_dir(&name, 0o700).map_err(|error| of_fs(&error))?;
+    let made = dir
+        .create_dir(&name, 0o700)
+        .map_err(|error| of_fs(&error))?;
     owner::give(&made, ids, made.path_for_messages()).map_err(|error| of_fs(&error))?;
     Ok(format!("{SCRATCH}/{}", journal.scratch))
 }

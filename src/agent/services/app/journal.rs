@@ -58,7 +58,8 @@ impl Journals {
 
     fn dir(&self) -> Result<Dir, Problem> {
         let state = Dir::open_absolute(&self.state).map_err(|error| of_fs(&error))?;
-        let name = Name::parse(DIRECTORY).map_err(|error| Problem::from_error(Code::Bug, &error))?;
+        let name =
+            Name::parse(DIRECTORY).map_err(|error| Problem::from_error(Code::Bug, &error))?;
         state
             .create_dir_if_absent(&name, 0o700)
             .map_err(|error| of_fs(&error))

@@ -31,6 +31,14 @@ use sync_proto::wire::service::{
     AppAction, AppAnswer, AppDone, AppDriver, AppRequest, AppSettings, AppTarget,
 };
 
+/// The numbers of a site's user; never root's.
+///
+/// # Errors
+/// There is none, or it is root.
+pub(super) fn user_ids(user: &str) -> Result<(u32, u32), Problem> {
+    site::ids(user)
+}
+
 /// LIMIT: no action takes longer, whatever a hub says.
 const LONGEST: Duration = Duration::from_secs(3600);
 
@@ -101,7 +109,10 @@ impl Apps {
                     ..AppDone::default()
                 }))
             }
-            AppAction::Requirements => self.requirements(&site, limit).await.map(AppAnswer::Missing),
+            AppAction::Requirements => self
+                .requirements(&site, limit)
+                .await
+                .map(AppAnswer::Missing),
             AppAction::Install(with) => {
                 self.recover(&site).await?;
                 self.install(&site, &with, limit).await.map(AppAnswer::Done)
@@ -109,7 +120,9 @@ impl Apps {
             AppAction::LoginLink { user } => self.login_link(&site, user, limit).await,
             AppAction::Update => {
                 self.ready(&site).await?;
-                self.act(&site, Script::Update, limit).await
+                let answer = self.act(&site, Script::Update, limit).await?;
+                self.note_schema(&site, limit).await?;
+                Ok(answer)
             }
             AppAction::Cron => {
                 self.ready(&site).await?;
@@ -185,6 +198,15 @@ impl Apps {
         ran.done(site, word(script)).map(AppAnswer::Done)
     }
 
+    /// Notes which schema the database has, where the application itself doesn't.
+    async fn note_schema(&self, site: &LocalSite, limit: Duration) -> Result<(), Problem> {
+        if site.target.driver == AppDriver::Mediawiki {
+            let ran = self.run(site, Script::Note, site.input(), limit).await?;
+            ran.good(site, "note about the schema")?;
+        }
+        Ok(())
+    }
+
     async fn maintenance(
         &self,
         site: &LocalSite,
@@ -207,18 +229,18 @@ impl Apps {
         ran.done(site, "maintenance mode").map(AppAnswer::Done)
     }
 
-    async fn clear_caches(
-        &self,
-        site: &LocalSite,
-        limit: Duration,
-    ) -> Result<AppAnswer, Problem> {
+    async fn clear_caches(&self, site: &LocalSite, limit: Duration) -> Result<AppAnswer, Problem> {
         let mut done = match site.target.driver {
             AppDriver::Wordpress | AppDriver::Drupal | AppDriver::Drupal7 => {
-                let ran = self.run(site, Script::ClearCaches, site.input(), limit).await?;
+                let ran = self
+                    .run(site, Script::ClearCaches, site.input(), limit)
+                    .await?;
                 ran.done(site, word(Script::ClearCaches))?
             }
             AppDriver::Command if self.commands.contains_key(word(Script::ClearCaches)) => {
-                let ran = self.run(site, Script::ClearCaches, site.input(), limit).await?;
+                let ran = self
+                    .run(site, Script::ClearCaches, site.input(), limit)
+                    .await?;
                 ran.done(site, word(Script::ClearCaches))?
             }
             // It looks at the time of its settings file.
@@ -289,7 +311,9 @@ impl Apps {
             | AppSettings::Ours
             | AppSettings::Including => {}
         }
-        let ran = self.run(site, Script::Requirements, site.input(), limit).await?;
+        let ran = self
+            .run(site, Script::Requirements, site.input(), limit)
+            .await?;
         let answer = ran.good(site, word(Script::Requirements))?;
         missing.extend(answer.missing);
         Ok(missing)
@@ -325,6 +349,7 @@ const fn word(script: Script) -> &'static str {
         Script::LoginLink => "login",
         Script::Tables => "tables",
         Script::DropOthers => "undo",
+        Script::Note => "note",
     }
 }
 

@@ -37,11 +37,13 @@ impl Apps {
         // A file that every user may read, in a directory of the moment.
         let scratch = Dir::open_absolute(Path::new("/tmp")).map_err(|error| of_fs(&error))?;
         let name = format!("fanout-{:032x}", rand::random::<u128>());
-        let name = Name::parse(name.as_bytes())
-            .map_err(|error| Problem::from_error(Code::Bug, &error))?;
-        let dir = scratch.create_dir(&name, 0o755).map_err(|error| of_fs(&error))?;
-        let file = Name::parse(b"reset.php")
-            .map_err(|error| Problem::from_error(Code::Bug, &error))?;
+        let name =
+            Name::parse(name.as_bytes()).map_err(|error| Problem::from_error(Code::Bug, &error))?;
+        let dir = scratch
+            .create_dir(&name, 0o755)
+            .map_err(|error| of_fs(&error))?;
+        let file =
+            Name::parse(b"reset.php").map_err(|error| Problem::from_error(Code::Bug, &error))?;
         let path = format!("/tmp/{name}/reset.php");
         let asked = async {
             write_atomically(&dir, &file, SCRIPT.as_bytes(), 0o644).map_err(|e| of_fs(&e))?;

@@ -148,7 +148,10 @@ impl LocalSite {
         let entry = reach::entry(&self.place, &rel(path)?, true).map_err(|error| of_fs(&error))?;
         entry.ok_or_else(|| {
             let shown = escape(path.as_bytes());
-            Problem::new(Code::PathChanged, format!("The directory of `{shown}` went away"))
+            Problem::new(
+                Code::PathChanged,
+                format!("The directory of `{shown}` went away"),
+            )
         })
     }
 
@@ -171,8 +174,14 @@ impl LocalSite {
             }
             None => {}
         }
-        let mode = if name.as_bytes() == b"private" { 0o750 } else { 0o755 };
-        let dir = parent.create_dir(&name, mode).map_err(|error| of_fs(&error))?;
+        let mode = if name.as_bytes() == b"private" {
+            0o750
+        } else {
+            0o755
+        };
+        let dir = parent
+            .create_dir(&name, mode)
+            .map_err(|error| of_fs(&error))?;
         owner::give(&dir, self.ids, dir.path_for_messages()).map_err(|error| of_fs(&error))?;
         Ok(true)
     }
@@ -202,7 +211,9 @@ impl LocalSite {
         self.live()?;
         let root = std::path::Path::new(std::ffi::OsStr::from_bytes(share));
         let on_share = Dir::open_absolute(root).map_err(|error| of_fs(&error))?;
-        let base = path.file_name().map_or_else(String::new, |name| name.to_string());
+        let base = path
+            .file_name()
+            .map_or_else(String::new, |name| name.to_string());
         let own = format!("{}-{base}", self.app.uri.file_name());
         let own = Name::parse(own.as_bytes())
             .map_err(|error| Problem::from_error(Code::NameInvalid, &error))?;
@@ -248,13 +259,19 @@ impl LocalSite {
             }
             None => {}
         }
-        if on_share.stat(&own).map_err(|error| of_fs(&error))?.is_none() {
+        if on_share
+            .stat(&own)
+            .map_err(|error| of_fs(&error))?
+            .is_none()
+        {
             let dir = on_share
                 .create_dir_if_absent(&own, 0o755)
                 .map_err(|error| of_fs(&error))?;
             owner::give(&dir, self.ids, dir.path_for_messages()).map_err(|error| of_fs(&error))?;
         }
-        parent.symlink(&target, &name).map_err(|error| of_fs(&error))?;
+        parent
+            .symlink(&target, &name)
+            .map_err(|error| of_fs(&error))?;
         Ok(true)
     }
 }

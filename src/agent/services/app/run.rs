@@ -74,7 +74,10 @@ pub(super) fn as_user((uid, gid): (u32, u32), program: std::ffi::OsString) -> Pr
 pub(super) fn environment(site: &LocalSite, program: Program) -> Program {
     let program = program
         .env_clear()
-        .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .env(
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        )
         .env("LANG", "C.UTF-8")
         .env("HOME", "/nonexistent")
         .env("USER", &site.target.user)
@@ -155,7 +158,12 @@ impl Ran {
         ]
         .into_iter()
         .filter(|text| !text.trim().is_empty());
-        let why: String = said.next().unwrap_or("it said nothing").chars().take(800).collect();
+        let why: String = said
+            .next()
+            .unwrap_or("it said nothing")
+            .chars()
+            .take(800)
+            .collect();
         let message = format!(
             "the {what} of {} failed: {}",
             site.target.site,
@@ -166,7 +174,9 @@ impl Ran {
 }
 
 fn last_line(text: &str) -> &str {
-    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("")
+    text.lines()
+        .rfind(|line| !line.trim().is_empty())
+        .unwrap_or("")
 }
 
 /// The end of what was said, on whole lines.
@@ -180,5 +190,7 @@ fn tail(said: &str) -> String {
         at += 1;
     }
     let rest = said.get(at..).unwrap_or_default();
-    rest.split_once('\n').map_or(rest, |(_, whole)| whole).to_owned()
+    rest.split_once('\n')
+        .map_or(rest, |(_, whole)| whole)
+        .to_owned()
 }

@@ -54,7 +54,8 @@ impl LocalSite {
             let message = "That tree belongs to another hub";
             return Err(Problem::new(Code::TreeBoundElsewhere, message));
         }
-        let docroot = RelPath::parse(&target.docroot).map_err(|error| refused(error.to_string()))?;
+        let docroot =
+            RelPath::parse(&target.docroot).map_err(|error| refused(error.to_string()))?;
         let uri: SiteUri = target
             .site
             .parse()
@@ -109,7 +110,10 @@ impl LocalSite {
         let live = self.place.live().map_err(|error| of_fs(&error))?;
         live.ok_or_else(|| {
             let root = self.place.root_for_messages();
-            Problem::new(Code::NothingPushed, format!("Nothing was published at `{root}` yet"))
+            Problem::new(
+                Code::NothingPushed,
+                format!("Nothing was published at `{root}` yet"),
+            )
         })
     }
 
@@ -156,7 +160,10 @@ fn is_plain(name: &str) -> bool {
 pub(super) fn ids(user: &str) -> Result<(u32, u32), Problem> {
     let shown = escape(user.as_bytes());
     let ids = owner::user_ids(user).ok_or_else(|| {
-        Problem::new(Code::OwnerMissing, format!("This machine has no user named `{shown}`"))
+        Problem::new(
+            Code::OwnerMissing,
+            format!("This machine has no user named `{shown}`"),
+        )
     })?;
     if ids.0 == 0 {
         let message = format!("`{shown}` is root, and no application runs as root");
@@ -192,7 +199,12 @@ mod tests {
 
     #[test]
     fn names_that_lead_elsewhere_are_none() {
-        for good in ["shop", "www.example.com", "www.example.com+shop.settings.php", "a_b-c"] {
+        for good in [
+            "shop",
+            "www.example.com",
+            "www.example.com+shop.settings.php",
+            "a_b-c",
+        ] {
             assert!(is_plain(good), "{good}");
         }
         for bad in [".", "..", ".git", "a/b", "a b", "a\0", "ä", "a'b"] {
@@ -203,7 +215,10 @@ mod tests {
     #[test]
     fn no_application_runs_as_root_or_as_nobody_known() {
         assert_eq!(ids("root").unwrap_err().code, Code::RoleForbidden);
-        assert_eq!(ids("no-such-user-here").unwrap_err().code, Code::OwnerMissing);
+        assert_eq!(
+            ids("no-such-user-here").unwrap_err().code,
+            Code::OwnerMissing
+        );
     }
 
     #[test]

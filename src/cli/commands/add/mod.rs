@@ -1,9 +1,10 @@
-//! `fanout add`: servers, clusters and platforms into the inventory.
+//! `fanout add`: servers, clusters, balancers, platforms and sites into the inventory.
 //!
 //! Each ends with what was written, that nothing on the servers has changed yet, and the next
 //! command. The inventory is checked as a whole before anything is saved or any server is asked.
 
 mod server;
+mod site;
 mod ssh;
 
 use crate::cli::Context;
@@ -22,7 +23,9 @@ pub(crate) async fn run(context: &Context, args: AddArgs) -> Result<Exit, Comman
     match args.noun {
         AddNoun::Server(args) => server::run(context, args).await,
         AddNoun::Cluster(args) => cluster(context, args).await,
+        AddNoun::Balancer(args) => site::balancer(context, args).await,
         AddNoun::Platform(args) => platform(context, args).await,
+        AddNoun::Site(args) => site::site(context, args).await,
     }
 }
 
@@ -38,8 +41,7 @@ async fn cluster(context: &Context, args: AddClusterArgs) -> Result<Exit, Comman
     let mut edit = hub.edit("add cluster")?;
     let new = NewCluster {
         members: args.members,
-        commit: None,
-        min_healthy: None,
+        settings: args.settings.settings(),
     };
     edit.add_cluster(&name, &new).map_err(config_error)?;
     edit.save().map_err(config_error)?;
@@ -76,6 +78,7 @@ async fn platform(context: &Context, args: AddPlatformArgs) -> Result<Exit, Comm
         preserve: args.rules.preserve,
         keep: args.rules.keep,
         resync: args.rules.resync.map(resync),
+        app: args.app.settings(),
     };
     let mut edit = hub.edit("add platform")?;
     edit.add_platform(&name, &new).map_err(config_error)?;

@@ -10,12 +10,16 @@ use crate::cli::Context;
 use crate::cli::args::{AddServerArgs, TransportArg};
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, config_error, invalid, store_error};
+use crate::cli::json::ResultLine;
 use crate::codes::{Code, Exit};
-use crate::config::{Edit, NewServer};
-use crate::model::{Label, ServerName, Transport};
+use crate::config::{Edit, NewServer, Server};
+use crate::model::{Label, Offer, ServerName, Transport};
 use crate::net::{NodeKey, Token};
 use crate::store::KnownServer;
+use serde_json::json;
+use std::collections::BTreeSet;
 use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use sync_proto::path::escape;
 use sync_proto::wire::Facts;
@@ -32,12 +36,26 @@ pub(super) async fn run(context: &Context, args: AddServerArgs) -> Result<Exit, 
     if hub.inventory.clusters.contains_key(name.as_str()) {
         return Err(taken(&name, "cluster"));
     }
-    let new = new_server(&args)?;
+    let listed = hub.inventory.servers.get(name.as_str());
+    let new = match (args.replace_key, listed) {
+        (false, _) => new_server(&args)?,
+        (true, Some(server)) => as_listed(&args, server)?,
+        (true, None) => {
+            let message = format!("There is no server `{name}` in the inventory");
+            return Err(CommandError::new(Code::UnknownServer, message)
+                .hint("without `--replace-key` a server is added"));
+        }
+    };
     let mut edit = hub.edit("add server")?;
     let known = hub.store.server(&name).await.map_err(store_error)?;
     // A server that is in the inventory and whose key isn't here, as after the state was lost or
     // the inventory was written by hand, only needs its key.
-    let needs_key = known.is_none() && hub.inventory.servers.contains_key(name.as_str());
+    let needs_key = args.replace_key || known.is_none() && listed.is_some();
+    if listed.is_some() && !needs_key {
+        return Err(taken(&name, "server").hint(format!(
+            "if it was set up anew: fanout add server {name} --replace-key ..."
+        )));
+    }
     if needs_key {
         context.ui.status(format!(
             "{name} is in the inventory and stays as it is there."
@@ -47,11 +65,20 @@ pub(super) async fn run(context: &Context, args: AddServerArgs) -> Result<Exit, 
         edit.check().map_err(config_error)?;
     }
     let facts = match (&args.token_file, &args.ssh) {
-        (Some(file), _) => by_token(&hub, &name, &new, file, edit).await?,
-        (None, Some(_)) => ssh::run(context, &hub, &name, &new, edit).await?,
+        (None, None) if args.no_agent => {
+            edit.save().map_err(config_error)?;
+            None
+        }
+        (Some(file), _) => Some(by_token(&hub, &name, &new, file, edit).await?),
+        (None, Some(_)) => Some(ssh::run(context, &hub, &name, &new, offers(&args), edit).await?),
         (None, None) => return Err(no_way_in(&name)),
     };
-    introduce(context, &name, &facts);
+    if let Some(facts) = &facts {
+        introduce(context, &name, facts);
+    }
+    if needs_key {
+        return Ok(key_replaced(context, &hub, &name));
+    }
     let next = match hub.inventory.clusters.is_empty() {
         true => format!(
             "fanout add cluster NAME --members {name}{}",
@@ -66,6 +93,21 @@ pub(super) async fn run(context: &Context, args: AddServerArgs) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
+fn key_replaced(context: &Context, hub: &Hub, name: &ServerName) -> Exit {
+    let next = format!("fanout resync --limit {name}{}", context.dir_option());
+    if context.ui.is_json() {
+        let file = hub.dir.inventory().display().to_string();
+        context.ui.json(&ResultLine::new(json!({
+            "key": {"server": name.as_str()}, "inventory": file, "next": next,
+        })));
+    }
+    context
+        .ui
+        .status(format!("The key of {name} is on record."));
+    context.ui.hint(format!("next: {next}"));
+    Exit::Done
+}
+
 fn new_server(args: &AddServerArgs) -> Result<NewServer, CommandError> {
     let labels: Result<Vec<Label>, _> = args.labels.iter().map(|label| label.parse()).collect();
     let ssh = match &args.ssh {
@@ -75,9 +117,11 @@ fn new_server(args: &AddServerArgs) -> Result<NewServer, CommandError> {
     Ok(NewServer {
         address: args
             .address
+            .as_deref()
+            .unwrap_or_default()
             .parse()
             .map_err(|error| invalid(Code::Usage, &error))?,
-        addresses: Vec::new(),
+        addresses: args.addresses.clone(),
         labels: labels.map_err(|error| invalid(Code::NameInvalid, &error))?,
         transport: match args.transport {
             TransportArg::Auto => None,
@@ -86,7 +130,42 @@ fn new_server(args: &AddServerArgs) -> Result<NewServer, CommandError> {
         },
         ssh,
         sudo: args.sudo,
+        web: args.web.settings(),
+        db: args.db.settings(),
     })
+}
+
+/// A server that only gets another key is reached as the inventory says.
+fn as_listed(args: &AddServerArgs, server: &Server) -> Result<NewServer, CommandError> {
+    let ssh = match &args.ssh {
+        Some(ssh) => Some(ssh.parse().map_err(|error| invalid(Code::Usage, &error))?),
+        None => None,
+    };
+    Ok(NewServer {
+        address: server.address.clone(),
+        addresses: Vec::new(),
+        labels: Vec::new(),
+        transport: Some(server.transport),
+        ssh,
+        sudo: args.sudo,
+        web: args.web.settings(),
+        db: args.db.settings(),
+    })
+}
+
+/// What the agent has to offer for the server's roles, or what is said.
+fn offers(args: &AddServerArgs) -> BTreeSet<Offer> {
+    if !args.offer.is_empty() {
+        return args.offer.iter().copied().collect();
+    }
+    let mut offers = BTreeSet::new();
+    if args.web.settings().kind.is_some() {
+        offers.extend([Offer::Web, Offer::App, Offer::Setup]);
+    }
+    if args.db.settings().kind.is_some() {
+        offers.extend([Offer::Db, Offer::Setup]);
+    }
+    offers
 }
 
 fn no_way_in(name: &ServerName) -> CommandError {
@@ -103,7 +182,7 @@ async fn by_token(
     file: &Path,
     edit: Edit,
 ) -> Result<Facts, CommandError> {
-    let token = read_token(file)?;
+    let token = read_token(file, name)?;
     let parsed = Token::parse(&token)
         .map_err(|error| CommandError::from_error(Code::TokenInvalid, &error))?;
     check_key(hub, name, parsed.agent).await?;
@@ -114,7 +193,7 @@ async fn by_token(
     Ok(joined.facts)
 }
 
-fn read_token(file: &Path) -> Result<String, CommandError> {
+fn read_token(file: &Path, name: &ServerName) -> Result<String, CommandError> {
     let is_stdin = file == Path::new("-");
     let shown = if is_stdin {
         "standard input".to_owned()
@@ -135,6 +214,18 @@ fn read_token(file: &Path) -> Result<String, CommandError> {
             .map_err(unreadable)?;
     } else {
         let opened = std::fs::File::open(file).map_err(unreadable)?;
+        let mode = opened.metadata().map_err(unreadable)?.permissions().mode();
+        if mode & 0o077 != 0 {
+            let message = format!(
+                "Others may read the token in {shown} (mode {:04o}), and whoever has it can be the \
+                 hub",
+                mode & 0o7777
+            );
+            return Err(CommandError::new(Code::SecretExposed, message).hint(format!(
+                "chmod 600 {shown}, or better: ssh HOST fanout agent invite | fanout add server \
+                 {name} ... --token-file -"
+            )));
+        }
         opened
             .take(MAX_TOKEN_BYTES)
             .read_to_string(&mut text)

@@ -7,7 +7,8 @@ use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, config_error};
 use crate::cli::human::bytes;
 use crate::config::{Edit, NewServer};
-use crate::model::{ServerName, Transport};
+use crate::model::{Offer, ServerName, Transport};
+use std::collections::BTreeSet;
 use sync_proto::wire::Facts;
 
 pub(super) async fn run(
@@ -15,6 +16,7 @@ pub(super) async fn run(
     hub: &Hub,
     name: &ServerName,
     new: &NewServer,
+    offers: BTreeSet<Offer>,
     edit: Edit,
 ) -> Result<Facts, CommandError> {
     let destination = new
@@ -28,6 +30,7 @@ pub(super) async fn run(
         interactive: context.ui.is_interactive(),
     };
     let mut install = Install::new(name.clone(), new.address.clone());
+    install.offers = offers;
     install.transport = new.transport.unwrap_or(Transport::Auto);
     let identity = hub.identity()?;
     let say = |step: Step| context.ui.status(words(name, &step));

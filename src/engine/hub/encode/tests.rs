@@ -7,6 +7,7 @@ use std::path::Path;
 use sync_proto::delta::batch::parse_batch;
 use sync_proto::filter::Scope;
 use sync_proto::pack::{PackDecoder, unpack};
+use sync_proto::special::SpecialFiles;
 
 struct Fixture {
     source: tempfile::TempDir,
@@ -35,7 +36,7 @@ impl Fixture {
             scope: Scope::default(),
             require: Vec::new(),
             ownership: Ownership::default(),
-            special_files: Vec::new(),
+            special_files: SpecialFiles::default(),
             privileged_xattrs: false,
             preserved_seen: false,
             seed: false,

@@ -7,6 +7,7 @@ use crate::engine::event::{Event, MemberReport, Outcome, Phase};
 use crate::engine::hub::brakes;
 use crate::engine::hub::preflight::{Reached, Unreached};
 use crate::engine::hub::task::{Goal, PlannedChange, tell};
+use crate::model::counted;
 use sync_proto::commit::Policy;
 use sync_proto::wire::{self, Item, ItemKind, Plan};
 use tokio::task::JoinSet;
@@ -82,7 +83,8 @@ impl Run<'_> {
             refusals.push(Problem::new(
                 Code::VotesMissing,
                 format!(
-                    "The policy `quorum:{votes}` needs {votes} members, and {healthy} can vote"
+                    "The policy `quorum:{votes}` needs {}, and {healthy} can vote",
+                    counted(votes.into(), "member", "members")
                 ),
             ));
         }
@@ -90,7 +92,8 @@ impl Run<'_> {
             refusals.push(Problem::new(
                 Code::TooFewHealthy,
                 format!(
-                    "Only {healthy} members can take part, and min_healthy is {}",
+                    "Only {} can take part, and min_healthy is {}",
+                    counted(healthy.into(), "member", "members"),
                     self.task.min_healthy
                 ),
             ));
@@ -111,7 +114,7 @@ impl Run<'_> {
             match refusal {
                 Some(problem) if !self.task.report_only => {
                     let _goodbye = one.session.leave().await;
-                    self.set(one.at, Outcome::Failed, Some(problem));
+                    self.set(one.at, Outcome::Failed, Some(problem.without(&one.name)));
                 }
                 _ => left.push((one, plan)),
             }

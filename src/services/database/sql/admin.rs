@@ -202,6 +202,19 @@ impl Admin {
     }
 }
 
+/// Settles how this session is understood, and finds out with whom.
+pub(super) async fn settle(
+    connection: &mut MySqlConnection,
+) -> Result<(DatabaseFacts, Dialect), SqlError> {
+    // ORDER: first what quotes and backslashes mean, whatever the server's own settings are.
+    run(connection, "SET SESSION sql_mode = 'STRICT_ALL_TABLES'").await?;
+    let wait = format!("SET SESSION lock_wait_timeout = {LOCK_WAIT_S}");
+    run(connection, &wait).await?;
+    let facts = facts(connection).await?;
+    let dialect = Dialect::parse(&facts.version)?;
+    Ok((facts, dialect))
+}
+
 async fn facts(connection: &mut MySqlConnection) -> Result<DatabaseFacts, SqlError> {
     let row = sqlx::query("SELECT VERSION(), @@skip_name_resolve, @@read_only, CURRENT_USER()")
         .fetch_one(&mut *connection)
@@ -259,7 +272,7 @@ async fn one(
             }
             Ok(())
         }
-        Rendered::EndSessions(account) => sessions::end(connection, &account).await,
+        Rendered::EndSessions(account) => sessions::end(connection, dialect, &account).await,
         Rendered::DropIfEmpty(database) => drop_if_empty(connection, &database).await,
     }
 }
@@ -268,13 +281,10 @@ async fn drop_if_empty(
     connection: &mut MySqlConnection,
     database: &DatabaseName,
 ) -> Result<(), sqlx::Error> {
-    let tables = inspect::tables(connection, database).await?;
     // RACE: a table made between the two is lost; the site's accounts are gone by then.
-    match tables {
+    match inspect::tables(connection, database).await? {
         0 => run(connection, &render::drop_database(database)).await,
-        count => Err(sqlx::Error::Protocol(format!(
-            "the database {database} has {count} tables, and stays"
-        ))),
+        _ => Ok(()),
     }
 }
 

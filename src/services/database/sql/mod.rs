@@ -10,9 +10,11 @@ mod inspect;
 mod login;
 mod render;
 mod sessions;
+mod setup;
 
 pub use admin::{Admin, Endpoint, SqlError};
 pub use login::try_login;
+pub use setup::{Administrator, Made};
 
 use super::Dialect;
 use render::Rendered;

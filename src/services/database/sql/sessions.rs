@@ -4,6 +4,7 @@
 //! nobody who is listed by a host name, and nobody who came through a network's account.
 
 use super::admin::run;
+use crate::services::database::Dialect;
 use sqlx::Row;
 use sqlx::mysql::MySqlConnection;
 use std::net::{IpAddr, Ipv4Addr};
@@ -19,17 +20,18 @@ const GONE: u16 = 1094;
 
 /// What [`end`] does, for people.
 pub(super) fn described(account: &Account) -> String {
-    format!("-- KILL each session of {account} in information_schema.processlist")
+    format!("-- KILL each session of {account} in the process list")
 }
 
 /// Ends every session of the account, and returns when none is left.
 pub(super) async fn end(
     connection: &mut MySqlConnection,
+    dialect: Dialect,
     account: &Account,
 ) -> Result<(), sqlx::Error> {
     let started = Instant::now();
     loop {
-        let listed = of(connection, account).await?;
+        let listed = of(connection, dialect, account).await?;
         if listed.is_empty() {
             return Ok(());
         }
@@ -50,11 +52,21 @@ pub(super) async fn end(
 }
 
 /// The ids of the account's sessions.
-async fn of(connection: &mut MySqlConnection, account: &Account) -> Result<Vec<u64>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT CAST(ID AS UNSIGNED), CONVERT(COALESCE(HOST, '') USING utf8mb4) \
-         FROM information_schema.processlist WHERE USER = ?",
-    )
+async fn of(
+    connection: &mut MySqlConnection,
+    dialect: Dialect,
+    account: &Account,
+) -> Result<Vec<u64>, sqlx::Error> {
+    let rows = sqlx::query(match dialect {
+        Dialect::MariaDb(..) | Dialect::MySql(8, 0, ..22) => {
+            "SELECT CAST(ID AS UNSIGNED), CONVERT(COALESCE(HOST, '') USING utf8mb4) \
+             FROM information_schema.processlist WHERE USER = ?"
+        }
+        Dialect::MySql(..) => {
+            "SELECT CAST(ID AS UNSIGNED), CONVERT(COALESCE(HOST, '') USING utf8mb4) \
+             FROM performance_schema.processlist WHERE USER = ?"
+        }
+    })
     .bind(account.user.as_str())
     .fetch_all(connection)
     .await?;

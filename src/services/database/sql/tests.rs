@@ -89,3 +89,19 @@ fn no_statement_makes_an_account_by_granting_or_only_if_it_is_missing() {
         assert!(text.contains("`site\\_a`.*") && !text.contains("ON `site_a`"));
     }
 }
+
+#[test]
+fn the_administration_account_is_limited_to_databases_with_the_prefix() {
+    let admin = Administrator {
+        account: Account {
+            user: "fanout".parse().unwrap(),
+            host: "10.77.0.1".parse().unwrap(),
+        },
+        password: "password-1".parse().unwrap(),
+        databases: vec!["old_shop".parse().unwrap()],
+        roles: vec!["fo_a_rw".parse().unwrap()],
+    };
+    let script = |dialect| admin.statements(dialect).join("\n");
+    insta::assert_snapshot!("administration_mariadb", script(MARIADB));
+    insta::assert_snapshot!("administration_mysql", script(MYSQL));
+}

@@ -7,8 +7,8 @@ $pending = [];
 if ($installed) {
     $defines = @file_get_contents('includes/Defines.php') ?: '';
     if (preg_match("/'MW_VERSION', '([^']+)'/", $defines, $found)) {
-        $key = $link->real_escape_string('updatelist-' . $found[1] . '-');
-        $done = $link->query("SELECT COUNT(*) FROM updatelog WHERE ul_key LIKE '$key%'")->fetch_row();
+        $key = $link->real_escape_string('fanout-schema-' . $found[1]);
+        $done = $link->query("SELECT COUNT(*) FROM updatelog WHERE ul_key = '$key'")->fetch_row();
         if ($done[0] == 0) {
             $pending[] = "schema of {$found[1]}";
         }

@@ -126,7 +126,7 @@ pub enum DatabaseOperation {
     DropDatabase {
         /// Which.
         database: DatabaseName,
-        /// Fail if there is a table in it.
+        /// Leave it if there is a table in it.
         only_if_empty: bool,
     },
     /// Makes a role without privileges; fails if it is there.

@@ -4,7 +4,7 @@
 //! each member: after that, a push deletes it.
 
 use crate::cli::Context;
-use crate::cli::args::{EditArgs, EditNoun, EditPlatformArgs, RuleArgs};
+use crate::cli::args::{EditPlatformArgs, RuleArgs};
 use crate::cli::error::CommandError;
 use crate::cli::hub::{self, Hub, config_error, store_error};
 use crate::cli::human::{bytes, counted};
@@ -18,13 +18,27 @@ use sync_proto::filter::Preserve;
 
 const KIND: Kind = Kind::Platform;
 
-pub(crate) async fn run(context: &Context, args: EditArgs) -> Result<Exit, CommandError> {
-    let EditNoun::Platform(args) = args.noun;
+pub(super) async fn run(context: &Context, args: EditPlatformArgs) -> Result<Exit, CommandError> {
     let hub = Hub::open(context).await?;
     let platform = hub.platform(&args.name)?.clone();
     let mut edit = hub.edit("edit platform")?;
     let mut changed = settings(&mut edit, &platform, &args)?;
     changed.extend(rule_settings(&mut edit, &platform, &args.rules)?);
+    let app = edit.change(KIND, &args.name, args.app.settings().keys());
+    changed.extend(app.map_err(config_error)?);
+    // A service's setting needs a plan, a rule of the tree a push.
+    let next = match changed
+        .iter()
+        .any(|key| ["on", "app", "docroot", "php"].contains(&key.as_str()))
+    {
+        true => format!("fanout plan{}", context.dir_option()),
+        false => format!(
+            "fanout push platform {} --dry-run{}",
+            args.name,
+            context.dir_option()
+        ),
+    };
+    changed.extend(super::unset(&mut edit, KIND, &args.name, &args.unset)?);
     let mut released = Vec::new();
     if !args.release_preserved.is_empty() {
         match release(context, &hub, &platform, &args, &mut edit).await? {
@@ -53,10 +67,7 @@ pub(crate) async fn run(context: &Context, args: EditArgs) -> Result<Exit, Comma
             changed.join(", "),
             args.name
         ));
-        context.ui.hint(format!(
-            "next: fanout push platform {} --dry-run",
-            args.name
-        ));
+        context.ui.hint(format!("next: {next}"));
     }
     Ok(Exit::Done)
 }
@@ -65,19 +76,19 @@ fn settings(
     edit: &mut Edit,
     platform: &Platform,
     args: &EditPlatformArgs,
-) -> Result<Vec<&'static str>, CommandError> {
+) -> Result<Vec<String>, CommandError> {
     let name = platform.name.as_str();
     let mut changed = Vec::new();
     if let Some(path) = &args.path {
-        let path = super::add::source_path(path)?;
+        let path = crate::cli::commands::add::source_path(path)?;
         edit.set(KIND, name, "path", path.as_str())
             .map_err(config_error)?;
-        changed.push("path");
+        changed.push("path".to_owned());
     }
     if let Some(on) = &args.on {
         edit.set(KIND, name, "on", on.as_str())
             .map_err(config_error)?;
-        changed.push("on");
+        changed.push("on".to_owned());
     }
     Ok(changed)
 }
@@ -86,15 +97,15 @@ fn rule_settings(
     edit: &mut Edit,
     platform: &Platform,
     args: &RuleArgs,
-) -> Result<Vec<&'static str>, CommandError> {
+) -> Result<Vec<String>, CommandError> {
     let name = platform.name.as_str();
     rules::check(&args.exclude, &args.preserve)?;
     let mut changed = Vec::new();
     let mut append = |key: &'static str, texts: &[String]| {
         for text in texts {
-            if edit.append(KIND, name, key, text).map_err(config_error)? && !changed.contains(&key)
-            {
-                changed.push(key);
+            let is_new = edit.append(KIND, name, key, text).map_err(config_error)?;
+            if is_new && !changed.iter().any(|other| other == key) {
+                changed.push(key.to_owned());
             }
         }
         Ok::<(), CommandError>(())
@@ -103,7 +114,7 @@ fn rule_settings(
     append("preserve", &args.preserve)?;
     append("require", &args.require)?;
     let mut set = |key: &'static str, value: toml_edit::Value| {
-        changed.push(key);
+        changed.push(key.to_owned());
         edit.set(KIND, name, key, value).map_err(config_error)
     };
     if let Some(owner) = &args.owner {
@@ -113,7 +124,10 @@ fn rule_settings(
         set("keep", i64::from(keep).into())?;
     }
     if let Some(resync) = args.resync {
-        set("resync", super::add::resync(resync).as_str().into())?;
+        set(
+            "resync",
+            crate::cli::commands::add::resync(resync).as_str().into(),
+        )?;
     }
     Ok(changed)
 }
@@ -168,7 +182,8 @@ async fn release(
         }
     }
     if !args.yes {
-        let question = "Give up the protection? A push will delete what isn't in the source.";
+        let question = "Give up the protection? A push will delete what isn't in the source. In an \
+                        adopted root it stays, as foreign, until --delete-foreign.";
         if !context.ui.confirm(question, "`--yes`")? {
             return Ok(None);
         }
@@ -200,7 +215,7 @@ async fn release(
             .status(format!("`{rule}` is given up on every member."));
     }
     let what = format!("released {}", given.join("  "));
-    super::record(hub, "edit", &platform.name, Exit::Done, &what).await?;
+    crate::cli::commands::record(hub, "edit", &platform.name, Exit::Done, &what).await?;
     Ok(Some(shapes))
 }
 

@@ -23,8 +23,8 @@ pub(crate) use agent::{
     AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentOfferArgs, AgentRevokeArgs,
 };
 pub(crate) use app::{
-    CronArgs, CronNoun, DeliverArgs, DeliverNoun, LoginArgs, LoginNoun, ModeArgs, ModeNoun,
-    UpdateArgs, UpdateNoun,
+    CronArgs, CronNoun, DeliverArgs, DeliverNoun, InstallArgs, InstallNoun, InstallSiteArgs,
+    LoginArgs, LoginNoun, ModeArgs, ModeNoun, UpdateArgs, UpdateNoun,
 };
 pub(crate) use edit::{
     EditArgs, EditBalancerArgs, EditClusterArgs, EditNoun, EditPlatformArgs, EditServerArgs,
@@ -182,6 +182,8 @@ pub(crate) enum Command {
     Rotate(RotateArgs),
     /// Prepare a server for its role
     Setup(SetupArgs),
+    /// Install a site's application on one member, and open it on all
+    Install(InstallArgs),
     /// Show the recorded tasks, or one of them step by step
     Log(LogArgs),
     /// Take a server out of rotation

@@ -118,7 +118,8 @@ impl Head {
     pub(super) fn start() -> Self {
         let lab = Lab::new();
         let host = lab.host("web1").with_fanout().start();
-        host.sh("mkdir -p /run/php /srv/platforms /srv/gen /var/lock/apache2").success();
+        host.sh("mkdir -p /run/php /srv/platforms /srv/gen /var/lock/apache2")
+            .success();
         let init = host.run(&[
             "fanout",
             "--json",
@@ -133,7 +134,10 @@ impl Head {
             "--offer",
             "web,setup",
         ]);
-        let key = init.success().json_result()["key"].as_str().unwrap().to_owned();
+        let key = init.success().json_result()["key"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         let key: NodeKey = key.parse().unwrap();
         let identity = Identity::generate().unwrap();
         host.write(
@@ -208,8 +212,12 @@ impl Head {
              $_SERVER['HTTPS'] ?? 'plain', ' ', get_current_user() === '' ? '' : \
              posix_getpwuid(posix_geteuid())['name'];\n"
         );
-        self.host.write(format!("/srv/gen/{name}/web/index.php"), page);
-        self.host.write(format!("/srv/gen/{name}/web/static.css"), format!("/* {name} */\n"));
+        self.host
+            .write(format!("/srv/gen/{name}/web/index.php"), page);
+        self.host.write(
+            format!("/srv/gen/{name}/web/static.css"),
+            format!("/* {name} */\n"),
+        );
     }
 
     /// What a commit does: the root leads to another generation at once.
@@ -236,12 +244,18 @@ impl Head {
     ) -> Result<ServiceAnswer, SessionError> {
         let key = self.key;
         self.host.in_network(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             runtime.unwrap().block_on(async {
                 let options = Options::default();
                 let connection = connect_to(&[address], identity, key, &options).await?;
                 let session = Session::begin(connection, "test").await?;
-                session.service(request, LIMIT).await
+                let answer = session.service(request, LIMIT).await;
+                session.connection().close(0, "done");
+                // The word about it needs a moment to leave.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                answer
             })
         })
     }
@@ -249,8 +263,10 @@ impl Head {
     /// The same from another hub that the agent accepts.
     pub(super) fn ask_from_elsewhere(&self, request: ConfigRequest) -> String {
         let identity = Identity::generate().unwrap();
-        self.host
-            .write(format!("/var/lib/fanout/agent/peers/{}.hub", identity.key()), "");
+        self.host.write(
+            format!("/var/lib/fanout/agent/peers/{}.hub", identity.key()),
+            "",
+        );
         let address = SocketAddr::new(self.host.address(), 4600);
         let mut said = String::new();
         wait_until(Duration::from_secs(10), || {
@@ -387,6 +403,14 @@ impl Head {
     /// A page of a host name over plain HTTP.
     pub(super) fn page(&self, host: &str, path: &str) -> String {
         self.curl(&format!("-H 'Host: {host}' 'http://127.0.0.1{path}'"))
+    }
+
+    /// Asks the agent now and then until it is so; false if it never is.
+    pub(super) fn waits_for(&self, is_so: impl Fn(&Self) -> bool) -> bool {
+        wait_until(Duration::from_secs(30), || {
+            std::thread::sleep(Duration::from_millis(200));
+            is_so(self)
+        })
     }
 
     pub(super) fn has(&self, path: &str) -> bool {

@@ -33,19 +33,31 @@ fn a_site_is_served_by_its_own_pool_and_nobody_else_s_name_is() {
     assert!(nginx.is_included && nginx.is_running, "{nginx:?}");
     assert_eq!(nginx.own_defaults, [80], "Debian's default site is one");
     let php = &facts.php[0];
-    assert!(php.is_included && php.is_running && php.validates_timestamps, "{php:?}");
+    assert!(
+        php.is_included && php.is_running && php.validates_timestamps,
+        "{php:?}"
+    );
     assert_eq!(php.control_timeout_s, 10);
     let set = head.apply(head.rendered(
         WebKind::NginxSsl,
-        &[site().aliases(&["example.com"], true), TestSite::new("other.example")],
+        &[
+            site().aliases(&["example.com"], true),
+            TestSite::new("other.example"),
+        ],
     ));
     let page = head.page("www.example.com", "/");
-    assert!(page.starts_with("one /index.php 127.0.0.1 plain fo-www-example-com-"), "{page}");
+    assert!(
+        page.starts_with("one /index.php 127.0.0.1 plain fo-www-example-com-"),
+        "{page}"
+    );
     assert!(page.ends_with("\n200 "), "{page}");
     let other = head.page("other.example", "/x/y");
     assert!(other.contains(" fo-other-example-"), "{other}");
     let redirected = head.page("example.com", "/a?b=c");
-    assert!(redirected.ends_with("\n301 http://www.example.com/a?b=c"), "{redirected}");
+    assert!(
+        redirected.ends_with("\n301 http://www.example.com/a?b=c"),
+        "{redirected}"
+    );
     let state = head.state();
     assert_eq!((state.live, state.is_unconfirmed), (Some(set), false));
     assert!(state.files.iter().all(|it| it.digest == it.put));
@@ -86,15 +98,24 @@ fn a_port_in_use_loses_the_reload_is_noticed_and_taken_back() {
         set,
         confirm_within_s: 30,
     });
-    assert!(refusal.contains("doesn't serve the new configuration"), "{refusal}");
-    assert!(refusal.contains("8080") && refusal.contains("in use"), "{refusal}");
+    assert!(
+        refusal.contains("doesn't serve the new configuration"),
+        "{refusal}"
+    );
+    assert!(
+        refusal.contains("8080") && refusal.contains("in use"),
+        "{refusal}"
+    );
     assert!(started.elapsed() < Duration::from_secs(30));
     assert_eq!(head.state().live, Some(first));
     assert!(head.page("www.example.com", "/").contains("one /index.php"));
     // While it is there, the test already says so.
     let (_, tested) = head.put(moved);
     assert!(
-        tested.faults.iter().any(|it| it.message.contains("8080 is taken")),
+        tested
+            .faults
+            .iter()
+            .any(|it| it.message.contains("8080 is taken")),
         "{tested:#?}"
     );
     thief.kill();
@@ -118,15 +139,31 @@ fn a_broken_site_is_named_and_the_others_go_live_without_it() {
     named.sort_unstable();
     assert_eq!(
         named,
-        ["site-broken.example.conf", "site-double.example.conf", "site-unclosed.example.conf"],
+        [
+            "site-broken.example.conf",
+            "site-double.example.conf",
+            "site-unclosed.example.conf"
+        ],
         "{tested:#?}"
     );
     let said = |name: &str| {
-        let fault = tested.faults.iter().find(|it| it.name.contains(name)).unwrap();
+        let fault = tested
+            .faults
+            .iter()
+            .find(|it| it.name.contains(name))
+            .unwrap();
         fault.message.clone()
     };
-    assert!(said("broken").contains("host not found in upstream"), "{}", said("broken"));
-    assert!(said("double").contains("conflicting server name"), "{}", said("double"));
+    assert!(
+        said("broken").contains("host not found in upstream"),
+        "{}",
+        said("broken")
+    );
+    assert!(
+        said("double").contains("conflicting server name"),
+        "{}",
+        said("double")
+    );
     let refusal = head.refused(ConfigRequest::Activate {
         set,
         confirm_within_s: 30,
@@ -169,10 +206,13 @@ fn without_a_confirmation_the_server_goes_back_also_when_its_agent_was_killed() 
     });
     assert!(refusal.contains("waits for its confirmation"), "{refusal}");
     let is_back = |head: &Head| head.state().live == Some(first);
-    assert!(wait_until(Duration::from_secs(20), || is_back(&head)));
+    assert!(head.waits_for(is_back));
     assert!(head.page("www.example.com", "/").contains("one /index.php"));
     let refusal = head.refused(ConfigRequest::Confirm { set: second });
-    assert!(refusal.contains("There is no configuration set"), "{refusal}");
+    assert!(
+        refusal.contains("There is no configuration set"),
+        "{refusal}"
+    );
     // The same with an agent that isn't there when the time is up.
     let (fourth, tested) = head.put(head.rendered(WebKind::Nginx, &down));
     assert!(tested.faults.is_empty(), "{tested:#?}");
@@ -198,7 +238,9 @@ fn the_keys_of_a_site_that_left_are_gone() {
     let found = head.host.sh(keys).text();
     assert!(found.contains("www.example.com.pem 600 root"), "{found}");
     assert!(!found.contains("leaving"), "{found}");
-    let plain = head.host.sh("grep -rl leaving.example /var/lib/fanout-services/current/ || true");
+    let plain = head
+        .host
+        .sh("grep -rl leaving.example /var/lib/fanout-services/current/ || true");
     assert_eq!(plain.text().trim(), "");
 }
 
@@ -228,7 +270,10 @@ fn a_new_generation_is_served_at_once_with_and_without_timestamp_validation() {
         for name in ["two", "one", "two"] {
             head.switch_to(name);
             let page = head.page("www.example.com", "/");
-            assert!(page.starts_with(name), "validate_timestamps={validate}: {page}");
+            assert!(
+                page.starts_with(name),
+                "validate_timestamps={validate}: {page}"
+            );
         }
     }
 }
@@ -238,7 +283,10 @@ fn pages_redirects_passwords_and_subdirectories() {
     let Some(mut head) = head() else { return };
     let mut locked = TestSite::new("locked.example").tls(SiteTls::Required);
     locked.passwords = Some(passwords(&locked.site.uri, "ann:secret\n").unwrap());
-    locked.site.redirects.insert("/old".into(), "https://elsewhere.example/new".into());
+    locked
+        .site
+        .redirects
+        .insert("/old".into(), "https://elsewhere.example/new".into());
     let mut files = site();
     files.site.upload_mib = 1;
     let sub = TestSite::new("www.example.com/shop").tls(SiteTls::Optional);
@@ -250,13 +298,23 @@ fn pages_redirects_passwords_and_subdirectories() {
     // The hub has no part in a page of maintenance.
     head.kill_agent();
     let page = head.curl("-i -X POST -d x -H 'Host: down.example' http://127.0.0.1/any/path");
-    assert!(page.contains("503") && page.contains("being worked on"), "{page}");
+    assert!(
+        page.contains("503") && page.contains("being worked on"),
+        "{page}"
+    );
     assert!(page.to_lowercase().contains("retry-after: 120"), "{page}");
     // TLS only, but for those who check names.
-    head.host.write("/srv/gen/one/web/.well-known/token", "token");
+    head.host
+        .write("/srv/gen/one/web/.well-known/token", "token");
     let to_tls = head.page("locked.example", "/x?y=z");
-    assert!(to_tls.ends_with("301 https://locked.example/x?y=z"), "{to_tls}");
-    assert_eq!(head.page("locked.example", "/.well-known/token"), "token\n200 ");
+    assert!(
+        to_tls.ends_with("301 https://locked.example/x?y=z"),
+        "{to_tls}"
+    );
+    assert_eq!(
+        head.page("locked.example", "/.well-known/token"),
+        "token\n200 "
+    );
     let locked = |arguments: &str, path: &str| {
         head.curl(&format!(
             "{arguments} --resolve locked.example:443:127.0.0.1 https://locked.example{path}"
@@ -272,11 +330,20 @@ fn pages_redirects_passwords_and_subdirectories() {
     assert!(shop.contains(" fo-www-example-com-shop-"), "{shop}");
     let shop = head.curl("--resolve www.example.com:443:127.0.0.1 https://www.example.com/shop/");
     assert!(shop.contains("one /shop/index.php 127.0.0.1 on "), "{shop}");
-    assert!(head.page("www.example.com", "/shop/static.css").starts_with("/* one */"));
+    assert!(
+        head.page("www.example.com", "/shop/static.css")
+            .starts_with("/* one */")
+    );
     assert!(head.page("www.example.com", "/shop").contains("301"));
     // What isn't for visitors, and what is too large.
-    assert!(head.page("www.example.com", "/.git/config").ends_with("404 "));
-    assert!(head.page("www.example.com", "/missing.php").ends_with("404 "));
+    assert!(
+        head.page("www.example.com", "/.git/config")
+            .ends_with("404 ")
+    );
+    assert!(
+        head.page("www.example.com", "/missing.php")
+            .ends_with("404 ")
+    );
     let large = "head -c 1500000 /dev/zero >/root/large";
     head.host.sh(large).success();
     let sent = head.curl("--data-binary @/root/large -H 'Host: www.example.com' http://127.0.0.1/");
@@ -286,7 +353,9 @@ fn pages_redirects_passwords_and_subdirectories() {
 #[test]
 fn php_fpm_without_time_for_its_requests_is_told() {
     let Some(head) = head() else { return };
-    head.host.sh("sed -i /process_control/d /etc/php/8.2/fpm/pool.d/fanout.conf").success();
+    head.host
+        .sh("sed -i /process_control/d /etc/php/8.2/fpm/pool.d/fanout.conf")
+        .success();
     let facts = head.facts();
     assert_eq!(facts.php[0].control_timeout_s, 0);
     let warned = |it: &String| it.contains("process_control_timeout = 10s");
@@ -303,7 +372,10 @@ fn names_owners_and_edits_by_hand_are_looked_at() {
         set: [9; 16],
         files: vec![bad],
     });
-    assert!(refusal.contains("is not the name of a configuration file"), "{refusal}");
+    assert!(
+        refusal.contains("is not the name of a configuration file"),
+        "{refusal}"
+    );
     let refusal = head.ask_from_elsewhere(ConfigRequest::Put {
         set: [8; 16],
         files: files.clone(),
@@ -312,7 +384,9 @@ fn names_owners_and_edits_by_hand_are_looked_at() {
     let set = head.apply(files.clone());
     // An edit by hand shows, and can't slip into the next set.
     let path = format!("{SERVICES}/current/nginx/site-www.example.com.conf");
-    head.host.sh(&format!("echo '# by hand' >>{path}")).success();
+    head.host
+        .sh(&format!("echo '# by hand' >>{path}"))
+        .success();
     let state = head.state();
     let changed: Vec<&str> = state
         .files
@@ -326,7 +400,12 @@ fn names_owners_and_edits_by_hand_are_looked_at() {
         .find(|it| it.name == "site-www.example.com.conf")
         .unwrap()
         .clone();
-    let put = state.files.iter().find(|it| it.name == same.name).unwrap().put;
+    let put = state
+        .files
+        .iter()
+        .find(|it| it.name == same.name)
+        .unwrap()
+        .put;
     same.content = sync_proto::wire::service::Content::Same(put);
     let refusal = head.refused(ConfigRequest::Put {
         set: [7; 16],
@@ -343,9 +422,15 @@ fn names_owners_and_edits_by_hand_are_looked_at() {
     // What doesn't run is said to be so, and never started.
     head.host.sh("nginx -s quit").success();
     let stopped = |head: &Head| head.facts().nginx.is_some_and(|it| !it.is_running);
-    assert!(wait_until(Duration::from_secs(20), || stopped(&head)));
+    assert!(head.waits_for(stopped));
     let (set, tested) = head.put(files);
-    assert!(tested.warnings.iter().any(|it| it.contains("nginx isn't running")), "{tested:?}");
+    assert!(
+        tested
+            .warnings
+            .iter()
+            .any(|it| it.contains("nginx isn't running")),
+        "{tested:?}"
+    );
     let refusal = head.refused(ConfigRequest::Activate {
         set,
         confirm_within_s: 5,

@@ -405,6 +405,17 @@ impl Head {
         self.curl(&format!("-H 'Host: {host}' 'http://127.0.0.1{path}'"))
     }
 
+    /// A hub on the same host, with the platform `shop` on it.
+    pub(super) fn join_a_hub(&self) {
+        self.host
+            .sh(
+                "fanout init >/dev/null && fanout agent invite | fanout add server web1 --address \
+                 127.0.0.1:4600 --token-file - && fanout add platform shop --path /srv/src/shop \
+                 --root /srv/platforms/shop --on web1",
+            )
+            .success();
+    }
+
     /// Asks the agent now and then until it is so; false if it never is.
     pub(super) fn waits_for(&self, is_so: impl Fn(&Self) -> bool) -> bool {
         wait_until(Duration::from_secs(30), || {

@@ -38,13 +38,17 @@ fn a_site_is_served_by_its_own_pool_and_nobody_else_s_name_is() {
         "{php:?}"
     );
     assert_eq!(php.control_timeout_s, 10);
-    let set = head.apply(head.rendered(
-        WebKind::NginxSsl,
-        &[
-            site().aliases(&["example.com"], true),
-            TestSite::new("other.example"),
-        ],
-    ));
+    let set = head.apply(
+        head.rendered(
+            WebKind::NginxSsl,
+            &[
+                site()
+                    .aliases(&["example.com"], true)
+                    .tls(SiteTls::Optional),
+                TestSite::new("other.example"),
+            ],
+        ),
+    );
     let page = head.page("www.example.com", "/");
     assert!(
         page.starts_with("one /index.php 127.0.0.1 plain fo-www-example-com-"),

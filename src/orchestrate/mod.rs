@@ -4,6 +4,7 @@
 //! Never touches a disk or a socket itself: it asks agents over sessions of the engine, and
 //! database servers through the services. Invariant: every step is on record before it begins.
 
+pub mod apps;
 pub mod databases;
 pub mod desired;
 pub mod graph;

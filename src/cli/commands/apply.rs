@@ -112,7 +112,7 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<Exit, Co
         true => OnFailure::Continue,
         false => OnFailure::Undo,
     };
-    carried_out(context, &hub, &plan, on_failure, cut_off).await
+    carried_out(context, &hub, &plan, &request, on_failure, cut_off).await
 }
 
 fn request(scope: &ScopeArgs) -> Request {
@@ -138,6 +138,7 @@ pub(crate) async fn carried_out(
     context: &Context,
     hub: &Hub,
     plan: &Plan,
+    request: &Request,
     on_failure: OnFailure,
     resumed: Option<TaskId>,
 ) -> Result<Exit, CommandError> {
@@ -156,6 +157,9 @@ pub(crate) async fn carried_out(
     if let Some(resumed) = resumed {
         let message = format!("cut off; continued by task {id}");
         work::end(hub, resumed, Exit::Partial, &message).await?;
+    }
+    if exit == Exit::Done {
+        serving::note_served(hub, request).await?;
     }
     report(context, &outcome, id);
     Ok(exit)

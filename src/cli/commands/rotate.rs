@@ -54,5 +54,5 @@ async fn site(context: &Context, args: RotateSiteArgs) -> Result<Exit, CommandEr
     // The rest is what any apply does: settings to the members, logins, an end to the former one.
     let built = serving::graph(context, &hub, &request).await?;
     let plan = built.graph.inspect().await;
-    carried_out(context, &hub, &plan, OnFailure::Continue, None).await
+    carried_out(context, &hub, &plan, &request, OnFailure::Continue, None).await
 }

@@ -16,13 +16,15 @@ use crate::orchestrate::servers::Servers;
 use crate::services::app::SiteDatabase;
 use crate::services::database::{Names, Password};
 use crate::store::Generator;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The database servers of an inventory.
 pub(crate) struct Databases {
     servers: BTreeMap<ServerName, Arc<DatabaseServer>>,
     secrets: Secrets,
+    /// Former members that serve a site until their removal is allowed.
+    staying: BTreeMap<SiteUri, BTreeSet<ServerName>>,
 }
 
 impl Databases {
@@ -57,7 +59,15 @@ impl Databases {
         Ok(Self {
             servers: opened,
             secrets,
+            staying: BTreeMap::new(),
         })
+    }
+
+    /// Former members keep their accounts as long as they serve a site.
+    #[must_use]
+    pub(crate) fn with_staying(mut self, staying: BTreeMap<SiteUri, BTreeSet<ServerName>>) -> Self {
+        self.staying = staying;
+        self
     }
 
     /// How a site reaches its database, for its settings; nothing if it has none.
@@ -108,11 +118,12 @@ impl Databases {
             .inventory
             .platform(site.platform.as_str())
             .map_err(config_error)?;
-        let members = hub.inventory.members(platform);
+        let staying = self.staying.get(&site.uri);
+        let staying = staying.into_iter().flatten();
+        let staying = staying.filter_map(|name| hub.inventory.servers.get(name));
+        let members = hub.inventory.members(platform).into_iter().chain(staying);
         // Whoever is gone for good comes from nowhere any more.
-        let members = members
-            .into_iter()
-            .filter(|member| !request.is_gone(&member.name));
+        let members = members.filter(|member| !request.is_gone(&member.name));
         Ok(Some(Database {
             server: server.clone(),
             site: site.uri.clone(),

@@ -1,24 +1,34 @@
 //! From the inventory to the graph of everything that should be true of services.
+//!
+//! The order, from left to right; what a member has left is taken away last:
+//!
+//! ```text
+//! database -> configuration -> application -> proof -> balancer -> former members -> former accounts
+//!      code ->
+//! ```
 
 mod bring;
 pub(crate) mod databases;
+mod graph;
+mod materials;
 
-use super::Context;
+pub(crate) use graph::{Built, graph};
+pub(crate) use materials::driver;
+
 use super::error::CommandError;
-use super::hub::{Hub, locked, store_error};
+use super::hub::{Hub, store_error};
 use super::plan::target;
-use crate::codes::Problem;
 use crate::engine::event::EventSink;
 use crate::model::ServerName;
-use crate::orchestrate::resources::code::Code;
+use crate::orchestrate::apps::Apps;
+use crate::orchestrate::desired::sites_on;
 use crate::orchestrate::servers::Servers;
-use crate::orchestrate::{Graph, NodeId};
+use crate::services::{app, web};
 use crate::store::TaskId;
-use bring::Resync;
-use databases::Databases;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use sync_proto::wire::service::AppTarget;
 
 /// What is asked for beside the inventory itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,12 +46,10 @@ impl Request {
     fn is_gone(&self, server: &ServerName) -> bool {
         self.gone.iter().any(|name| name == server.as_str())
     }
-}
 
-/// A graph, and what the inventory itself gives reason to say.
-pub(crate) struct Built {
-    pub(crate) graph: Graph,
-    pub(crate) notes: Vec<Problem>,
+    fn may_remove(&self, name: &str) -> bool {
+        self.allow_remove.iter().any(|allowed| allowed == name)
+    }
 }
 
 /// Ways to these servers' agents.
@@ -61,65 +69,33 @@ pub(crate) async fn servers(
     Ok(Arc::new(Servers::new(&hub.inventory.hub, targets)))
 }
 
-/// Everything that should be true.
-pub(crate) async fn graph(
-    context: &Context,
-    hub: &Hub,
-    request: &Request,
-) -> Result<Built, CommandError> {
-    let mut built = Built {
-        graph: Graph::default(),
-        notes: Vec::new(),
-    };
-    let servers = servers(hub, hub.inventory.servers.keys().cloned()).await?;
-    let databases = Databases::open(context, hub, &servers).await?;
-    let _made = databases.make(hub, request, &mut built).await?;
-    let _code = code(context, hub, request, &servers, &mut built).await?;
-    let everything = built.graph.ids();
-    databases
-        .clean(hub, request, &everything, &mut built)
-        .await?;
-    Ok(built)
-}
-
-/// The code of every platform that was pushed, on each of its members.
-async fn code(
-    context: &Context,
-    hub: &Hub,
-    request: &Request,
-    servers: &Arc<Servers>,
-    built: &mut Built,
-) -> Result<BTreeMap<ServerName, Vec<NodeId>>, CommandError> {
-    let by = Arc::new(Resync::new(context));
-    let mut nodes: BTreeMap<ServerName, Vec<NodeId>> = BTreeMap::new();
-    for platform in hub.inventory.platforms.values() {
-        let state = hub.state(&platform.name).await?;
-        let Some(desired) = state.desired else {
+/// The ways to the applications of every site.
+pub(crate) async fn apps(hub: &Hub, servers: Arc<Servers>) -> Result<Arc<Apps>, CommandError> {
+    let mut targets = BTreeMap::new();
+    for site in hub.inventory.sites.values() {
+        let Some(platform) = hub.inventory.platforms.get(&site.platform) else {
             continue;
         };
-        if let Some(locked) = locked(&state) {
-            built.notes.push(locked);
-            continue;
-        }
-        for server in hub.inventory.members(platform) {
-            if request.is_gone(&server.name) {
-                continue;
-            }
-            let node = built.graph.add(
-                Arc::new(Code {
-                    servers: servers.clone(),
-                    by: by.clone(),
-                    platform: platform.name.clone(),
-                    tree: *state.tree.as_bytes(),
-                    desired: desired.0,
-                    server: server.name.clone(),
-                }),
-                &[],
-            );
-            nodes.entry(server.name.clone()).or_default().push(node);
-        }
+        let driver = driver(platform);
+        let state = hub.state(&platform.name).await?;
+        let has_settings = site.db.is_some() && app::needs_php(driver);
+        let target = AppTarget {
+            driver,
+            tree: *state.tree.as_bytes(),
+            docroot: platform.docroot.as_bytes().to_vec(),
+            site: site.uri.to_string(),
+            dir: site.dir.clone().unwrap_or_default(),
+            is_tls: site.tls != crate::model::SiteTls::Off,
+            user: web::pool_user(site),
+            php: platform.php.clone().unwrap_or_default(),
+            settings: match has_settings {
+                true => app::settings_name(&site.uri),
+                false => String::new(),
+            },
+        };
+        targets.insert(site.uri.clone(), target);
     }
-    Ok(nodes)
+    Ok(Arc::new(Apps { servers, targets }))
 }
 
 /// The task that was cut off last, if the latest one was. Whoever asks holds the lock, so what has
@@ -128,4 +104,31 @@ pub(crate) async fn cut_off(hub: &Hub) -> Result<Option<TaskId>, CommandError> {
     let tasks = hub.store.tasks(50).await.map_err(store_error)?;
     let last = tasks.into_iter().find(|task| task.kind == "apply");
     Ok(last.filter(|task| task.ended.is_none()).map(|task| task.id))
+}
+
+/// Puts on record which server serves which sites, after they were brought there.
+pub(crate) async fn note_served(hub: &Hub, request: &Request) -> Result<(), CommandError> {
+    let before = hub.store.served().await.map_err(store_error)?;
+    let mut names: Vec<ServerName> = hub.inventory.servers.keys().cloned().collect();
+    names.extend(before.iter().map(|(server, _)| server.clone()));
+    names.sort();
+    names.dedup();
+    for name in names {
+        let mut sites: Vec<_> = sites_on(&hub.inventory, &name)
+            .into_iter()
+            .map(|(site, _)| site.uri.clone())
+            .collect();
+        // What is no longer listed stays until its removal was allowed.
+        for (server, site) in &before {
+            let stays = !request.may_remove(name.as_str()) && !request.may_remove(site.as_str());
+            if *server == name && stays && !sites.contains(site) && !request.is_gone(&name) {
+                sites.push(site.clone());
+            }
+        }
+        hub.store
+            .set_served(&name, &sites, hub.clock.now())
+            .await
+            .map_err(store_error)?;
+    }
+    Ok(())
 }

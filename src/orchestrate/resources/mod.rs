@@ -4,3 +4,5 @@ pub mod code;
 pub mod configuration;
 pub mod database;
 pub mod former_database;
+pub mod prepared;
+pub mod proved;

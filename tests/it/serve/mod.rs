@@ -4,5 +4,8 @@ mod app;
 mod balancer;
 mod database;
 mod database_commands;
+mod head;
 mod load;
 mod setup_db;
+mod web;
+mod web_apache;

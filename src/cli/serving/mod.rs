@@ -13,7 +13,7 @@ mod graph;
 mod materials;
 
 pub(crate) use graph::{Built, graph};
-pub(crate) use materials::driver;
+pub(crate) use materials::{driver, secret_name};
 
 use super::error::CommandError;
 use super::hub::{Hub, store_error};

@@ -139,12 +139,6 @@ fn start_web_server(world: &World, index: usize) {
         "/etc/php/8.2/fpm/pool.d/fanout.conf",
         format!("[global]\nprocess_control_timeout = 10s\ninclude={live}/php-fpm/8.2-*.conf\n"),
     );
-    // Before the first set there is none to include from.
-    let first = dir.join("services/sets/none");
-    for area in ["nginx", "php-fpm"] {
-        std::fs::create_dir_all(first.join(area)).unwrap();
-    }
-    std::os::unix::fs::symlink("sets/none", dir.join("services/current")).unwrap();
     // A test's directory is its owner's alone; web servers have to get through.
     for open in dir.ancestors().take_while(|it| it.starts_with(world.dir())) {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o711);

@@ -66,6 +66,8 @@ pub enum Code {
     UnknownSecret,
     /// A secret can't be had or kept.
     SecretUnusable,
+    /// There are no contexts of Aegir.
+    NotAegir,
     /// The source does not exist.
     SourceMissing,
     /// The source is an empty directory.

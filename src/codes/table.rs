@@ -52,6 +52,7 @@ const ROWS: [Row; COUNT] = [
     row(C::UnknownSite, 20, Exit::Usage, include_str!("../../docs/errors/FX0020.md")),
     row(C::UnknownSecret, 21, Exit::Failed, include_str!("../../docs/errors/FX0021.md")),
     row(C::SecretUnusable, 22, Exit::Failed, include_str!("../../docs/errors/FX0022.md")),
+    row(C::NotAegir, 23, Exit::Failed, include_str!("../../docs/errors/FX0023.md")),
     // 01xx: the source tree
     row(C::SourceMissing, 101, Exit::Refused, include_str!("../../docs/errors/FX0101.md")),
     row(C::SourceEmpty, 102, Exit::Refused, include_str!("../../docs/errors/FX0102.md")),

@@ -51,6 +51,12 @@ impl HubDir {
         &self.inventory
     }
 
+    /// Certificates that were put together with their chains: beside the inventory, for they are
+    /// no secret.
+    pub fn certificates(&self) -> PathBuf {
+        self.inventory.with_file_name("certificates")
+    }
+
     /// Everything that isn't the inventory.
     pub fn state(&self) -> &Path {
         &self.state

@@ -50,6 +50,41 @@ impl Edit {
         Ok(inventory)
     }
 
+    /// Writes an inventory that came from elsewhere, with the certificates that it refers to. One
+    /// that is there already must be empty.
+    ///
+    /// # Errors
+    /// [`ConfigError::FileExists`] if there is one that isn't, [`ConfigError::Invalid`] if the text
+    /// isn't one.
+    pub fn import(
+        dir: &HubDir,
+        text: &str,
+        certificates: &[(String, String)],
+        holder: &Holder,
+    ) -> Result<Inventory, ConfigError> {
+        let path = dir.inventory();
+        let inventory = Inventory::parse(text, &path.display().to_string())?;
+        let _lock = Lock::wait(&dir.inventory_lock(), holder, WAIT)?;
+        match Inventory::load(path) {
+            Err(ConfigError::Missing { .. }) => {}
+            Err(error) => return Err(error),
+            Ok(there) if there.is_empty() => {}
+            Ok(_) => {
+                return Err(ConfigError::FileExists {
+                    path: path.to_owned(),
+                });
+            }
+        }
+        if !certificates.is_empty() {
+            file::make_directory(&dir.certificates(), false)?;
+        }
+        for (name, content) in certificates {
+            file::replace(&dir.certificates().join(name), content.as_bytes(), 0o644)?;
+        }
+        file::replace(path, text.as_bytes(), 0o644)?;
+        Ok(inventory)
+    }
+
     /// Takes the lock and reads the inventory, which must be without faults.
     pub fn open(dir: &HubDir, holder: &Holder) -> Result<Self, ConfigError> {
         let lock = Lock::wait(&dir.inventory_lock(), holder, WAIT)?;

@@ -304,6 +304,15 @@ impl Inventory {
         check::inventory(text, file)
     }
 
+    /// True if it names the hub and nothing else.
+    pub fn is_empty(&self) -> bool {
+        self.servers.is_empty()
+            && self.clusters.is_empty()
+            && self.balancers.is_empty()
+            && self.platforms.is_empty()
+            && self.sites.is_empty()
+    }
+
     pub(super) fn from_bytes(bytes: &[u8], file: &str) -> Result<Self, Invalid> {
         match std::str::from_utf8(bytes) {
             Ok(text) => Self::parse(text, file),

@@ -7,6 +7,7 @@
 //! (every name in it resolves, no two platforms share a root on a member), and no edit is saved
 //! that wouldn't load again.
 
+mod aegir;
 mod agent;
 mod app;
 mod check;
@@ -28,6 +29,7 @@ mod settings;
 mod sites;
 mod suggest;
 
+pub use aegir::{AegirError, CarriedDatabase, CarriedOver, carry_over};
 pub use agent::{AgentConfig, Limits};
 pub use dirs::{AgentDir, HubDir};
 pub use document::{Kind, NewCluster, NewPlatform, NewServer};

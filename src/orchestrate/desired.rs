@@ -6,10 +6,9 @@
 use super::resources::configuration::Wanted;
 use crate::codes::{Code, Problem};
 use crate::config::{Balancer, Inventory, Platform, Server, Site};
-use crate::model::{BalancerTls, IpNet, ServerName, SiteTls, SiteUri};
+use crate::model::{BalancerKind, BalancerTls, IpNet, ServerName, SiteTls, SiteUri};
 use crate::services::app::{self, AppSite, SETTINGS_NAME, SiteDatabase, SiteKey};
-use crate::services::database::Names;
-use crate::services::web::{self, AppRules, Custom, Inputs, Mode, Settings, SiteInputs, Templates};
+use crate::services::web::{self, Custom, Inputs, Mode, Settings, SiteInputs, Templates};
 use crate::services::{balancer, web::RenderError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -31,8 +30,8 @@ pub struct SiteMaterials {
     pub driver: AppDriver,
     /// What its salts are made from.
     pub key: SiteKey,
-    /// The password of its database accounts.
-    pub database_password: Option<String>,
+    /// How it reaches its database.
+    pub database: Option<SiteDatabase>,
     /// Its certificate, where fanout serves it over TLS.
     pub certificate: Option<web::Certificate>,
     /// Its password file.
@@ -59,14 +58,21 @@ pub fn web(
         let Some(material) = materials.sites.get(&site.uri) else {
             continue;
         };
+        let settings = settings(site, platform, material);
+        let has_settings = !settings.is_empty();
         inputs.push(SiteInputs {
             site,
             platform,
             mode: material.mode,
             certificate: material.certificate.clone(),
             passwords: material.passwords.clone(),
-            settings: settings(inventory, site, platform, material)?,
-            app: rules(site, platform, material, facts)?,
+            settings,
+            app: app::rules(
+                &app_site(site, platform, material.driver),
+                facts,
+                has_settings,
+            )
+            .map_err(|error| Problem::from_error(Code::InventoryInvalid, &error))?,
             custom: material.custom.clone(),
         });
     }
@@ -112,6 +118,11 @@ pub fn balancing(
         .collect()
 }
 
+/// True for a balancer that fanout neither configures nor drives.
+pub fn is_external(balancer: &Balancer) -> bool {
+    balancer.kind == BalancerKind::External
+}
+
 /// The sites that a server serves, with their platforms.
 pub fn sites_on<'a>(
     inventory: &'a Inventory,
@@ -141,59 +152,14 @@ pub fn app_site(site: &Site, platform: &Platform, driver: AppDriver) -> AppSite 
     }
 }
 
-/// A site's database as its members reach it.
-pub fn database_of(
-    inventory: &Inventory,
-    site: &Site,
-    password: &str,
-) -> Result<Option<SiteDatabase>, Problem> {
-    let Some(server) = site
-        .db
-        .as_ref()
-        .and_then(|name| inventory.servers.get(name))
-    else {
-        return Ok(None);
-    };
-    let Some(db) = &server.db else {
-        return Ok(None);
-    };
-    let names = Names::derive(&site.uri)
-        .map_err(|error| Problem::from_error(Code::InventoryInvalid, &error))?;
-    let host = db.host.clone().unwrap_or_else(|| reached_at(server));
-    Ok(Some(SiteDatabase {
-        host,
-        port: db.port,
-        name: names.database.to_string(),
-        user: names.user.to_string(),
-        password: password.to_owned(),
-    }))
-}
-
-/// Where other servers reach a server: the first of its declared addresses, or where the hub does.
-pub fn reached_at(server: &Server) -> String {
-    match server.addresses.first() {
-        Some(address) => address.to_string(),
-        None => server.address.host().to_owned(),
-    }
-}
-
-fn settings(
-    inventory: &Inventory,
-    site: &Site,
-    platform: &Platform,
-    material: &SiteMaterials,
-) -> Result<Vec<Settings>, Problem> {
-    let database = match &material.database_password {
-        Some(password) => database_of(inventory, site, password)?,
-        None => None,
-    };
+fn settings(site: &Site, platform: &Platform, material: &SiteMaterials) -> Vec<Settings> {
     let app = app_site(site, platform, material.driver);
-    let text = app::settings(&app, database.as_ref(), &material.key);
+    let text = app::settings(&app, material.database.as_ref(), &material.key);
     let file = |text: String| Settings {
         name: SETTINGS_NAME.into(),
         bytes: text.into_bytes(),
     };
-    Ok(text.map(file).into_iter().collect())
+    text.map(file).into_iter().collect()
 }
 
 /// Addresses of the balancers in front of these sites.
@@ -230,13 +196,4 @@ pub fn needs_certificate(inventory: &Inventory, site: &Site) -> bool {
 
 fn rendered(error: &RenderError) -> Problem {
     Problem::from_error(Code::InventoryInvalid, error).with_hint(error.hint())
-}
-
-fn rules(
-    _site: &Site,
-    _platform: &Platform,
-    _material: &SiteMaterials,
-    _facts: &ServiceFacts,
-) -> Result<AppRules, Problem> {
-    AppRules::php().map_err(|error| Problem::from_error(Code::Bug, &error))
 }

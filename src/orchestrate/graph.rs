@@ -35,6 +35,11 @@ impl Graph {
         id
     }
 
+    /// Every node so far: for what comes after everything else.
+    pub fn ids(&self) -> Vec<NodeId> {
+        (0..self.nodes.len()).collect()
+    }
+
     /// Asks every resource what is there, all at once.
     pub async fn inspect(self) -> Plan {
         let mut asked = JoinSet::new();
@@ -48,19 +53,28 @@ impl Graph {
                 found.insert(id, answer);
             }
         }
-        let step = |(id, node): (NodeId, Node)| Step {
-            found: found.remove(&id).unwrap_or_else(|| {
+        let mut steps: Vec<Step> = Vec::new();
+        // Something before this node is done, whatever lies between.
+        let mut moves: Vec<bool> = Vec::new();
+        for (id, node) in self.nodes.into_iter().enumerate() {
+            let found = found.remove(&id).unwrap_or_else(|| {
                 Err(Problem::new(
                     Code::Bug,
                     "An inspection ended without an answer",
                 ))
-            }),
-            resource: node.resource,
-            after: node.after,
-        };
-        Plan {
-            steps: self.nodes.into_iter().enumerate().map(step).collect(),
+            });
+            let is_moved = node.after.iter().any(|before| moves[*before]);
+            let is_needed =
+                changes(&found) || (node.resource.follows() && is_moved && found.is_ok());
+            moves.push(is_moved || is_needed);
+            steps.push(Step {
+                resource: node.resource,
+                after: node.after,
+                found,
+                is_needed,
+            });
         }
+        Plan { steps }
     }
 }
 
@@ -78,15 +92,21 @@ pub struct Step {
     pub after: Vec<NodeId>,
     /// What would change, or why that isn't known.
     pub found: Result<Difference, Problem>,
+    is_needed: bool,
+}
+
+/// Does an inspection say that anything would be done?
+fn changes(found: &Result<Difference, Problem>) -> bool {
+    let acts = |change: &Change| change.sign != Sign::Unlisted;
+    found
+        .as_ref()
+        .is_ok_and(|difference| difference.changes.iter().any(acts))
 }
 
 impl Step {
     /// Would anything be done?
     pub fn is_needed(&self) -> bool {
-        self.found.as_ref().is_ok_and(|difference| {
-            let acts = |change: &Change| change.sign != Sign::Unlisted;
-            difference.changes.iter().any(acts)
-        })
+        self.is_needed
     }
 }
 

@@ -18,6 +18,11 @@ pub trait Resource: Send + Sync {
     /// The server that it is about, if it is about one.
     fn member(&self) -> Option<&ServerName>;
 
+    /// True for what has nothing of its own to change, and is done where anything before it was.
+    fn follows(&self) -> bool {
+        false
+    }
+
     /// What is there now, and what would have to change. Changes nothing.
     fn inspect(&self) -> Work<'_, Difference>;
 

@@ -5,8 +5,11 @@
 //! what `--help`, the man pages and `docs/cli-reference.md` show.
 
 mod agent;
+mod app;
 mod edit;
+mod import;
 mod inventory;
+mod rotate;
 mod secrets;
 mod serve;
 mod services;
@@ -19,15 +22,21 @@ mod values;
 pub(crate) use agent::{
     AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentOfferArgs, AgentRevokeArgs,
 };
+pub(crate) use app::{
+    CronArgs, CronNoun, DeliverArgs, DeliverNoun, InstallArgs, InstallNoun, InstallSiteArgs,
+    LoginArgs, LoginNoun, ModeArgs, ModeNoun, UpdateArgs, UpdateNoun,
+};
 pub(crate) use edit::{
     EditArgs, EditBalancerArgs, EditClusterArgs, EditNoun, EditPlatformArgs, EditServerArgs,
     EditSiteArgs, UnsetArgs,
 };
+pub(crate) use import::{ImportAegirArgs, ImportArgs, ImportNoun};
 pub(crate) use inventory::{
     AddArgs, AddClusterArgs, AddNoun, AddPlatformArgs, AddServerArgs, AdoptArgs, AdoptNoun,
     AdoptPlatformArgs, DeleteArgs, DeleteNoun, DeletePlatformArgs, InitArgs, NamedArgs, RemoveArgs,
     RemoveNoun, RuleArgs,
 };
+pub(crate) use rotate::{RotateArgs, RotateNoun, RotateSiteArgs, RotateWhat};
 pub(crate) use secrets::{SecretArgs, SecretNoun, SecretRemoveArgs, SecretSetArgs};
 pub(crate) use serve::{
     ApplyArgs, CheckArgs, CheckNoun, CheckSiteArgs, DrainArgs, DrainNoun, LogArgs, PlanArgs,
@@ -127,6 +136,8 @@ pub(crate) struct GlobalArgs {
 pub(crate) enum Command {
     /// Make this machine the hub: inventory, identity, state
     Init(InitArgs),
+    /// Make this machine the hub, with an inventory from another system
+    Import(ImportArgs),
     /// Run or prepare the agent on this server
     Agent(AgentArgs),
     /// Add a server, cluster, balancer, platform or site to the inventory
@@ -167,8 +178,12 @@ pub(crate) enum Command {
     Plan(PlanArgs),
     /// Make every server as the inventory says, code excepted
     Apply(ApplyArgs),
+    /// Replace a secret while everything goes on
+    Rotate(RotateArgs),
     /// Prepare a server for its role
     Setup(SetupArgs),
+    /// Install a site's application on one member, and open it on all
+    Install(InstallArgs),
     /// Show the recorded tasks, or one of them step by step
     Log(LogArgs),
     /// Take a server out of rotation
@@ -177,6 +192,20 @@ pub(crate) enum Command {
     Ready(ReadyArgs),
     /// Ask every member, as a visitor would; changes nothing
     Check(CheckArgs),
+    /// Let a site show itself again
+    Enable(ModeArgs),
+    /// Show a page instead of a site
+    Disable(ModeArgs),
+    /// Show a page that says that a site is worked on
+    Maintenance(ModeArgs),
+    /// Bring a site's database to the schema that its code wants
+    Update(UpdateArgs),
+    /// Run the periodic work of sites, each on one member
+    Cron(CronArgs),
+    /// Print an address that logs in to a site once
+    Login(LoginArgs),
+    /// Bring uploads from the member that they are pinned to to the others
+    Deliver(DeliverArgs),
     /// Explain an error code, or which rule decided about a path
     Explain(ExplainArgs),
     /// Show the whole story on this machine alone
@@ -206,6 +235,7 @@ mod tests {
     fn the_calls_that_scripts_rely_on_are_understood() {
         for line in [
             "fanout init --dir HUB",
+            "fanout import aegir /var/aegir --dry-run",
             "fanout agent init --dir A --name web1 --listen 127.0.0.1:4601 --allow /srv --prefix D",
             "fanout agent init --allow /srv --offer web,app,setup",
             "fanout agent offer web app",
@@ -246,11 +276,21 @@ mod tests {
             "fanout setup db db1 --print --mysql",
             "fanout setup server web1 --php 8.2 --extension gd --yes",
             "fanout setup server web1 --print",
+            "fanout rotate password site www.example.com --yes",
             "fanout remove site www.example.com",
             "fanout remove server web1",
             "fanout delete platform drupal --yes-delete drupal",
             "fanout edit platform drupal --release-preserved /private",
             "fanout --dir HUB push platform drupal -v",
+            "fanout maintenance site www.example.com --yes",
+            "fanout enable site www.example.com/shop",
+            "fanout disable site www.example.com --wait",
+            "fanout update site www.example.com --dry-run",
+            "fanout cron",
+            "fanout cron site www.example.com",
+            "fanout login site www.example.com --user editor",
+            "fanout deliver uploads",
+            "fanout deliver uploads www.example.com --json",
         ] {
             if let Err(error) = parse(line) {
                 panic!("{line}: {error}");

@@ -16,6 +16,9 @@ pub(crate) struct ScopeArgs {
     /// Servers that will never answer again, separated by commas: nothing is asked of them
     #[arg(long, value_name = "SERVERS", value_delimiter = ',', value_parser = NonEmpty::new())]
     pub(crate) gone: Vec<String>,
+    /// Remove accounts of sites' database users that fanout didn't make, too
+    #[arg(long)]
+    pub(crate) prune: bool,
 }
 
 /// `fanout plan`.
@@ -50,7 +53,7 @@ Examples:
   fanout apply --resume              go on after an apply that was cut off")]
 pub(crate) struct ApplyArgs {
     /// A plan that `fanout plan --out` wrote
-    #[arg(value_name = "FILE", conflicts_with_all = ["allow_remove", "gone"])]
+    #[arg(value_name = "FILE", conflicts_with_all = ["allow_remove", "gone", "prune"])]
     pub(crate) file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) scope: ScopeArgs,

@@ -112,13 +112,14 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<Exit, Co
         true => OnFailure::Continue,
         false => OnFailure::Undo,
     };
-    carried_out(context, &hub, &plan, on_failure, cut_off).await
+    carried_out(context, &hub, &plan, &request, on_failure, cut_off).await
 }
 
 fn request(scope: &ScopeArgs) -> Request {
     Request {
         allow_remove: scope.allow_remove.clone(),
         gone: scope.gone.clone(),
+        prune: scope.prune,
     }
 }
 
@@ -137,6 +138,7 @@ pub(crate) async fn carried_out(
     context: &Context,
     hub: &Hub,
     plan: &Plan,
+    request: &Request,
     on_failure: OnFailure,
     resumed: Option<TaskId>,
 ) -> Result<Exit, CommandError> {
@@ -155,6 +157,9 @@ pub(crate) async fn carried_out(
     if let Some(resumed) = resumed {
         let message = format!("cut off; continued by task {id}");
         work::end(hub, resumed, Exit::Partial, &message).await?;
+    }
+    if exit == Exit::Done {
+        serving::note_served(hub, request).await?;
     }
     report(context, &outcome, id);
     Ok(exit)
@@ -261,7 +266,7 @@ fn ended(step: &Ended) -> Value {
 }
 
 /// The plan for a person.
-fn show(context: &Context, plan: &Plan, notes: &[Problem], end: &str) {
+pub(crate) fn show(context: &Context, plan: &Plan, notes: &[Problem], end: &str) {
     let ui = &context.ui;
     for note in notes {
         ui.warning(note);

@@ -8,6 +8,7 @@ use crate::codes::{Code, Problem};
 use crate::model::{ServerName, SiteUri};
 use crate::orchestrate::resource::{Applied, Change, Difference, Resource, Sign, Work};
 use crate::orchestrate::servers::{LOOK, Servers, WORK, unexpected};
+use crate::services::web;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -39,19 +40,38 @@ pub struct Configuration {
     pub server: ServerName,
     /// Every file that it should have.
     pub wanted: Vec<Wanted>,
-    /// What else is done with the set, as a person reads it: `before its installation` and the
-    /// like. Empty in the usual case.
-    pub stage: &'static str,
+    /// Sites that are no longer listed there, and stay until somebody says otherwise.
+    pub kept: Kept,
+}
+
+/// Sites whose files stay as they are.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// Each with the group that may read its settings.
+    pub sites: BTreeMap<SiteUri, String>,
+}
+
+impl Kept {
+    /// The site that a file belongs to, if it is one of these.
+    fn site_of(&self, (area, name): &Key) -> Option<(&SiteUri, &str)> {
+        let own = web::site_of(*area, name, self.sites.keys());
+        let own = own.or_else(|| {
+            let is_its = |uri: &&SiteUri| name.starts_with(&format!("{}.", uri.file_name()));
+            (*area == ConfigArea::Settings)
+                .then(|| self.sites.keys().find(is_its))
+                .flatten()
+        })?;
+        self.sites
+            .get_key_value(own)
+            .map(|(uri, group)| (uri, group.as_str()))
+    }
 }
 
 type Key = (ConfigArea, String);
 
 impl Resource for Configuration {
     fn describe(&self) -> String {
-        match self.stage {
-            "" => "configuration".into(),
-            stage => format!("configuration {stage}"),
-        }
+        "configuration".into()
     }
 
     fn member(&self) -> Option<&ServerName> {
@@ -100,9 +120,19 @@ impl Configuration {
                 }),
             }
         }
+        let mut kept = BTreeSet::new();
         for key in there.keys().filter(|key| !wanted.contains_key(*key)) {
-            found.changes.push(Change::new(Sign::Remove, shown(key)));
+            match self.kept.site_of(key) {
+                Some((site, _)) => {
+                    kept.insert(site);
+                }
+                None => found.changes.push(Change::new(Sign::Remove, shown(key))),
+            }
         }
+        let unlisted = |site: &&SiteUri| {
+            Change::new(Sign::Unlisted, format!("{site} is no longer listed here"))
+        };
+        found.changes.extend(kept.iter().map(unlisted));
         Ok(found)
     }
 
@@ -230,6 +260,22 @@ impl Configuration {
                 content,
                 ..file.clone()
             });
+        }
+        for (key, live) in &there {
+            let is_wanted = |file: &ConfigFile| (file.area, file.name.as_str()) == (key.0, &key.1);
+            if let Some((_, group)) = self.kept.site_of(key)
+                && !files.iter().any(is_wanted)
+            {
+                files.push(ConfigFile {
+                    area: key.0,
+                    name: key.1.clone(),
+                    group: match key.0 {
+                        ConfigArea::Settings => group.to_owned(),
+                        _ => String::new(),
+                    },
+                    content: Content::Same(live.digest),
+                });
+            }
         }
         let (mut part, mut bytes) = (Vec::new(), 0);
         for file in files {

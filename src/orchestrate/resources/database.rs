@@ -126,6 +126,56 @@ impl Database {
         parsed.map_err(|error| Problem::from_error(Code::StateDamaged, &error))
     }
 
+    /// What this site's things are called.
+    ///
+    /// # Errors
+    /// The state can't be read.
+    pub async fn names_of(&self) -> Result<Names, Problem> {
+        Self::names(&self.server, &self.site).await
+    }
+
+    /// Lets every account take another password besides the one that it has: the first step of a
+    /// rotation. [`Part::Clean`] ends the former one, once the other is the site's own.
+    ///
+    /// # Errors
+    /// Something is not as it should be, or the server refuses; then no account has the other one.
+    pub async fn add_password(&self, added: &Password) -> Result<usize, Problem> {
+        let look = self.look().await?;
+        if let Some(change) = look.difference.additions.first() {
+            let message = format!("The database of {} needs work first: {change}", self.site);
+            return Err(Problem::new(Code::DatabaseRefused, message).with_hint("fanout apply"));
+        }
+        let accounts = look.desired.hosts.keys().map(|host| db::Account {
+            user: look.desired.names.user.clone(),
+            host: host.clone(),
+        });
+        let accounts: Vec<db::Account> = accounts.collect();
+        let add = |account: &db::Account| Operation::AddPassword {
+            account: account.clone(),
+            current: self.password.clone(),
+            added: added.clone(),
+        };
+        let applied = self
+            .server
+            .apply(accounts.iter().map(add).collect())
+            .await?;
+        let Some(failure) = applied.failure else {
+            return Ok(accounts.len());
+        };
+        let back = |account: &db::Account| Operation::SetPassword {
+            account: account.clone(),
+            password: self.password.clone(),
+        };
+        self.server
+            .apply(accounts.iter().map(back).collect())
+            .await?;
+        let message = format!(
+            "{}: {} {}",
+            self.server.name, failure.number, failure.message
+        );
+        Err(Problem::new(Code::DatabaseRefused, message))
+    }
+
     async fn desired(
         &self,
         hosts: BTreeMap<HostPattern, BTreeSet<ServerName>>,
@@ -275,24 +325,24 @@ impl Database {
     async fn compare(&self) -> Result<Difference, Problem> {
         let look = self.look().await?;
         let difference = &look.difference;
-        let (changes, orphans): (&[Change], &[db::Account]) = match self.part {
-            Part::Make => (&difference.additions, &[]),
-            Part::Clean => (&difference.removals, &difference.orphans),
-        };
-        let orphans = orphans.iter().map(|account| {
-            let text = format!("{account}, which fanout didn't make: --prune removes it");
-            Line::new(Sign::Unlisted, text)
-        });
         let mut warnings = look.warnings;
-        if self.part == Part::Make {
-            let note = |note: &String| Problem::new(Code::DatabaseOrphans, note.clone());
-            warnings.extend(difference.notes.iter().map(note));
-        } else {
-            // Said once, by the part that makes.
-            warnings.clear();
-        }
+        let note = |text: String| Problem::new(Code::DatabaseOrphans, text);
+        let changes = match self.part {
+            Part::Make => {
+                warnings.extend(difference.notes.iter().cloned().map(note));
+                &difference.additions
+            }
+            Part::Clean => {
+                // The others were said by the part that makes.
+                let orphan = |account: &db::Account| {
+                    note(format!("{account} was not made by fanout, and stays"))
+                };
+                warnings = difference.orphans.iter().map(orphan).collect();
+                &difference.removals
+            }
+        };
         Ok(Difference {
-            changes: changes.iter().map(line).chain(orphans).collect(),
+            changes: changes.iter().map(line).collect(),
             seen: Digest::of(format!("{:?}", look.state).as_bytes()).to_hex(),
             irreversible: None,
             warnings,
@@ -370,7 +420,7 @@ impl Database {
             carry_out(&self.server, change)
                 .await
                 .map_err(|half| half.problem)?;
-            if let Some(account) = &change.account {
+            if let (Mark::Remove, Some(account)) = (change.mark, &change.account) {
                 // ORDER: gone before it is forgotten.
                 forget(&self.server, &self.site, &account.host).await?;
             }

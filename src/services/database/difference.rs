@@ -215,6 +215,7 @@ pub fn difference(
             ));
         }
         if desired.hosts.contains_key(*host) {
+            found.removals.extend(second_password(desired, state));
             continue;
         }
         if recorded.hosts.contains(*host) {
@@ -403,6 +404,23 @@ fn stale(account: &Account, why: &str) -> Change {
     }
 }
 
+/// Takes a second password away that is still valid: what a rotation leaves until every member has
+/// the new one.
+fn second_password(desired: &Desired, state: &AccountState) -> Option<Change> {
+    let account = &state.account;
+    let is_left = state.passwords > 1 && state.takes_password != Some(false);
+    is_left.then(|| Change {
+        mark: Mark::Change,
+        text: format!("{account}: its former password ends"),
+        account: Some(account.clone()),
+        operations: vec![Operation::SetPassword {
+            account: account.clone(),
+            password: desired.password.clone(),
+        }],
+        undo: None,
+    })
+}
+
 /// What sets an account right that is there.
 fn repair(desired: &Desired, state: &AccountState, recorded: &Recorded) -> Vec<Change> {
     let account = &state.account;
@@ -421,12 +439,6 @@ fn repair(desired: &Desired, state: &AccountState, recorded: &Recorded) -> Vec<C
     };
     if state.takes_password == Some(false) {
         found.push(change("it has another password".into(), password(), None));
-    } else if state.passwords > 1 {
-        found.push(change(
-            "a second password is still valid".into(),
-            password(),
-            None,
-        ));
     } else if state.takes_password.is_none() && !is_recorded {
         // Somebody else's: whether the password fits shows at a login only.
         found.push(change(
@@ -594,10 +606,6 @@ mod tests {
         let other = wrong(|it| it.takes_password = Some(false));
         assert!(matches!(other, Operation::SetPassword { .. }));
         assert!(matches!(
-            wrong(|it| it.passwords = 2),
-            Operation::SetPassword { .. }
-        ));
-        assert!(matches!(
             wrong(|it| it.is_locked = true),
             Operation::Unlock { .. }
         ));
@@ -622,6 +630,21 @@ mod tests {
             found.additions[0].operations[0],
             Operation::SetPassword { .. }
         ));
+    }
+
+    #[test]
+    fn a_former_password_ends_after_everything_else() {
+        let mut rotated = account("10.0.0.1");
+        rotated.passwords = 2;
+        let kept = recorded(&["10.0.0.1"]);
+        let found = difference(&desired(&["10.0.0.1"]), &state(vec![rotated]), &kept, false);
+        assert!(found.additions.is_empty());
+        let last = &found.removals[0];
+        assert!(matches!(
+            last.operations[..],
+            [Operation::SetPassword { .. }]
+        ));
+        assert_eq!(last.mark, Mark::Change);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Derived from the site's address once, and recorded: a later version may derive otherwise.
 
-use crate::model::SiteUri;
+use crate::model::{NameError, SecretName, SiteUri};
 use data_encoding::BASE32_NOPAD;
 use sync_proto::digest::Digest;
 use sync_proto::wire::service::database::{DatabaseName, NameFault, RoleName, UserName};
@@ -53,6 +53,14 @@ impl Names {
         Self::called(&name)
     }
 
+    /// The name of the secret that is the password of the user's accounts.
+    ///
+    /// # Errors
+    /// Never: a user is a shorter name of the same kind.
+    pub fn secret(&self) -> Result<SecretName, NameError> {
+        format!("database-{}", self.user).parse()
+    }
+
     /// All three after one word, as a database that was there before.
     ///
     /// # Errors
@@ -86,6 +94,7 @@ mod tests {
         let long = names(&format!("{}.example.com", "a".repeat(63)));
         assert!(long.user.as_str().len() <= 32);
         assert!(long.role.as_str().len() <= 32);
+        assert!(long.secret().is_ok());
         assert_eq!(names("www.example.com"), names("www.example.com"));
     }
 

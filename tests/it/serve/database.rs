@@ -330,6 +330,7 @@ fn accounts_follow_the_members(via: DbVia, options: &[&str]) {
     assert_eq!(ground.hosts(), [web1, web2]);
 
     what_is_wrong_is_set_right(&ground);
+    a_password_is_replaced_while_both_are_valid(&ground);
     what_fanout_did_not_make_stays(&ground);
     a_site_that_leaves_takes_its_accounts_along(&ground);
 }
@@ -379,6 +380,61 @@ fn what_is_wrong_is_set_right(ground: &Ground) {
     );
 }
 
+fn a_password_is_replaced_while_both_are_valid(ground: &Ground) {
+    const NEXT: &str = "the-next-password-of-all";
+    let login = |password: &str| {
+        let at = ground.address(DATABASE);
+        let (user, password) = (names().user.to_string(), format!("-p{password}"));
+        let options = ["-h", &at, "-u", &user, &password];
+        sql_over(ground.world.agent_host(1), &options, "SELECT 1").code == Some(0)
+    };
+    let next = || NEXT.parse().unwrap();
+    ground
+        .with(&[0, 1], Part::Make, false, async |it| {
+            it.add_password(&next()).await
+        })
+        .unwrap();
+    assert!(login(PASSWORD) && login(NEXT));
+    assert!(ground.lines(&[0, 1], Part::Make).is_empty());
+    // Members have the new one by now; and once more back, as the others expect it.
+    for (password, ends) in [(NEXT, PASSWORD), (PASSWORD, NEXT)] {
+        let rotated = |it: &Database, part| Database {
+            server: it.server.clone(),
+            site: it.site.clone(),
+            password: password.parse().unwrap(),
+            members: it.members.clone(),
+            part,
+            prune: false,
+        };
+        if password == PASSWORD {
+            let back = async |it: &Database| {
+                let own = Database {
+                    password: next(),
+                    ..rotated(it, Part::Make)
+                };
+                own.add_password(&password.parse().unwrap()).await
+            };
+            ground.with(&[0, 1], Part::Make, false, back).unwrap();
+        }
+        let (make, clean) = ground.with(&[0, 1], Part::Make, false, async |it| {
+            let make = rotated(it, Part::Make).inspect().await.unwrap();
+            let clean = rotated(it, Part::Clean);
+            let found = clean.inspect().await.unwrap();
+            clean.apply().await.unwrap();
+            (make, found)
+        });
+        assert!(make.changes.is_empty(), "{make:?}");
+        assert_eq!(clean.changes.len(), 2, "{clean:?}");
+        assert!(
+            clean.changes[0].what.contains("former password ends"),
+            "{clean:?}"
+        );
+        assert!(login(password) && !login(ends));
+        assert_eq!(ground.hosts().len(), 2);
+    }
+    assert!(ground.lines(&[0, 1], Part::Clean).is_empty());
+}
+
 fn what_fanout_did_not_make_stays(ground: &Ground) {
     let (user, database) = (names().user, names().database);
     // A database whose name the unescaped pattern would match.
@@ -397,11 +453,15 @@ fn what_fanout_did_not_make_stays(ground: &Ground) {
         "{}",
         refused.describe()
     );
-    let lines = ground.lines(&[0, 1], Part::Clean);
-    assert_eq!(lines.len(), 1, "{lines:?}");
+    let found = ground.look(&[0, 1], Part::Clean).unwrap();
     assert!(
-        lines[0].starts_with(&format!("! '{user}'@'10.99.0.1'")),
-        "{lines:?}"
+        found.changes.is_empty() && found.warnings.len() == 1,
+        "{found:?}"
+    );
+    let said = &found.warnings[0].message;
+    assert!(
+        said.starts_with(&format!("'{user}'@'10.99.0.1' was not made by fanout")),
+        "{said}"
     );
     ground.apply(&[0, 1], Part::Clean);
     assert!(ground.hosts().contains(&"10.99.0.1".to_owned()));

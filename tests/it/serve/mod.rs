@@ -3,6 +3,7 @@
 mod app;
 mod balancer;
 mod database;
+mod database_commands;
 mod head;
 mod load;
 mod setup_db;

@@ -12,7 +12,7 @@ use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, config_error, invalid, store_error};
 use crate::cli::json::ResultLine;
 use crate::codes::{Code, Exit};
-use crate::config::{Edit, NewServer, Server};
+use crate::config::{Edit, Inventory, NewServer, Server};
 use crate::model::{Label, Offer, ServerName, Transport};
 use crate::net::{NodeKey, Token};
 use crate::store::KnownServer;
@@ -70,7 +70,17 @@ pub(super) async fn run(context: &Context, args: AddServerArgs) -> Result<Exit, 
             None
         }
         (Some(file), _) => Some(by_token(&hub, &name, &new, file, edit).await?),
-        (None, Some(_)) => Some(ssh::run(context, &hub, &name, &new, offers(&args), edit).await?),
+        (None, Some(_)) => Some(
+            ssh::run(
+                context,
+                &hub,
+                &name,
+                &new,
+                offers(&args, &hub.inventory),
+                edit,
+            )
+            .await?,
+        ),
         (None, None) => return Err(no_way_in(&name)),
     };
     if let Some(facts) = &facts {
@@ -135,6 +145,27 @@ fn new_server(args: &AddServerArgs) -> Result<NewServer, CommandError> {
     })
 }
 
+/// What the agent has to offer for the server's roles, or what is said. The inventory may have it
+/// already, as when it was written by hand or imported.
+fn offers(args: &AddServerArgs, inventory: &Inventory) -> BTreeSet<Offer> {
+    if !args.offer.is_empty() {
+        return args.offer.iter().copied().collect();
+    }
+    let listed = inventory.servers.get(args.name.as_str());
+    let mut offers = BTreeSet::new();
+    if args.web.settings().kind.is_some() || listed.is_some_and(|server| server.web.is_some()) {
+        offers.extend([Offer::Web, Offer::App, Offer::Setup]);
+    }
+    if args.db.settings().kind.is_some() || listed.is_some_and(|server| server.db.is_some()) {
+        offers.extend([Offer::Db, Offer::Setup]);
+    }
+    let mut balancers = inventory.balancers.values();
+    if balancers.any(|it| it.servers.iter().any(|server| server.as_str() == args.name)) {
+        offers.extend([Offer::Balancer, Offer::Setup]);
+    }
+    offers
+}
+
 /// A server that only gets another key is reached as the inventory says.
 fn as_listed(args: &AddServerArgs, server: &Server) -> Result<NewServer, CommandError> {
     let ssh = match &args.ssh {
@@ -151,21 +182,6 @@ fn as_listed(args: &AddServerArgs, server: &Server) -> Result<NewServer, Command
         web: args.web.settings(),
         db: args.db.settings(),
     })
-}
-
-/// What the agent has to offer for the server's roles, or what is said.
-fn offers(args: &AddServerArgs) -> BTreeSet<Offer> {
-    if !args.offer.is_empty() {
-        return args.offer.iter().copied().collect();
-    }
-    let mut offers = BTreeSet::new();
-    if args.web.settings().kind.is_some() {
-        offers.extend([Offer::Web, Offer::App, Offer::Setup]);
-    }
-    if args.db.settings().kind.is_some() {
-        offers.extend([Offer::Db, Offer::Setup]);
-    }
-    offers
 }
 
 fn no_way_in(name: &ServerName) -> CommandError {

@@ -1,0 +1,498 @@
+//! The graph itself: which resources there are, and what comes after what.
+
+use super::application::driver;
+use super::bring::Resync;
+use super::databases::Databases;
+use super::{Request, materials, servers};
+use crate::cli::Context;
+use crate::cli::error::CommandError;
+use crate::cli::hub::{Hub, locked, store_error};
+use crate::codes::{Code, Problem};
+use crate::config::{Inventory, Platform, Server, Site};
+use crate::model::{ServerName, SiteUri, Uploads};
+use crate::orchestrate::applications::Application;
+use crate::orchestrate::desired::{self, Materials, app_site, sites_on};
+use crate::orchestrate::resources::application::ApplicationFiles;
+use crate::orchestrate::resources::code::Code as PlatformCode;
+use crate::orchestrate::resources::configuration::{Configuration, Kept};
+use crate::orchestrate::resources::proved::Proved;
+use crate::orchestrate::rotation::Sites;
+use crate::orchestrate::servers::Servers;
+use crate::orchestrate::{Graph, NodeId};
+use crate::services::{app, web};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use sync_proto::wire::service::{AppState, ServiceFacts};
+
+/// A graph, and what the inventory itself gives reason to say.
+pub(crate) struct Built {
+    /// Everything that should be true.
+    pub(crate) graph: Graph,
+    /// What is worth saying before anything is compared.
+    pub(crate) notes: Vec<Problem>,
+}
+
+/// What is known while the graph is built.
+struct Ground<'a> {
+    context: &'a Context,
+    hub: &'a Hub,
+    request: &'a Request,
+    servers: Arc<Servers>,
+    /// Each site's application.
+    apps: BTreeMap<SiteUri, Application>,
+    /// What each server with something to configure reported, or why it didn't.
+    facts: BTreeMap<ServerName, Result<ServiceFacts, Problem>>,
+    /// What there is of each site on each of its members.
+    states: BTreeMap<(ServerName, SiteUri), AppState>,
+    /// Sites that were served and are on no member of theirs any more, by server.
+    former: BTreeMap<ServerName, BTreeSet<SiteUri>>,
+}
+
+/// Nodes by the server or site that they are about.
+#[derive(Default)]
+struct Nodes {
+    code: BTreeMap<ServerName, Vec<NodeId>>,
+    database: BTreeMap<SiteUri, NodeId>,
+    proofs: Vec<NodeId>,
+    balancers: Vec<NodeId>,
+    left: Vec<NodeId>,
+}
+
+/// Everything that should be true.
+pub(crate) async fn graph(
+    context: &Context,
+    hub: &Hub,
+    request: &Request,
+) -> Result<Built, CommandError> {
+    refuse_undecided(hub)?;
+    let ground = Ground::look(context, hub, request).await?;
+    let closed = ground.closed_sites();
+    let databases = Databases::open(context, hub, &ground.servers).await?;
+    let databases = databases.with_staying(ground.staying());
+    let (materials, mut notes) = materials::materials(context, hub, &closed, &databases).await?;
+    for uri in &closed {
+        let message = format!("{uri} isn't installed yet, and closed until it is");
+        let hint = format!("fanout install site {uri}");
+        notes.push(Problem::new(Code::NotInstalled, message).with_hint(hint));
+    }
+    let mut built = Built {
+        graph: Graph::default(),
+        notes,
+    };
+    let mut nodes = Nodes::default();
+    ground.code(&mut built, &mut nodes).await?;
+    nodes.database = databases.make(hub, request, &mut built).await?;
+    let modes = hub.store.site_modes().await.map_err(store_error)?;
+    let hidden: BTreeSet<SiteUri> = modes.into_keys().chain(closed).collect();
+    ground.web(&materials, &hidden, &mut built, &mut nodes);
+    ground.balancers(&materials, &mut built, &mut nodes);
+    ground.former_members(&mut built, &mut nodes);
+    let mut last = nodes.proofs;
+    last.extend(nodes.balancers.iter().chain(&nodes.left));
+    databases.clean(hub, request, &last, &mut built).await?;
+    Ok(built)
+}
+
+/// A site on several members has to say what becomes of uploads.
+fn refuse_undecided(hub: &Hub) -> Result<(), CommandError> {
+    let undecided = hub.inventory.sites_without_uploads();
+    let Some(first) = undecided.first() else {
+        return Ok(());
+    };
+    let names: Vec<&str> = undecided.iter().map(|site| site.uri.as_str()).collect();
+    let count = hub.inventory.members_of_site(first).len();
+    Err(CommandError::new(
+        Code::UploadsUndecided,
+        format!(
+            "{} on several members (the first on {count}) without a word about uploads",
+            names.join(", ")
+        ),
+    )
+    .hint(format!(
+        "fanout edit site {} --uploads pin:SERVER, mount:/PATH or external",
+        first.uri
+    )))
+}
+
+impl<'a> Ground<'a> {
+    async fn look(
+        context: &'a Context,
+        hub: &'a Hub,
+        request: &'a Request,
+    ) -> Result<Self, CommandError> {
+        let inventory = &hub.inventory;
+        let servers = servers(hub, inventory.servers.keys().cloned()).await?;
+        let apps = apps(hub, &servers).await?;
+        let mut former: BTreeMap<ServerName, BTreeSet<SiteUri>> = BTreeMap::new();
+        for (server, site) in hub.store.served().await.map_err(store_error)? {
+            let is_served = sites_on(inventory, &server)
+                .iter()
+                .any(|(listed, _)| listed.uri == site);
+            if !is_served {
+                former.entry(server).or_default().insert(site);
+            }
+        }
+        let mut ground = Self {
+            context,
+            hub,
+            request,
+            servers,
+            apps,
+            facts: BTreeMap::new(),
+            states: BTreeMap::new(),
+            former,
+        };
+        ground.ask().await;
+        Ok(ground)
+    }
+
+    /// Servers that get configuration.
+    fn configured(&self) -> BTreeSet<ServerName> {
+        let inventory = &self.hub.inventory;
+        let mut names: BTreeSet<ServerName> = self.former.keys().cloned().collect();
+        for server in inventory.servers.values() {
+            if server.web.is_some() && !sites_on(inventory, &server.name).is_empty() {
+                names.insert(server.name.clone());
+            }
+        }
+        for balancer in inventory.balancers.values() {
+            if !desired::is_external(balancer) {
+                names.extend(balancer.servers.iter().cloned());
+            }
+        }
+        names.retain(|name| inventory.servers.contains_key(name) && !self.request.is_gone(name));
+        names
+    }
+
+    /// Facts of servers, and the state of sites on their members, all at once.
+    async fn ask(&mut self) {
+        let mut asking = tokio::task::JoinSet::new();
+        for name in self.configured() {
+            let servers = self.servers.clone();
+            let apps: Vec<Application> = sites_on(&self.hub.inventory, &name)
+                .into_iter()
+                .filter_map(|(site, _)| self.apps.get(&site.uri).cloned())
+                .collect();
+            asking.spawn(async move {
+                let facts = servers.facts(&name).await;
+                let mut states = Vec::new();
+                if facts.is_ok() {
+                    for app in apps {
+                        // A member that has neither code nor settings yet can't say anything.
+                        if let Ok(state) = app.look(&name).await {
+                            states.push((app.uri().clone(), state));
+                        }
+                    }
+                }
+                (name, facts, states)
+            });
+        }
+        while let Some(answer) = asking.join_next().await {
+            let Ok((name, facts, states)) = answer else {
+                continue;
+            };
+            for (site, state) in states {
+                self.states.insert((name.clone(), site), state);
+            }
+            self.facts.insert(name, facts);
+        }
+    }
+
+    /// Sites with an installer whose database holds no installation, as far as members can say.
+    fn closed_sites(&self) -> BTreeSet<SiteUri> {
+        let inventory = &self.hub.inventory;
+        let is_closed = |site: &&Site| {
+            let Some(platform) = inventory.platforms.get(&site.platform) else {
+                return false;
+            };
+            let needs = app::is_installable(driver(platform)) && site.db.is_some();
+            let says = inventory.members_of_site(site);
+            let mut says = says
+                .iter()
+                .filter_map(|server| self.states.get(&(server.name.clone(), site.uri.clone())));
+            needs && !says.any(|state| state.is_installed == Some(true))
+        };
+        let sites = inventory.sites.values().filter(is_closed);
+        sites.map(|site| site.uri.clone()).collect()
+    }
+
+    /// The code of every platform that was pushed, on each of its members.
+    async fn code(&self, built: &mut Built, nodes: &mut Nodes) -> Result<(), CommandError> {
+        let by = Arc::new(Resync::new(self.context));
+        for platform in self.hub.inventory.platforms.values() {
+            let state = self.hub.state(&platform.name).await?;
+            let Some(desired) = state.desired else {
+                if !self.hub.inventory.sites_of(&platform.name).is_empty() {
+                    let message =
+                        format!("{} was never pushed, so no member has it", platform.name);
+                    let hint = format!("fanout push platform {}", platform.name);
+                    let note = Problem::new(Code::NothingPushed, message).with_hint(hint);
+                    built.notes.push(note);
+                }
+                continue;
+            };
+            if let Some(locked) = locked(&state) {
+                built.notes.push(locked);
+                continue;
+            }
+            for server in self.hub.inventory.members(platform) {
+                if self.request.is_gone(&server.name) {
+                    continue;
+                }
+                let node = built.graph.add(
+                    Arc::new(PlatformCode {
+                        servers: self.servers.clone(),
+                        by: by.clone(),
+                        platform: platform.name.clone(),
+                        tree: *state.tree.as_bytes(),
+                        desired: desired.0,
+                        server: server.name.clone(),
+                    }),
+                    &[],
+                );
+                nodes
+                    .code
+                    .entry(server.name.clone())
+                    .or_default()
+                    .push(node);
+            }
+        }
+        Ok(())
+    }
+
+    /// Former members by the sites that they serve until their removal is allowed.
+    fn staying(&self) -> BTreeMap<SiteUri, BTreeSet<ServerName>> {
+        let mut staying: BTreeMap<SiteUri, BTreeSet<ServerName>> = BTreeMap::new();
+        for (server, sites) in &self.former {
+            for site in sites.iter().filter(|site| !self.may_leave(server, site)) {
+                staying
+                    .entry(site.clone())
+                    .or_default()
+                    .insert(server.clone());
+            }
+        }
+        staying
+    }
+
+    fn may_leave(&self, server: &ServerName, site: &SiteUri) -> bool {
+        self.request.may_remove(server.as_str())
+            || self.request.may_remove(site.as_str())
+            || self.request.is_gone(server)
+    }
+
+    /// Configuration, application and proof of every member.
+    fn web(
+        &self,
+        materials: &Materials,
+        hidden: &BTreeSet<SiteUri>,
+        built: &mut Built,
+        nodes: &mut Nodes,
+    ) {
+        let inventory = &self.hub.inventory;
+        let open = without(inventory, hidden);
+        for server in inventory.servers.values() {
+            let sites = sites_on(inventory, &server.name);
+            if server.web.is_none() || sites.is_empty() || self.request.is_gone(&server.name) {
+                continue;
+            }
+            let mut after: Vec<NodeId> = nodes.code.get(&server.name).cloned().unwrap_or_default();
+            let of_sites = sites
+                .iter()
+                .filter_map(|(site, _)| nodes.database.get(&site.uri));
+            after.extend(of_sites.copied());
+            let Some(configured) = self.configuration(materials, server, built, &after) else {
+                continue;
+            };
+            let mut before_proof = vec![configured];
+            for (site, platform) in &sites {
+                before_proof.extend(self.application(server, site, platform, built, configured));
+            }
+            let platforms: Vec<&Platform> = open.platforms.values().collect();
+            let proved = Proved {
+                sites: Arc::new(Sites::of(
+                    &on(&open, &server.name),
+                    &platforms,
+                    self.servers.clone(),
+                )),
+                server: server.name.clone(),
+            };
+            nodes
+                .proofs
+                .push(built.graph.add(Arc::new(proved), &before_proof));
+        }
+    }
+
+    /// One server's configuration, if it can be rendered.
+    fn configuration(
+        &self,
+        materials: &Materials,
+        server: &Server,
+        built: &mut Built,
+        after: &[NodeId],
+    ) -> Option<NodeId> {
+        let facts = match self.facts.get(&server.name)? {
+            Ok(facts) => facts,
+            Err(problem) => {
+                built.notes.push(problem.clone());
+                return None;
+            }
+        };
+        for warning in &facts.warnings {
+            let message = format!("{}: {warning}", server.name);
+            built.notes.push(Problem::new(Code::ConfigWarning, message));
+        }
+        let inventory = &self.hub.inventory;
+        let mut wanted = Vec::new();
+        if server.web.is_some() && !sites_on(inventory, &server.name).is_empty() {
+            match desired::web(inventory, materials, server, facts) {
+                Ok(files) => wanted.extend(files),
+                Err(problem) => {
+                    built.notes.push(problem);
+                    return None;
+                }
+            }
+        }
+        for balancer in inventory.balancers.values() {
+            if balancer.servers.contains(&server.name) {
+                wanted.extend(desired::balancing(inventory, materials, balancer, facts));
+            }
+        }
+        let former = self.former.get(&server.name).cloned().unwrap_or_default();
+        let (leaving, kept): (BTreeSet<_>, BTreeSet<_>) = former
+            .into_iter()
+            .partition(|site| self.may_leave(&server.name, site));
+        tracing::debug!(server = %server.name, ?leaving, "sites that leave");
+        let resource = Configuration {
+            servers: self.servers.clone(),
+            server: server.name.clone(),
+            wanted,
+            kept: self.kept(kept),
+        };
+        Some(built.graph.add(Arc::new(resource), after))
+    }
+
+    /// The sites that stay on a server, each with the group that may read its settings.
+    fn kept(&self, sites: BTreeSet<SiteUri>) -> Kept {
+        let group = |uri: SiteUri| {
+            let listed = self.hub.inventory.sites.get(&uri);
+            let group = listed.map_or_else(|| web::pool_name(&uri), web::pool_user);
+            (uri, group)
+        };
+        Kept {
+            sites: sites.into_iter().map(group).collect(),
+        }
+    }
+
+    fn application(
+        &self,
+        server: &Server,
+        site: &Site,
+        platform: &Platform,
+        built: &mut Built,
+        after: NodeId,
+    ) -> Option<NodeId> {
+        let app = self.apps.get(&site.uri)?.clone();
+        let sites = self.hub.inventory.sites_of(&platform.name);
+        let hosts = sites.iter().flat_map(|other| {
+            let dir = app_site(other, platform, driver(platform));
+            let dir = dir.site_dir().to_owned();
+            std::iter::once(&other.uri)
+                .chain(&other.aliases)
+                .map(move |uri| (uri.host().to_owned(), dir.clone()))
+        });
+        let key = (server.name.clone(), site.uri.clone());
+        let files = ApplicationFiles {
+            app,
+            server: server.name.clone(),
+            hosts: hosts.collect(),
+            share: match &site.uploads {
+                Some(Uploads::Mount(path)) => path.as_str().as_bytes().to_vec(),
+                _ => Vec::new(),
+            },
+            is_new: !self.states.contains_key(&key),
+        };
+        Some(built.graph.add(Arc::new(files), &[after]))
+    }
+
+    /// Balancers on servers of their own, after every member has proved itself.
+    fn balancers(&self, materials: &Materials, built: &mut Built, nodes: &mut Nodes) {
+        let inventory = &self.hub.inventory;
+        let mut names = BTreeSet::new();
+        for balancer in inventory.balancers.values() {
+            if !desired::is_external(balancer) {
+                names.extend(balancer.servers.iter().cloned());
+            }
+        }
+        for name in names {
+            let Some(server) = inventory.servers.get(&name) else {
+                continue;
+            };
+            let serves = server.web.is_some() && !sites_on(inventory, &name).is_empty();
+            if serves || self.request.is_gone(&name) {
+                continue;
+            }
+            let after = nodes.proofs.clone();
+            let node = self.configuration(materials, server, built, &after);
+            nodes.balancers.extend(node);
+        }
+    }
+
+    /// Servers that serve nothing any more.
+    fn former_members(&self, built: &mut Built, nodes: &mut Nodes) {
+        let mut after = nodes.proofs.clone();
+        after.extend(&nodes.balancers);
+        for name in self.former.keys() {
+            let Some(server) = self.hub.inventory.servers.get(name) else {
+                continue;
+            };
+            let serves = server.web.is_some() && !sites_on(&self.hub.inventory, name).is_empty();
+            if serves || self.request.is_gone(name) {
+                continue;
+            }
+            if let Ok(empty) = web::Templates::built_in() {
+                let materials = Materials {
+                    templates: empty,
+                    sites: BTreeMap::new(),
+                    out: BTreeSet::new(),
+                };
+                let node = self.configuration(&materials, server, built, &after);
+                nodes.left.extend(node);
+            }
+        }
+    }
+}
+
+/// The application of every site.
+async fn apps(
+    hub: &Hub,
+    servers: &Arc<Servers>,
+) -> Result<BTreeMap<SiteUri, Application>, CommandError> {
+    let mut apps = BTreeMap::new();
+    for site in hub.inventory.sites.values() {
+        let Some(platform) = hub.inventory.platforms.get(&site.platform) else {
+            continue;
+        };
+        let tree = *hub.state(&platform.name).await?.tree.as_bytes();
+        let app = Application::new(servers.clone(), site, platform, tree, driver(platform));
+        apps.insert(site.uri.clone(), app);
+    }
+    Ok(apps)
+}
+
+/// The inventory without some sites.
+fn without(inventory: &Inventory, hidden: &BTreeSet<SiteUri>) -> Inventory {
+    let mut rest = inventory.clone();
+    rest.sites.retain(|uri, _| !hidden.contains(uri));
+    rest
+}
+
+/// The inventory with the sites of one server only.
+fn on(inventory: &Inventory, server: &ServerName) -> Inventory {
+    let mut rest = inventory.clone();
+    let here: BTreeSet<SiteUri> = sites_on(inventory, server)
+        .into_iter()
+        .map(|(site, _)| site.uri.clone())
+        .collect();
+    rest.sites.retain(|uri, _| here.contains(uri));
+    rest
+}

@@ -2,10 +2,12 @@
 //! test here.
 
 use super::head::{Head, SERVICES, TestSite, text_of};
+use super::load::Load;
 use crate::support::root_or_skip;
 use crate::support::run::wait_until;
 use fanout::model::{SiteTls, WebKind};
 use fanout::services::web::{Mode, passwords};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use sync_proto::wire::service::{ConfigArea, ConfigRequest};
 
@@ -441,4 +443,40 @@ fn names_owners_and_edits_by_hand_are_looked_at() {
     });
     assert!(refusal.contains("nginx isn't running here"), "{refusal}");
     assert!(stopped(&head));
+}
+
+#[test]
+fn visitors_notice_neither_new_configurations_nor_new_generations() {
+    let Some(mut head) = head() else { return };
+    head.apply(head.rendered(WebKind::Nginx, &[site()]));
+    let at = SocketAddr::new(head.host.address(), 80);
+    let load = Load::start(&head.host, at, "www.example.com", [4, 0, 0]);
+    let started = Instant::now();
+    let mut slowest = 0;
+    for round in 0..5 {
+        head.switch_to(["two", "one"][round % 2]);
+        // Another site comes and goes: nginx and PHP-FPM both begin anew.
+        let more = TestSite::new("other.example");
+        let sites = match round % 2 {
+            0 => vec![site(), more],
+            _ => vec![site()],
+        };
+        let (set, tested) = head.put(head.rendered(WebKind::Nginx, &sites));
+        assert!(tested.faults.is_empty(), "{tested:#?}");
+        let activated = head.activate(set, 60);
+        // A pool is there before it is asked for, and goes after.
+        let order = [["php8.2-fpm", "nginx"], ["nginx", "php8.2-fpm"]];
+        assert_eq!(activated.proved, order[round % 2]);
+        slowest = slowest.max(activated.elapsed_us);
+        head.config(ConfigRequest::Confirm { set });
+    }
+    let tally = load.end();
+    eprintln!(
+        "5 sets in {:?}, the slowest live and proved in {} ms: {}",
+        started.elapsed(),
+        slowest / 1000,
+        tally.line()
+    );
+    assert!(tally.failed.is_empty(), "{:?}", tally.failures());
+    assert!(tally.total() > 50, "{}", tally.line());
 }

@@ -165,7 +165,7 @@ impl Programs {
             apache::reload(change.apache_health, id).await?;
             proved.push("apache".into());
         }
-        if change.haproxy && haproxy::reload().await? {
+        if change.haproxy && haproxy::reload(&self.place.data()).await? {
             proved.push("haproxy".into());
         }
         for version in change.lost_pools.difference(&change.pools) {

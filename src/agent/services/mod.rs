@@ -10,6 +10,7 @@ mod config;
 mod database;
 mod facts;
 mod programs;
+mod setup;
 pub mod share;
 pub mod uploads;
 
@@ -142,6 +143,12 @@ impl Services {
                 self.offered(Offer::App)?;
                 let answer = self.apps.answer(trees, hub, *request).await?;
                 Ok(ServiceAnswer::App(answer))
+            }
+            ServiceRequest::Setup(request) => {
+                self.offered(Offer::Setup)?;
+                let current = self.sets()?.place().current();
+                let answer = setup::answer(&current, request).await?;
+                Ok(ServiceAnswer::Setup(answer))
             }
             ServiceRequest::Uploads(request) => {
                 self.offered(Offer::App)?;

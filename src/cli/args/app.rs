@@ -165,3 +165,48 @@ pub(crate) struct DeliverUploadsArgs {
     #[arg(value_parser = NonEmpty::new(), add = ArgValueCandidates::new(complete::sites))]
     pub(crate) uris: Vec<String>,
 }
+
+/// `fanout install`.
+#[derive(Debug, Args)]
+pub(crate) struct InstallArgs {
+    #[command(subcommand)]
+    pub(crate) noun: InstallNoun,
+}
+
+/// What to install.
+#[derive(Debug, Subcommand)]
+pub(crate) enum InstallNoun {
+    /// A site's application, once, on one member
+    Site(InstallSiteArgs),
+}
+
+/// `fanout install site`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Brings the site's database, accounts, settings and configuration to its members first, as `fanout
+apply` does; then installs on one member and opens the site on all. A second run changes nothing. An
+installation that dies halfway is taken back.
+
+Examples:
+  fanout install site www.example.com --yes
+  fanout install site www.example.com --admin alice --mail alice@example.com")]
+pub(crate) struct InstallSiteArgs {
+    /// Address of the site
+    #[arg(value_parser = NonEmpty::new(), add = ArgValueCandidates::new(complete::sites))]
+    pub(crate) uri: String,
+    /// Name of the first administrator
+    #[arg(long, value_name = "NAME", value_parser = NonEmpty::new(), default_value = "admin")]
+    pub(crate) admin: String,
+    /// Mail address of the first administrator [default: the site's `mail`]
+    #[arg(long, value_name = "ADDRESS", value_parser = NonEmpty::new())]
+    pub(crate) mail: Option<String>,
+    /// Installation profile, where the application has some
+    #[arg(long, value_name = "NAME", value_parser = NonEmpty::new())]
+    pub(crate) profile: Option<String>,
+    /// Don't ask
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+    /// Wait for the lock instead of exiting with 4
+    #[arg(long)]
+    pub(crate) wait: bool,
+}

@@ -17,6 +17,7 @@ mod explain_path;
 mod generations;
 mod import;
 mod init;
+mod install;
 mod lock;
 mod log;
 mod login;
@@ -68,6 +69,7 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Apply(args) => apply::apply(context, args).await,
         Command::Rotate(args) => rotate::run(context, args).await,
         Command::Setup(args) => setup::run(context, args).await,
+        Command::Install(args) => install::run(context, args).await,
         Command::Log(args) => log::run(context, args).await,
         Command::Drain(args) => drain::drain(context, args).await,
         Command::Ready(args) => drain::ready(context, args).await,

@@ -82,7 +82,9 @@ pub(crate) async fn graph(
     let mut nodes = Nodes::default();
     ground.code(&mut built, &mut nodes).await?;
     nodes.database = databases.make(hub, request, &mut built).await?;
-    ground.web(&materials, &closed, &mut built, &mut nodes);
+    let modes = hub.store.site_modes().await.map_err(store_error)?;
+    let hidden: BTreeSet<SiteUri> = modes.into_keys().chain(closed).collect();
+    ground.web(&materials, &hidden, &mut built, &mut nodes);
     ground.balancers(&materials, &mut built, &mut nodes);
     ground.former_members(&mut built, &mut nodes);
     let mut last = nodes.proofs;
@@ -282,12 +284,12 @@ impl<'a> Ground<'a> {
     fn web(
         &self,
         materials: &Materials,
-        closed: &BTreeSet<SiteUri>,
+        hidden: &BTreeSet<SiteUri>,
         built: &mut Built,
         nodes: &mut Nodes,
     ) {
         let inventory = &self.hub.inventory;
-        let open = without(inventory, closed);
+        let open = without(inventory, hidden);
         for server in inventory.servers.values() {
             let sites = sites_on(inventory, &server.name);
             if server.web.is_none() || sites.is_empty() || self.request.is_gone(&server.name) {
@@ -478,9 +480,9 @@ async fn apps(
 }
 
 /// The inventory without some sites.
-fn without(inventory: &Inventory, closed: &BTreeSet<SiteUri>) -> Inventory {
+fn without(inventory: &Inventory, hidden: &BTreeSet<SiteUri>) -> Inventory {
     let mut rest = inventory.clone();
-    rest.sites.retain(|uri, _| !closed.contains(uri));
+    rest.sites.retain(|uri, _| !hidden.contains(uri));
     rest
 }
 

@@ -83,7 +83,7 @@ pub(super) async fn materials(
 }
 
 /// A site's secret for one purpose, made if there is none.
-fn ensure(
+pub(crate) fn ensure(
     secrets: &Secrets,
     site: &SiteUri,
     purpose: &str,
@@ -96,7 +96,7 @@ fn ensure(
 }
 
 /// `site.www.example.com.db`. Long addresses are cut and marked by their hash.
-fn secret_name(site: &SiteUri, purpose: &str) -> Result<SecretName, CommandError> {
+pub(crate) fn secret_name(site: &SiteUri, purpose: &str) -> Result<SecretName, CommandError> {
     let whole = format!("site.{}.{purpose}", site.as_str().replace('/', "_"));
     let text = match whole.len() <= 63 {
         true => whole,

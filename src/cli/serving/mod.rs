@@ -14,6 +14,7 @@ mod graph;
 mod materials;
 
 pub(crate) use graph::{Built, graph};
+pub(crate) use materials::{ensure, secret_name};
 
 use super::error::CommandError;
 use super::hub::{Hub, store_error};

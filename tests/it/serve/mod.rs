@@ -5,6 +5,7 @@ mod balancer;
 mod database;
 mod database_commands;
 mod head;
+mod kinds;
 mod load;
 mod setup_db;
 mod web;

@@ -222,10 +222,28 @@ fn a_change_of_configuration_on_every_server_goes_unnoticed() {
         lb.address()
     );
     assert_eq!(world.hub_host().sh(&ask).text().trim(), "release 1");
+
+    // TLS ends at the balancer, which is the only one with a key.
+    let section = format!("sites.\"{SITE}\"");
+    world.configure(&section, &["tls = \"required\""]);
+    world.fanout(&["apply", "--yes"]).success();
+    let checked = world.fanout(&[&check[..], &["--json"]].concat()).success();
+    let answers = checked.json_result()["answers"].clone();
+    for answer in answers.as_array().unwrap() {
+        assert_eq!(answer["status"], 200, "{answers}");
+        let is_balancer = answer["who"].as_str().unwrap().starts_with("edge ");
+        assert_eq!(answer["certificate"].is_object(), is_balancer, "{answers}");
+        if is_balancer {
+            assert_eq!(answer["certificate"]["matches"], true, "{answers}");
+        }
+    }
+    let plain = format!(
+        "curl -s -o /dev/null -w '%{{http_code}} %{{redirect_url}}' -H 'Host: {SITE}' http://{}/a",
+        lb.address()
+    );
     assert_eq!(
-        world.fanout(&["apply", "--yes"]).success().code,
-        Some(0),
-        "nothing is left to do"
+        world.hub_host().sh(&plain).text().trim(),
+        format!("308 https://{SITE}/a")
     );
 }
 

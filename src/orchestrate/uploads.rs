@@ -139,9 +139,8 @@ impl Pinned {
                 path: file.path.clone(),
                 offset,
             };
-            let bytes = match self.ask(&self.pinned, read).await? {
-                UploadAnswer::Read { bytes } => bytes,
-                _ => return Err(unexpected(&self.pinned)),
+            let UploadAnswer::Read { bytes } = self.ask(&self.pinned, read).await? else {
+                return Err(unexpected(&self.pinned));
             };
             let left = file.size.saturating_sub(offset);
             if bytes.is_empty() && left > 0 || bytes.len() as u64 > left {
@@ -185,9 +184,8 @@ impl Pinned {
                 after: after.clone(),
                 skip: path.skip.clone(),
             };
-            let (files, last) = match self.ask(member, request).await? {
-                UploadAnswer::Listed { files, last, .. } => (files, last),
-                _ => return Err(unexpected(member)),
+            let UploadAnswer::Listed { files, last, .. } = self.ask(member, request).await? else {
+                return Err(unexpected(member));
             };
             // LIMIT: a member whose list has no end is given up.
             let goes_on = files.last().is_some_and(|file| file.path > after);
@@ -238,9 +236,8 @@ pub async fn prove_share(
             path: path.as_bytes().to_vec(),
             user: user.to_owned(),
         };
-        let facts = match ask(servers, member, request).await? {
-            UploadAnswer::Mounted(facts) => facts,
-            _ => return Err(unexpected(member)),
+        let UploadAnswer::Mounted(facts) = ask(servers, member, request).await? else {
+            return Err(unexpected(member));
         };
         if !facts.is_mount_point {
             return Err(wrong(format!("{member}: nothing is mounted at {path}")));

@@ -35,6 +35,8 @@ mod status;
 mod update;
 mod verify;
 
+pub(crate) use apply::carried_out;
+
 use super::Context;
 use super::args::Command;
 use super::error::CommandError;

@@ -71,9 +71,12 @@ pub(crate) struct PlatformRules {
 /// The platform's rules, with those that the hub sent before.
 pub(crate) async fn rules(hub: &Hub, platform: &Platform) -> Result<PlatformRules, CommandError> {
     let sent = hub.store.rules(&platform.name).await.map_err(store_error)?;
-    let here = rules::scope(&platform.exclude, &platform.preserve)?
-        .preserve
-        .to_lines();
+    let own = [
+        &platform.preserve[..],
+        &serving::application::preserve(platform)[..],
+    ]
+    .concat();
+    let here = rules::scope(&platform.exclude, &own)?.preserve.to_lines();
     let narrowed: Vec<String> = sent
         .into_iter()
         .filter(|rule| rule.released.is_none() && !here.contains(&rule.rule))

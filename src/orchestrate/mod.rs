@@ -4,7 +4,7 @@
 //! Never touches a disk or a socket itself: it asks agents over sessions of the engine, and
 //! database servers through the services. Invariant: every step is on record before it begins.
 
-pub mod apps;
+pub mod applications;
 pub mod databases;
 pub mod desired;
 pub mod graph;
@@ -13,6 +13,7 @@ pub mod resources;
 pub mod rotation;
 pub mod run;
 pub mod servers;
+pub mod uploads;
 
 pub use graph::{Counts, Graph, Group, NodeId, Plan, Step};
 pub use resource::{Applied, Change, Difference, Resource, Sign, Work};

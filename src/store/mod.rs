@@ -14,6 +14,7 @@ mod rotation;
 mod rules;
 mod secrets;
 mod servers;
+mod sites;
 mod steps;
 mod tasks;
 #[cfg(test)]
@@ -31,6 +32,7 @@ pub use secrets::{
     Generator, MAX_SECRET_BYTES, SecretFileError, SecretStore, read_secret_file, secret_of,
 };
 pub use servers::KnownServer;
+pub use sites::{CronLease, CronState, SiteMode, SiteModeState};
 pub use steps::{StepRecord, StepState};
 pub use tasks::{NewTask, Task, TaskId};
 pub use transactions::{Decision, NewTransaction, Purpose, Transaction, TxnBytes};

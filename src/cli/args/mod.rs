@@ -5,6 +5,7 @@
 //! what `--help`, the man pages and `docs/cli-reference.md` show.
 
 mod agent;
+mod app;
 mod edit;
 mod import;
 mod inventory;
@@ -20,6 +21,10 @@ mod values;
 
 pub(crate) use agent::{
     AgentArgs, AgentCommand, AgentInitArgs, AgentInviteArgs, AgentOfferArgs, AgentRevokeArgs,
+};
+pub(crate) use app::{
+    CronArgs, CronNoun, DeliverArgs, DeliverNoun, InstallArgs, InstallNoun, InstallSiteArgs,
+    LoginArgs, LoginNoun, ModeArgs, ModeNoun, UpdateArgs, UpdateNoun,
 };
 pub(crate) use edit::{
     EditArgs, EditBalancerArgs, EditClusterArgs, EditNoun, EditPlatformArgs, EditServerArgs,
@@ -177,6 +182,8 @@ pub(crate) enum Command {
     Rotate(RotateArgs),
     /// Prepare a server for its role
     Setup(SetupArgs),
+    /// Install a site's application on one member, and open it on all
+    Install(InstallArgs),
     /// Show the recorded tasks, or one of them step by step
     Log(LogArgs),
     /// Take a server out of rotation
@@ -185,6 +192,20 @@ pub(crate) enum Command {
     Ready(ReadyArgs),
     /// Ask every member, as a visitor would; changes nothing
     Check(CheckArgs),
+    /// Let a site show itself again
+    Enable(ModeArgs),
+    /// Show a page instead of a site
+    Disable(ModeArgs),
+    /// Show a page that says that a site is worked on
+    Maintenance(ModeArgs),
+    /// Bring a site's database to the schema that its code wants
+    Update(UpdateArgs),
+    /// Run the periodic work of sites, each on one member
+    Cron(CronArgs),
+    /// Print an address that logs in to a site once
+    Login(LoginArgs),
+    /// Bring uploads from the member that they are pinned to to the others
+    Deliver(DeliverArgs),
     /// Explain an error code, or which rule decided about a path
     Explain(ExplainArgs),
     /// Show the whole story on this machine alone
@@ -259,6 +280,15 @@ mod tests {
             "fanout delete platform drupal --yes-delete drupal",
             "fanout edit platform drupal --release-preserved /private",
             "fanout --dir HUB push platform drupal -v",
+            "fanout maintenance site www.example.com --yes",
+            "fanout enable site www.example.com/shop",
+            "fanout disable site www.example.com --wait",
+            "fanout update site www.example.com --dry-run",
+            "fanout cron",
+            "fanout cron site www.example.com",
+            "fanout login site www.example.com --user editor",
+            "fanout deliver uploads",
+            "fanout deliver uploads www.example.com --json",
         ] {
             if let Err(error) = parse(line) {
                 panic!("{line}: {error}");

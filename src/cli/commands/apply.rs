@@ -266,7 +266,7 @@ fn ended(step: &Ended) -> Value {
 }
 
 /// The plan for a person.
-fn show(context: &Context, plan: &Plan, notes: &[Problem], end: &str) {
+pub(crate) fn show(context: &Context, plan: &Plan, notes: &[Problem], end: &str) {
     let ui = &context.ui;
     for note in notes {
         ui.warning(note);

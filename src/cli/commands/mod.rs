@@ -6,7 +6,9 @@ mod agent;
 mod apply;
 mod check;
 mod completions;
+mod cron;
 mod delete;
+mod deliver;
 mod demo;
 mod drain;
 mod edit;
@@ -15,9 +17,12 @@ mod explain_path;
 mod generations;
 mod import;
 mod init;
+mod install;
 mod lock;
 mod log;
+mod login;
 mod man;
+mod mode;
 mod push;
 mod recover;
 mod remove;
@@ -27,6 +32,7 @@ mod rotate;
 mod secret;
 mod setup;
 mod status;
+mod update;
 mod verify;
 
 use super::Context;
@@ -36,6 +42,7 @@ use super::hub::Hub;
 use super::work;
 use crate::codes::Exit;
 use crate::model::PlatformName;
+use crate::store::SiteMode;
 
 /// Runs one command.
 pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit, CommandError> {
@@ -62,10 +69,18 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Apply(args) => apply::apply(context, args).await,
         Command::Rotate(args) => rotate::run(context, args).await,
         Command::Setup(args) => setup::run(context, args).await,
+        Command::Install(args) => install::run(context, args).await,
         Command::Log(args) => log::run(context, args).await,
         Command::Drain(args) => drain::drain(context, args).await,
         Command::Ready(args) => drain::ready(context, args).await,
         Command::Check(args) => check::run(context, args).await,
+        Command::Enable(args) => mode::run(context, args, None).await,
+        Command::Disable(args) => mode::run(context, args, Some(SiteMode::Disabled)).await,
+        Command::Maintenance(args) => mode::run(context, args, Some(SiteMode::Maintenance)).await,
+        Command::Update(args) => update::run(context, args).await,
+        Command::Cron(args) => cron::run(context, args).await,
+        Command::Login(args) => login::run(context, args).await,
+        Command::Deliver(args) => deliver::run(context, args).await,
         Command::Explain(args) => explain::run(context, args).await,
         Command::Demo(args) => demo::run(context, args).await,
         Command::Completions(args) => completions::run(context, args).await,

@@ -1,20 +1,20 @@
 //! The graph itself: which resources there are, and what comes after what.
 
+use super::application::driver;
 use super::bring::Resync;
 use super::databases::Databases;
-use super::materials;
-use super::{Request, apps, servers};
+use super::{Request, materials, servers};
 use crate::cli::Context;
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, locked, store_error};
 use crate::codes::{Code, Problem};
 use crate::config::{Inventory, Platform, Server, Site};
 use crate::model::{ServerName, SiteUri, Uploads};
-use crate::orchestrate::apps::Apps;
+use crate::orchestrate::applications::Application;
 use crate::orchestrate::desired::{self, Materials, app_site, sites_on};
+use crate::orchestrate::resources::application::ApplicationFiles;
 use crate::orchestrate::resources::code::Code as PlatformCode;
 use crate::orchestrate::resources::configuration::{Configuration, Kept};
-use crate::orchestrate::resources::prepared::Prepared;
 use crate::orchestrate::resources::proved::Proved;
 use crate::orchestrate::rotation::Sites;
 use crate::orchestrate::servers::Servers;
@@ -38,7 +38,8 @@ struct Ground<'a> {
     hub: &'a Hub,
     request: &'a Request,
     servers: Arc<Servers>,
-    apps: Arc<Apps>,
+    /// Each site's application.
+    apps: BTreeMap<SiteUri, Application>,
     /// What each server with something to configure reported, or why it didn't.
     facts: BTreeMap<ServerName, Result<ServiceFacts, Problem>>,
     /// What there is of each site on each of its members.
@@ -81,7 +82,9 @@ pub(crate) async fn graph(
     let mut nodes = Nodes::default();
     ground.code(&mut built, &mut nodes).await?;
     nodes.database = databases.make(hub, request, &mut built).await?;
-    ground.web(&materials, &closed, &mut built, &mut nodes);
+    let modes = hub.store.site_modes().await.map_err(store_error)?;
+    let hidden: BTreeSet<SiteUri> = modes.into_keys().chain(closed).collect();
+    ground.web(&materials, &hidden, &mut built, &mut nodes);
     ground.balancers(&materials, &mut built, &mut nodes);
     ground.former_members(&mut built, &mut nodes);
     let mut last = nodes.proofs;
@@ -119,7 +122,7 @@ impl<'a> Ground<'a> {
     ) -> Result<Self, CommandError> {
         let inventory = &hub.inventory;
         let servers = servers(hub, inventory.servers.keys().cloned()).await?;
-        let apps = apps(hub, servers.clone()).await?;
+        let apps = apps(hub, &servers).await?;
         let mut former: BTreeMap<ServerName, BTreeSet<SiteUri>> = BTreeMap::new();
         for (server, site) in hub.store.served().await.map_err(store_error)? {
             let is_served = sites_on(inventory, &server)
@@ -165,19 +168,19 @@ impl<'a> Ground<'a> {
     async fn ask(&mut self) {
         let mut asking = tokio::task::JoinSet::new();
         for name in self.configured() {
-            let (servers, apps) = (self.servers.clone(), self.apps.clone());
-            let sites: Vec<SiteUri> = sites_on(&self.hub.inventory, &name)
+            let servers = self.servers.clone();
+            let apps: Vec<Application> = sites_on(&self.hub.inventory, &name)
                 .into_iter()
-                .map(|(site, _)| site.uri.clone())
+                .filter_map(|(site, _)| self.apps.get(&site.uri).cloned())
                 .collect();
             asking.spawn(async move {
                 let facts = servers.facts(&name).await;
                 let mut states = Vec::new();
                 if facts.is_ok() {
-                    for site in sites {
+                    for app in apps {
                         // A member that has neither code nor settings yet can't say anything.
-                        if let Ok(state) = apps.look(&name, &site).await {
-                            states.push((site, state));
+                        if let Ok(state) = app.look(&name).await {
+                            states.push((app.uri().clone(), state));
                         }
                     }
                 }
@@ -202,7 +205,7 @@ impl<'a> Ground<'a> {
             let Some(platform) = inventory.platforms.get(&site.platform) else {
                 return false;
             };
-            let needs = app::is_installable(materials::driver(platform)) && site.db.is_some();
+            let needs = app::is_installable(driver(platform)) && site.db.is_some();
             let says = inventory.members_of_site(site);
             let mut says = says
                 .iter()
@@ -281,12 +284,12 @@ impl<'a> Ground<'a> {
     fn web(
         &self,
         materials: &Materials,
-        closed: &BTreeSet<SiteUri>,
+        hidden: &BTreeSet<SiteUri>,
         built: &mut Built,
         nodes: &mut Nodes,
     ) {
         let inventory = &self.hub.inventory;
-        let open = without(inventory, closed);
+        let open = without(inventory, hidden);
         for server in inventory.servers.values() {
             let sites = sites_on(inventory, &server.name);
             if server.web.is_none() || sites.is_empty() || self.request.is_gone(&server.name) {
@@ -302,7 +305,7 @@ impl<'a> Ground<'a> {
             };
             let mut before_proof = vec![configured];
             for (site, platform) in &sites {
-                before_proof.push(self.prepared(server, site, platform, built, configured));
+                before_proof.extend(self.application(server, site, platform, built, configured));
             }
             let platforms: Vec<&Platform> = open.platforms.values().collect();
             let proved = Proved {
@@ -380,26 +383,26 @@ impl<'a> Ground<'a> {
         }
     }
 
-    fn prepared(
+    fn application(
         &self,
         server: &Server,
         site: &Site,
         platform: &Platform,
         built: &mut Built,
         after: NodeId,
-    ) -> NodeId {
+    ) -> Option<NodeId> {
+        let app = self.apps.get(&site.uri)?.clone();
         let sites = self.hub.inventory.sites_of(&platform.name);
         let hosts = sites.iter().flat_map(|other| {
-            let dir = app_site(other, platform, materials::driver(platform));
+            let dir = app_site(other, platform, driver(platform));
             let dir = dir.site_dir().to_owned();
             std::iter::once(&other.uri)
                 .chain(&other.aliases)
                 .map(move |uri| (uri.host().to_owned(), dir.clone()))
         });
         let key = (server.name.clone(), site.uri.clone());
-        let prepared = Prepared {
-            app: self.apps.clone(),
-            site: site.uri.clone(),
+        let files = ApplicationFiles {
+            app,
             server: server.name.clone(),
             hosts: hosts.collect(),
             share: match &site.uploads {
@@ -408,7 +411,7 @@ impl<'a> Ground<'a> {
             },
             is_new: !self.states.contains_key(&key),
         };
-        built.graph.add(Arc::new(prepared), &[after])
+        Some(built.graph.add(Arc::new(files), &[after]))
     }
 
     /// Balancers on servers of their own, after every member has proved itself.
@@ -459,10 +462,27 @@ impl<'a> Ground<'a> {
     }
 }
 
+/// The application of every site.
+async fn apps(
+    hub: &Hub,
+    servers: &Arc<Servers>,
+) -> Result<BTreeMap<SiteUri, Application>, CommandError> {
+    let mut apps = BTreeMap::new();
+    for site in hub.inventory.sites.values() {
+        let Some(platform) = hub.inventory.platforms.get(&site.platform) else {
+            continue;
+        };
+        let tree = *hub.state(&platform.name).await?.tree.as_bytes();
+        let app = Application::new(servers.clone(), site, platform, tree, driver(platform));
+        apps.insert(site.uri.clone(), app);
+    }
+    Ok(apps)
+}
+
 /// The inventory without some sites.
-fn without(inventory: &Inventory, closed: &BTreeSet<SiteUri>) -> Inventory {
+fn without(inventory: &Inventory, hidden: &BTreeSet<SiteUri>) -> Inventory {
     let mut rest = inventory.clone();
-    rest.sites.retain(|uri, _| !closed.contains(uri));
+    rest.sites.retain(|uri, _| !hidden.contains(uri));
     rest
 }
 

@@ -3,22 +3,23 @@
 //!
 //! Secrets that nobody chose are made here once and kept; nothing on any server changes by that.
 
+use super::application::driver;
 use super::databases::Databases;
 use crate::cli::Context;
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, store_error};
 use crate::codes::{Code, Problem};
-use crate::config::{Platform, Secrets, Site};
-use crate::model::{AppKind, Secret, SecretName, SiteUri};
+use crate::config::{Secrets, Site};
+use crate::model::{Secret, SecretName, SiteUri};
 use crate::net::certificate;
 use crate::orchestrate::desired::{Materials, SiteMaterials, needs_certificate};
-use crate::services::app::{self, AppDriver, Files, SiteKey};
+use crate::services::app::SiteKey;
 use crate::services::web::{self, Certificate, Custom, Mode, Templates};
-use crate::store::Generator;
+use crate::store::{Generator, SiteMode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Directories beside the inventory.
 const TEMPLATES: &str = "templates";
@@ -40,6 +41,7 @@ pub(super) async fn materials(
     let templates = files_in(&beside.join(TEMPLATES))?;
     let templates = Templates::with(templates)
         .map_err(|error| CommandError::from_error(Code::InventoryInvalid, &error))?;
+    let modes = hub.store.site_modes().await.map_err(store_error)?;
     let mut notes = Vec::new();
     let mut sites = BTreeMap::new();
     for site in hub.inventory.sites.values() {
@@ -62,9 +64,11 @@ pub(super) async fn materials(
             certificate: of_site(hub, &secrets, site, &mut notes).await?,
             passwords: passwords(&secrets, site).await?,
             custom,
-            mode: match closed.contains(&site.uri) {
-                true => Mode::Maintenance,
-                false => Mode::Enabled,
+            mode: match modes.get(&site.uri) {
+                Some(SiteMode::Disabled) => Mode::Disabled,
+                Some(SiteMode::Maintenance) => Mode::Maintenance,
+                None if closed.contains(&site.uri) => Mode::Maintenance,
+                None => Mode::Enabled,
             },
         };
         sites.insert(site.uri.clone(), material);
@@ -76,17 +80,6 @@ pub(super) async fn materials(
         out: out.into_iter().map(|out| out.server).collect(),
     };
     Ok((materials, notes))
-}
-
-/// How a platform's application is handled, told by its source where the inventory leaves it open.
-pub(crate) fn driver(platform: &Platform) -> AppDriver {
-    let source = Source(platform.path.as_path().to_owned());
-    let kind = platform.app.unwrap_or(AppKind::Php);
-    let found = match kind {
-        AppKind::Drupal => app::detect(&source).map(|found| found.driver),
-        _ => None,
-    };
-    app::driver_of(kind, found)
 }
 
 /// A site's secret for one purpose, made if there is none.
@@ -114,21 +107,6 @@ pub(crate) fn secret_name(site: &SiteUri, purpose: &str) -> Result<SecretName, C
     };
     text.parse()
         .map_err(|error| CommandError::from_error(Code::Bug, &error))
-}
-
-/// A platform's source as drivers look at it.
-pub(crate) struct Source(pub(crate) PathBuf);
-
-impl Files for Source {
-    fn head(&self, path: &str, limit_bytes: usize) -> Option<Vec<u8>> {
-        let file = fs::File::open(self.0.join(path)).ok()?;
-        if !file.metadata().ok()?.is_file() {
-            return None;
-        }
-        let mut bytes = Vec::new();
-        file.take(limit_bytes as u64).read_to_end(&mut bytes).ok()?;
-        Some(bytes)
-    }
 }
 
 async fn passwords(secrets: &Secrets, site: &Site) -> Result<Option<Vec<u8>>, CommandError> {

@@ -7,28 +7,25 @@
 //!      code ->
 //! ```
 
+pub(crate) mod application;
 mod bring;
 pub(crate) mod databases;
 mod graph;
 mod materials;
 
 pub(crate) use graph::{Built, graph};
-pub(crate) use materials::{driver, secret_name};
+pub(crate) use materials::{ensure, secret_name};
 
 use super::error::CommandError;
 use super::hub::{Hub, store_error};
 use super::plan::target;
 use crate::engine::event::EventSink;
 use crate::model::ServerName;
-use crate::orchestrate::apps::Apps;
 use crate::orchestrate::desired::sites_on;
 use crate::orchestrate::servers::Servers;
-use crate::services::{app, web};
 use crate::store::TaskId;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use sync_proto::wire::service::AppTarget;
 
 /// What is asked for beside the inventory itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,35 +64,6 @@ pub(crate) async fn servers(
         }
     }
     Ok(Arc::new(Servers::new(&hub.inventory.hub, targets)))
-}
-
-/// The ways to the applications of every site.
-pub(crate) async fn apps(hub: &Hub, servers: Arc<Servers>) -> Result<Arc<Apps>, CommandError> {
-    let mut targets = BTreeMap::new();
-    for site in hub.inventory.sites.values() {
-        let Some(platform) = hub.inventory.platforms.get(&site.platform) else {
-            continue;
-        };
-        let driver = driver(platform);
-        let state = hub.state(&platform.name).await?;
-        let has_settings = site.db.is_some() && app::needs_php(driver);
-        let target = AppTarget {
-            driver,
-            tree: *state.tree.as_bytes(),
-            docroot: platform.docroot.as_bytes().to_vec(),
-            site: site.uri.to_string(),
-            dir: site.dir.clone().unwrap_or_default(),
-            is_tls: site.tls != crate::model::SiteTls::Off,
-            user: web::pool_user(site),
-            php: platform.php.clone().unwrap_or_default(),
-            settings: match has_settings {
-                true => app::settings_name(&site.uri),
-                false => String::new(),
-            },
-        };
-        targets.insert(site.uri.clone(), target);
-    }
-    Ok(Arc::new(Apps { servers, targets }))
 }
 
 /// The task that was cut off last, if the latest one was. Whoever asks holds the lock, so what has

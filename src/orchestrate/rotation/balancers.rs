@@ -1,7 +1,7 @@
 //! What stands in front of a cluster, asked and told in the way of its kind: HAProxy at run time,
 //! nginx by a new configuration, and everybody else's balancer by the members' health endpoints.
 
-use super::{Standing, is_external};
+use super::Standing;
 use crate::codes::{Code, Problem};
 use crate::config::Balancer;
 use crate::model::{BalancerKind, ServerName};
@@ -26,7 +26,7 @@ const MARGIN: Duration = Duration::from_secs(15);
 /// What stands in front of a cluster.
 pub(super) struct Front {
     servers: Arc<Servers>,
-    /// None: something that fanout doesn't know, so the members' own endpoints have to tell it.
+    /// None: nobody sends visitors to members by turns, so nobody has to be told.
     pub(super) balancer: Option<Balancer>,
 }
 
@@ -88,7 +88,8 @@ impl Front {
                     }
                 }
             }
-            _ => {
+            None => {}
+            Some(_) => {
                 for (name, standing) in &mut said {
                     let asked = self.mark(name, MemberRequest::Marked).await;
                     let status = match asked {
@@ -115,12 +116,15 @@ impl Front {
     }
 
     async fn rotate(&self, members: &[ServerName], out: bool) -> Result<(), Problem> {
-        let Some(balancer) = self.balancer.as_ref().filter(|it| !is_external(Some(it))) else {
+        let Some(balancer) = &self.balancer else {
+            return Ok(());
+        };
+        if balancer.kind == BalancerKind::External {
             for name in members {
                 self.mark(name, MemberRequest::Mark { out }).await?;
             }
             return Ok(());
-        };
+        }
         for server in &balancer.servers {
             if balancer.kind == BalancerKind::Nginx {
                 self.rewrite(server, balancer, members, out).await?;
@@ -141,12 +145,14 @@ impl Front {
 
     /// Waits until no balancer has anything for these members any more.
     pub(super) async fn idle(&self, members: &[ServerName], cut_off: bool) -> Result<(), Problem> {
-        let Some(balancer) = self.balancer.as_ref().filter(|it| !is_external(Some(it))) else {
-            // Nobody can be asked: the time that the inventory gives it is waited.
-            let wait = self.balancer.as_ref().map_or(30, |it| it.drain_timeout_s);
-            tokio::time::sleep(Duration::from_secs(wait.into())).await;
+        let Some(balancer) = &self.balancer else {
             return Ok(());
         };
+        if balancer.kind == BalancerKind::External {
+            // It can't be asked: the time that the inventory gives it is waited.
+            tokio::time::sleep(Duration::from_secs(balancer.drain_timeout_s.into())).await;
+            return Ok(());
+        }
         let within = Duration::from_secs(balancer.drain_timeout_s.into());
         let is_idle =
             |member: String, within_ms: u32| BalancerRequest::AwaitIdle { member, within_ms };

@@ -15,7 +15,7 @@ use crate::codes::{Code, Problem};
 use crate::config::{Balancer, Inventory, On, Platform};
 use crate::engine::event::MemberName;
 use crate::engine::hub::task;
-use crate::model::{BalancerKind, ServerName};
+use crate::model::ServerName;
 use crate::orchestrate::servers::Servers;
 use crate::store::{Cause, OutOfRotation, Store, StoreError};
 use balancers::Front;
@@ -76,16 +76,12 @@ impl Rotation {
         };
         let cluster = inventory.clusters.get(name)?;
         let balancer = inventory.balancer_of(platform);
-        let behind = |member: &&ServerName| {
-            let server = inventory.servers.get(*member);
-            server.is_some_and(|server| server.web.is_some())
-        };
         Some(Self {
             front: Front::new(servers.clone(), balancer.cloned()),
             sites: Sites::of(inventory, &[platform], servers),
             store,
             clock,
-            members: cluster.members.iter().filter(behind).cloned().collect(),
+            members: cluster.members.clone(),
             min_healthy: cluster.min_healthy,
             author: author.to_owned(),
         })
@@ -336,9 +332,4 @@ fn parsed(members: &[MemberName]) -> Vec<ServerName> {
 
 fn of_store(error: StoreError) -> Problem {
     Problem::from_error(Code::StateDamaged, &error)
-}
-
-/// True if members are drained by their own health endpoint.
-fn is_external(balancer: Option<&Balancer>) -> bool {
-    balancer.is_none_or(|balancer| balancer.kind == BalancerKind::External)
 }

@@ -12,7 +12,7 @@ use sync_proto::wire::{ServiceAnswer, ServiceRequest};
 use tokio::time::Instant;
 
 /// How long a member may take to warm up until each site answers.
-const WARM: Duration = Duration::from_secs(30);
+const WARM: Duration = Duration::from_secs(10);
 /// How long one page may take.
 const PAGE: Duration = Duration::from_secs(20);
 /// Between two questions to a member that doesn't answer as it should yet.

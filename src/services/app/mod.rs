@@ -97,6 +97,11 @@ pub fn driver_of(kind: AppKind, detected: Option<AppDriver>) -> AppDriver {
     }
 }
 
+/// It has a settings file: its driver renders one, from a database.
+pub const fn has_settings(driver: AppDriver, has_database: bool) -> bool {
+    needs_php(driver) && has_database
+}
+
 /// What people call it.
 pub const fn driver_name(driver: AppDriver) -> &'static str {
     match driver {

@@ -28,9 +28,10 @@ const PAGES_PORT: u16 = 80;
 
 /// Hub, three members and a balancer, each on a host of its own.
 struct Site {
-    world: World,
+    // Programs end before the hosts that they run on.
     programs: BTreeMap<usize, [Running; 2]>,
     _haproxy: Running,
+    world: World,
 }
 
 impl Site {
@@ -350,7 +351,7 @@ fn visitors_notice_nothing_of_a_rolling_push_in_place_and_a_lot_of_a_copy() {
         pushed.all("committed")
     });
     assert_eq!(releases(&tally), ["release 1", "release 2"]);
-    site.world.assert_delivered("shop");
+    site.world.verify("shop", &["--level", "content"]).success();
 
     let (_, tally) = unnoticed(&site, "shop", "rolling rollback, in-place", || {
         let words = ["rollback", "platform", "shop", "--rolling", "1", "--yes"];
@@ -477,7 +478,11 @@ fn a_release_that_breaks_the_site_goes_back_before_the_second_member_has_it() {
         said.contains("FX0744") && said.contains("shop.example.com answers 500"),
         "{said}"
     );
-    assert_eq!(pushed.outcomes(), "failed aborted aborted", "{said}");
+    assert_eq!(
+        pushed.outcomes(),
+        "web1 failed, web2 aborted, web3 aborted",
+        "{said}"
+    );
     site.wait_for_all_up();
     let generations = site
         .world

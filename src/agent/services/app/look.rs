@@ -35,6 +35,7 @@ impl Apps {
         let mut state = AppState {
             version: version(site.target.driver, &docroot, &files).unwrap_or_default(),
             settings: site.settings_state()?,
+            unprepared: site.unprepared()?,
             is_half_installed,
             ..AppState::default()
         };

@@ -52,6 +52,11 @@ pub struct Apps {
     busy: Arc<Mutex<BTreeSet<String>>>,
 }
 
+/// How long the agent waits before it tries again to take back half an installation, at first and
+/// at most.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+
 /// One site in the hands of one action.
 struct Busy {
     site: String,
@@ -139,15 +144,27 @@ impl Apps {
         }
     }
 
-    /// Takes back every installation that died with an earlier run of this agent.
+    /// Takes back every installation that died with an earlier run of this agent. What can't be
+    /// taken back now, because the database isn't up yet after a start of the machine, is tried
+    /// again.
     pub async fn recover_all(&self, trees: &Trees) {
+        let mut pause = FIRST_PAUSE;
+        while !self.recover_once(trees).await {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// True if nothing is left to take back.
+    async fn recover_once(&self, trees: &Trees) -> bool {
         let targets = match self.journals.all() {
             Ok(targets) => targets,
             Err(problem) => {
                 tracing::error!(%problem, "half installations can't be listed");
-                return;
+                return true;
             }
         };
+        let mut all_done = true;
         for (hub, target) in targets {
             let shown = target.site.clone();
             let recovered = async {
@@ -157,12 +174,16 @@ impl Apps {
             };
             match recovered.await {
                 Ok(()) => tracing::warn!(site = %shown, "a half installation was taken back"),
+                // Somebody installs it at the moment.
+                Err(problem) if problem.code == Code::TaskLocked => {}
                 Err(problem) => {
+                    all_done = false;
                     let problem = sync_proto::path::escape(problem.to_string().as_bytes());
                     tracing::error!(site = %shown, %problem, "a half installation stays for now");
                 }
             }
         }
+        all_done
     }
 
     fn take(&self, target: &AppTarget) -> Result<Busy, Problem> {

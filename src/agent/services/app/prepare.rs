@@ -59,6 +59,28 @@ impl LocalSite {
         Ok(changed)
     }
 
+    /// What a preparation would make, as far as that depends on this site alone.
+    pub(super) fn unprepared(&self) -> Result<Vec<String>, Problem> {
+        let mut paths = Vec::new();
+        for stub in stubs(&self.app, &[]) {
+            let is_due = match self.found(&stub.path)? {
+                Found::Absent => true,
+                Found::File(bytes) => is_ours(&bytes) && bytes != stub.text.as_bytes(),
+                Found::Other => false,
+            };
+            if is_due {
+                paths.push(stub.path);
+            }
+        }
+        for path in written_dirs(&self.app) {
+            // Something else in its place is somebody's own arrangement.
+            if matches!(reach::directory(&self.place, &path, false), Ok(None)) {
+                paths.push(escape(path.as_bytes()));
+            }
+        }
+        Ok(paths)
+    }
+
     /// Puts one stub into its place, unless there is a file of somebody else.
     pub(super) fn place_stub(&self, stub: &Stub) -> Result<bool, Problem> {
         match self.found(&stub.path)? {

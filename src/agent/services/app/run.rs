@@ -52,7 +52,8 @@ pub(super) async fn script(
         .stdin(source);
     let mut ran = finish(environment(site, program), limit, &word).await?;
     // Scripts of MediaWiki end by themselves; their exit status is what they say.
-    if site.target.driver == AppDriver::Mediawiki {
+    let ends_itself = matches!(script, Script::Install | Script::Update | Script::Cron);
+    if site.target.driver == AppDriver::Mediawiki && ends_itself {
         ran.take_exit_as_answer();
     }
     Ok(ran)

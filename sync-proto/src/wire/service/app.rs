@@ -172,6 +172,8 @@ pub struct AppState {
     pub is_in_maintenance: bool,
     /// An installation died halfway and what it left was not removed yet.
     pub is_half_installed: bool,
+    /// Files and directories that a preparation would make.
+    pub unprepared: Vec<String>,
     /// What else should be known, one sentence each.
     pub warnings: Vec<String>,
 }

@@ -88,6 +88,14 @@ impl Ground {
         self.world.agent_host(0)
     }
 
+    /// Starts the first member's agent again.
+    #[track_caller]
+    pub(super) fn restart_agent(&mut self) {
+        self.world.restart_agent(0);
+        // It keeps its own directory to itself; where it isn't given one, settings lie elsewhere.
+        open_to_all(&self.world.agent_dir(0));
+    }
+
     /// The live tree of a member.
     pub(super) fn live(&self, index: usize) -> PathBuf {
         self.world.live(index, PLATFORM)
@@ -141,7 +149,7 @@ impl Ground {
             password: "it's \"secret\"".into(),
         };
         let text = settings(&site, Some(&database), &SiteKey::of_secret(secret)).unwrap();
-        let dir = self.world.agent_dir(0).join("services/live/settings");
+        let dir = self.world.agent_dir(0).join("services/current/settings");
         std::fs::create_dir_all(&dir).unwrap();
         let file = dir.join(settings_name(&site.uri));
         let before = std::fs::read_to_string(&file).unwrap_or_default();
@@ -277,23 +285,31 @@ impl Wire<'_> {
         index: usize,
         request: impl FnOnce(TreeKey) -> ServiceRequest + Send,
     ) -> Result<ServiceAnswer, Problem> {
+        let name: ServerName = self.members[index].0.parse().unwrap();
+        self.with(async |servers, _store, tree| servers.ask(&name, request(tree), LONG).await)
+    }
+
+    /// Works as the hub, in the hub's own network.
+    pub(super) fn with<T: Send>(
+        &self,
+        act: impl AsyncFnOnce(Servers, Store, TreeKey) -> T + Send,
+    ) -> T {
         self.hub.in_network(|| {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
             let answer = runtime.block_on(async {
-                let (servers, tree) = self.servers().await;
-                let name: ServerName = self.members[index].0.parse().unwrap();
-                servers.ask(&name, request(tree), LONG).await
+                let (servers, store, tree) = self.servers().await;
+                act(servers, store, tree).await
             });
             runtime.shutdown_background();
             answer
         })
     }
 
-    /// The ways to the members, and the platform's tree.
-    async fn servers(&self) -> (Servers, TreeKey) {
+    /// The ways to the members, the hub's store, and the platform's tree.
+    async fn servers(&self) -> (Servers, Store, TreeKey) {
         let dir = HubDir::new(Some(&self.hub_dir));
         let store = Store::open(&dir.database()).await.unwrap();
         let identity = Identity::load_or_create(&dir.identity()).unwrap();
@@ -317,8 +333,7 @@ impl Wire<'_> {
         }
         let platform = store.platform(&PLATFORM.parse().unwrap()).await.unwrap();
         let tree = platform.map_or([0; 16], |state| *state.tree.as_bytes());
-        store.close().await;
-        (Servers::new("test", targets), tree)
+        (Servers::new("test", targets), store, tree)
     }
 }
 

@@ -214,7 +214,7 @@ fn an_agent_killed_while_it_installs_takes_it_back_when_it_starts_debian_netns()
         wait_until(Duration::from_secs(20), alone),
         "the installer dies with its agent"
     );
-    ground.world.restart_agent(0);
+    ground.restart_agent();
     let empty = || ground.tables() == 0;
     let is_empty = wait_until(Duration::from_secs(30), empty);
     assert!(is_empty, "{}", ground.world.agent_log(0));

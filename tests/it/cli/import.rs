@@ -92,7 +92,7 @@ fn an_aegir_hub_is_imported_once_with_its_secrets_apart() {
     assert!(
         result["next"]
             .to_string()
-            .contains("--ssh root@web1.example.com"),
+            .contains("--ssh root@web1.example.com --allow /var/aegir/platforms"),
         "{result}"
     );
     for text in [fs::read_to_string(&inventory).unwrap(), done.describe()] {

@@ -1,7 +1,8 @@
 //! Commands that work on members: push and its relatives, and what looks at them.
 
-use super::values::{LevelArg, PolicyArg, VerifyLevelArg, duration, serial};
+use super::values::{LevelArg, PolicyArg, VerifyLevelArg, duration, serial, word};
 use crate::cli::complete;
+use crate::model::UpdateMode;
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
@@ -90,6 +91,10 @@ pub(crate) struct PushPlatformArgs {
     /// COUNT members at a time: each batch leaves the rotation, switches, proves itself, comes back
     #[arg(long, value_name = "COUNT")]
     pub(crate) rolling: Option<NonZeroUsize>,
+    /// What becomes of schema updates that the new code brings: `maintenance` shows pages meanwhile,
+    /// `expand` updates first, `after` updates afterwards, `none` doesn't
+    #[arg(long, value_name = "MODE", value_parser = word(UpdateMode::ALL, UpdateMode::as_str))]
+    pub(crate) update: Option<UpdateMode>,
     #[command(flatten)]
     pub(crate) task: TaskArgs,
     /// Do it without asking

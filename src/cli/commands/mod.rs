@@ -29,6 +29,7 @@ mod remove;
 mod resync;
 mod rollback;
 mod rotate;
+mod schema;
 mod secret;
 mod setup;
 mod status;

@@ -1,5 +1,6 @@
 //! `fanout push platform`: the source of platforms to every member.
 
+use super::schema;
 use crate::cli::Context;
 use crate::cli::args::{PushArgs, PushNoun, PushPlatformArgs};
 use crate::cli::error::CommandError;
@@ -79,6 +80,18 @@ async fn push(
         require: brakes.skip_require,
     };
     let aim = Aim::Source(released);
+    schema::push(context, hub, platform, args, wish, aim).await
+}
+
+/// The push itself.
+pub(super) async fn carried_out(
+    context: &Context,
+    hub: &Hub,
+    platform: &Platform,
+    args: &PushPlatformArgs,
+    wish: Wish,
+    aim: Aim,
+) -> Result<Exit, CommandError> {
     let outcome = work::carry_out(context, hub, platform, TaskKind::Push, wish, aim, None).await?;
     if args.dry_run {
         show::planned(context, platform, &outcome, "a push");

@@ -3,4 +3,5 @@
 
 mod ground;
 mod install;
+mod others;
 mod uploads;

@@ -74,7 +74,17 @@ install_programs() {
     if [ "$(id -u)" != 0 ] && ! sudo -n true 2>/dev/null; then
         die "not root, and sudo asks for a password; run: apt-get install $missing"
     fi
-    # A runlevel of 1 keeps packages from starting their services: tests start their own.
+    # Neither a runlevel of 1 nor this policy lets packages start their services: tests start their
+    # own, and nobody wants a database server for having run them.
+    policy=/usr/sbin/policy-rc.d
+    placed=
+    if [ ! -e "$policy" ]; then
+        placed=yes
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 755 "$policy"
+        trap 'as_root rm -f "$policy"' EXIT
+        trap 'exit 130' INT TERM
+    fi
     quiet='env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get -o DPkg::Lock::Timeout=120 -qq'
     # shellcheck disable=SC2086 # words on purpose
     if ! as_root $quiet install -y --no-install-recommends $missing </dev/null >/dev/null 2>&1; then
@@ -82,5 +92,9 @@ install_programs() {
             die "Debian's archive can't be reached; install these packages yourself: $missing"
         as_root $quiet install -y --no-install-recommends $missing </dev/null >&2 ||
             die "apt-get failed; install these packages yourself: $missing"
+    fi
+    if [ -n "$placed" ]; then
+        as_root rm -f "$policy"
+        trap - EXIT INT TERM
     fi
 }

@@ -8,10 +8,10 @@
 use super::Services;
 use crate::codes::{Code, Problem};
 use crate::fs::durable::write_atomically;
-use crate::fs::{Dir, FsError};
+use crate::fs::{Dir, FsError, system};
 use crate::net::http::{Question, probe};
 use crate::net::local;
-use crate::services::balancer::{ADMIN_SOCKET, STATE_FILE, stats};
+use crate::services::balancer::{ADMIN_SOCKET, NGINX_FILE, STATE_FILE, stats};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -44,9 +44,17 @@ impl Haproxy {
         }
     }
 
-    /// Is its configuration fanout's, and has it run since?
-    pub fn is_there(&self) -> bool {
-        self.data_root.join(ADMIN_SOCKET).exists()
+    /// Makes the directory of its socket and of what its members were told.
+    ///
+    /// # Errors
+    /// The disk doesn't take it.
+    pub fn prepare(&self) -> Result<(), Problem> {
+        let socket = self.data_root.join(ADMIN_SOCKET);
+        let made = || {
+            let (dir, name) = Dir::open_parent_of(socket.parent().unwrap_or(&self.data_root))?;
+            dir.create_dir_if_absent(&name, 0o700).map(drop)
+        };
+        made().map_err(|error| disk(&error))
     }
 
     async fn ask(&self, question: &str) -> Result<String, Problem> {
@@ -119,19 +127,20 @@ impl Haproxy {
         Ok(BalancerState {
             program: "haproxy".into(),
             version: of("Version:"),
-            set: self.set().await?,
             members: self.members().await?,
             retiring_workers: 0,
         })
     }
 
-    /// The configuration set that the running workers have read.
-    pub async fn set(&self) -> Result<String, Problem> {
-        let said = self.ask("show env FANOUT_SET").await?;
-        let value = said
-            .lines()
-            .find_map(|line| line.strip_prefix("FANOUT_SET="));
-        Ok(value.unwrap_or_default().trim().to_owned())
+    /// The worker that answers: another one after each reload.
+    ///
+    /// # Errors
+    /// Nobody answers.
+    pub async fn worker(&self) -> Result<String, Problem> {
+        let info = self.ask("show info").await?;
+        let mut lines = info.lines();
+        let pid = lines.find_map(|line| line.strip_prefix("Pid:"));
+        Ok(pid.unwrap_or_default().trim().to_owned())
     }
 
     async fn rotate(&self, member: &str, to: Rotation) -> Result<u32, Problem> {
@@ -210,6 +219,9 @@ impl Services {
         &self,
         request: BalancerRequest,
     ) -> Result<BalancerAnswer, Problem> {
+        if self.is_nginx() {
+            return nginx(request).await;
+        }
         let haproxy = Haproxy::new(&self.data_root);
         Ok(match request {
             BalancerRequest::State => BalancerAnswer::State(haproxy.state().await?),
@@ -232,6 +244,13 @@ impl Services {
         })
     }
 
+    /// Is it nginx that balances here?
+    fn is_nginx(&self) -> bool {
+        let live = self.data_root.parent().map(|it| it.join("current"));
+        let file = live.map(|it| it.join("nginx-balancer").join(NGINX_FILE));
+        file.is_some_and(|it| system::exists(&it))
+    }
+
     /// About this server as a member.
     pub(super) async fn as_member(&self, request: MemberRequest) -> Result<MemberAnswer, Problem> {
         match request {
@@ -249,6 +268,64 @@ impl Services {
             }
             MemberRequest::Probe(probe) => look(probe).await,
         }
+    }
+}
+
+/// nginx can't be told anything: what it does is in its configuration. When the last worker with an
+/// older one has ended, whoever left it is idle.
+async fn nginx(request: BalancerRequest) -> Result<BalancerAnswer, Problem> {
+    match request {
+        BalancerRequest::State => Ok(BalancerAnswer::State(BalancerState {
+            program: "nginx".into(),
+            retiring_workers: retiring_workers().await?,
+            ..BalancerState::default()
+        })),
+        BalancerRequest::AwaitIdle { within_ms, .. } => {
+            let began = Instant::now();
+            let within = Duration::from_millis(u64::from(within_ms)).min(LONGEST_WAIT);
+            loop {
+                let retiring = retiring_workers().await?;
+                if retiring == 0 || began.elapsed() >= within {
+                    return Ok(BalancerAnswer::Waited(Waited {
+                        is_reached: retiring == 0,
+                        elapsed_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+                        sessions: retiring,
+                        status: format!("{retiring} workers with an older configuration"),
+                    }));
+                }
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+        BalancerRequest::Rotate { .. }
+        | BalancerRequest::AwaitUp { .. }
+        | BalancerRequest::CutOff { .. } => Err(Problem::new(
+            Code::BalancerUnfit,
+            "nginx balances here, and can't be told this while it runs",
+        )),
+    }
+}
+
+/// nginx's workers that only finish what they have.
+async fn retiring_workers() -> Result<u32, Problem> {
+    let count = || {
+        let mut count = 0;
+        let processes = Dir::open_absolute(Path::new("/proc"))?.list()?;
+        for process in processes {
+            let name = String::from_utf8_lossy(process.name.as_bytes()).into_owned();
+            if !name.bytes().all(|it| it.is_ascii_digit()) {
+                continue;
+            }
+            // One that ended meanwhile is none.
+            let command = system::read_text(&Path::new("/proc").join(name).join("cmdline"));
+            let is_one = |it: &String| it.starts_with("nginx: worker process is shutting down");
+            count += u32::from(command.as_ref().is_ok_and(is_one));
+        }
+        Ok::<_, FsError>(count)
+    };
+    match tokio::task::spawn_blocking(count).await {
+        Ok(Ok(count)) => Ok(count),
+        Ok(Err(error)) => Err(disk(&error)),
+        Err(error) => Err(Problem::from_error(Code::Bug, &error)),
     }
 }
 

@@ -10,6 +10,7 @@ mod config;
 mod database;
 mod facts;
 mod programs;
+mod setup;
 pub mod share;
 pub mod uploads;
 
@@ -18,6 +19,7 @@ use crate::codes::{Code, Problem};
 use crate::config::{AgentConfig, AgentDir, LocalDatabase};
 use crate::model::Offer;
 use crate::net::NodeKey;
+use crate::services::balancer::is_bundle;
 use app::Apps;
 use config::Sets;
 use std::collections::BTreeSet;
@@ -50,11 +52,15 @@ impl Services {
             true => None,
             false => Some(Arc::new(Sets::open(dir.services())?)),
         };
+        let data_root = dir.services().join("data");
+        if config.offers.contains(&Offer::Balancer) {
+            balancer::Haproxy::new(&data_root).prepare()?;
+        }
         let settings = dir.services().join("current/settings");
         Ok(Self {
             offers: config.offers.clone(),
             database: config.database.clone(),
-            data_root: dir.services().join("data"),
+            data_root,
             apps: Apps::new(dir.state(), settings, config),
             uploads: Arc::default(),
             config: config.clone(),
@@ -100,6 +106,8 @@ impl Services {
                     for file in files {
                         self.offered(match file.area {
                             ConfigArea::Haproxy | ConfigArea::NginxBalancer => Offer::Balancer,
+                            // Where TLS ends at the balancer, it needs keys.
+                            ConfigArea::Keys if is_bundle(&file.name) => Offer::Balancer,
                             _ => Offer::Web,
                         })?;
                     }
@@ -135,6 +143,12 @@ impl Services {
                 self.offered(Offer::App)?;
                 let answer = self.apps.answer(trees, hub, *request).await?;
                 Ok(ServiceAnswer::App(answer))
+            }
+            ServiceRequest::Setup(request) => {
+                self.offered(Offer::Setup)?;
+                let current = self.sets()?.place().current();
+                let answer = setup::answer(&current, request).await?;
+                Ok(ServiceAnswer::Setup(answer))
             }
             ServiceRequest::Uploads(request) => {
                 self.offered(Offer::App)?;

@@ -42,7 +42,7 @@ pub(crate) use serve::{
     ApplyArgs, CheckArgs, CheckNoun, CheckSiteArgs, DrainArgs, DrainNoun, LogArgs, PlanArgs,
     ReadyArgs, ReadyNoun, ScopeArgs,
 };
-pub(crate) use setup::{SetupArgs, SetupDbArgs, SetupNoun};
+pub(crate) use setup::{SetupArgs, SetupDbArgs, SetupNoun, SetupServerArgs};
 pub(crate) use sites::{AddBalancerArgs, AddSiteArgs};
 pub(crate) use tasks::{
     GenerationsArgs, GenerationsNoun, LockArgs, LockNoun, LockPlatformArgs, MarkBadArgs,
@@ -275,6 +275,8 @@ mod tests {
             "fanout setup db db1 --root admin --from 10.0.0.5 --yes",
             "fanout setup db db1 --print --mysql",
             "fanout rotate password site www.example.com --yes",
+            "fanout setup server web1 --php 8.2 --extension gd --yes",
+            "fanout setup server web1 --print",
             "fanout remove site www.example.com",
             "fanout remove server web1",
             "fanout delete platform drupal --yes-delete drupal",

@@ -18,6 +18,40 @@ pub(crate) struct SetupArgs {
 pub(crate) enum SetupNoun {
     /// Make the narrow administration account of a database server
     Db(SetupDbArgs),
+    /// Install what a web server needs, and the one line that includes fanout's files
+    Server(SetupServerArgs),
+}
+
+/// `fanout setup server`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Nothing of the server's own configuration is changed, and no server program is restarted. The agent
+must offer `setup`.
+
+Examples:
+  fanout setup server web1                    shows what is left to do, asks, and does it
+  fanout setup server web1 --php 8.2 --extension gd --yes
+  fanout setup server web1 --print            the same to be done by hand")]
+pub(crate) struct SetupServerArgs {
+    /// Name of the server
+    #[arg(value_parser = NonEmpty::new())]
+    pub(crate) name: String,
+    /// A version of PHP, such as 8.2 (can be repeated) [default: those of its platforms, or the
+    /// distribution's]
+    #[arg(long, value_name = "VERSION", value_parser = NonEmpty::new())]
+    pub(crate) php: Vec<String>,
+    /// An extension of PHP besides the usual ones (can be repeated)
+    #[arg(long, value_name = "NAME", value_parser = NonEmpty::new())]
+    pub(crate) extension: Vec<String>,
+    /// Print the commands and change nothing
+    #[arg(long, conflicts_with_all = ["yes", "dry_run"])]
+    pub(crate) print: bool,
+    /// Don't ask
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+    /// Show the plan and change nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
 }
 
 /// `fanout setup db`.

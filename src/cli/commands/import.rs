@@ -7,7 +7,7 @@ use super::init::machine_name;
 use crate::cli::Context;
 use crate::cli::args::{ImportAegirArgs, ImportArgs, ImportNoun};
 use crate::cli::error::CommandError;
-use crate::cli::hub::{config_error, identity, secret_error, store_error, who};
+use crate::cli::hub::{config_error, identity, invalid, secret_error, store_error, who};
 use crate::cli::json::ResultLine;
 use crate::clock::Clock;
 use crate::codes::{Code, Exit};
@@ -77,6 +77,9 @@ async fn save(dir: &HubDir, carried: &CarriedOver) -> Result<(), CommandError> {
         let Ok(names) = Names::called(&database.name) else {
             continue;
         };
+        let name = names.secret().map_err(|error| invalid(Code::Bug, &error))?;
+        let written = secrets.store().write(&name, &database.password);
+        written.map_err(|error| secret_error(&error.into()))?;
         let recorded = store
             .add_site_database(&SiteDatabase {
                 site: database.site.clone(),
@@ -118,7 +121,7 @@ fn report(context: &Context, args: &ImportAegirArgs, carried: &CarriedOver, foun
             "imported": {
                 "servers": found.servers.len(), "clusters": found.clusters.len(),
                 "platforms": found.platforms.len(), "sites": found.sites.len(),
-                "secrets": carried.secrets.len(),
+                "secrets": carried.secrets.len() + carried.databases.len(),
             },
             "not_carried_over": carried.left, "inventory": file, "next": next,
         })));
@@ -130,7 +133,7 @@ fn report(context: &Context, args: &ImportAegirArgs, carried: &CarriedOver, foun
         found.clusters.len(),
         found.platforms.len(),
         found.sites.len(),
-        carried.secrets.len(),
+        carried.secrets.len() + carried.databases.len(),
         args.home.display()
     ));
     if !carried.left.is_empty() {

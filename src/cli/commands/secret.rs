@@ -6,12 +6,14 @@
 use crate::cli::Context;
 use crate::cli::args::{SecretArgs, SecretNoun, SecretRemoveArgs, SecretSetArgs};
 use crate::cli::error::CommandError;
-use crate::cli::hub::{Hub, invalid, secret_error};
+use crate::cli::hub::{Hub, invalid, secret_error, store_error};
 use crate::cli::json::ResultLine;
+use crate::cli::serving::secret_name;
 use crate::cli::table::{Align, Table};
 use crate::codes::{Code, Exit};
 use crate::config::{ConfigError, SecretError, Secrets};
 use crate::model::{Secret, SecretName, SecretRef};
+use crate::services::database::Names;
 use crate::store::{Generator, MAX_SECRET_BYTES, secret_of};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,7 +92,7 @@ fn read(context: &Context, name: &SecretName) -> Result<Secret, CommandError> {
 async fn list(context: &Context) -> Result<Exit, CommandError> {
     let hub = Hub::open(context).await?;
     let names = stored(context, &hub)?;
-    let users = users(&hub);
+    let users = users(&hub, &names).await?;
     let all: BTreeSet<&SecretName> = names.iter().chain(users.keys()).collect();
     if context.ui.is_json() {
         let list: Vec<_> = all
@@ -131,7 +133,8 @@ async fn list(context: &Context) -> Result<Exit, CommandError> {
 async fn remove(context: &Context, args: &SecretRemoveArgs) -> Result<Exit, CommandError> {
     let name = parse(&args.name)?;
     let hub = Hub::open(context).await?;
-    if let Some(by) = users(&hub).get(&name) {
+    let users = users(&hub, &stored(context, &hub)?).await?;
+    if let Some(by) = users.get(&name) {
         return Err(CommandError::new(
             Code::StillInUse,
             format!("The secret {name} is still used by {}", by.join(", ")),
@@ -164,12 +167,30 @@ fn stored(context: &Context, hub: &Hub) -> Result<BTreeSet<SecretName>, CommandE
 }
 
 /// What uses each secret of the store: by reference, or because fanout made it for a site.
-fn users(hub: &Hub) -> BTreeMap<SecretName, Vec<String>> {
+async fn users(
+    hub: &Hub,
+    stored: &BTreeSet<SecretName>,
+) -> Result<BTreeMap<SecretName, Vec<String>>, CommandError> {
     let mut users: BTreeMap<SecretName, Vec<String>> = BTreeMap::new();
     for (by, reference) in hub.inventory.secret_references() {
         if let SecretRef::Stored(name) = reference {
             users.entry(name.clone()).or_default().push(by);
         }
     }
-    users
+    for uri in hub.inventory.sites.keys() {
+        // `site.URI.` and a purpose.
+        let begin = secret_name(uri, "x")?;
+        let begin = begin.as_str().trim_end_matches('x');
+        let database = hub.store.site_database(uri).await.map_err(store_error)?;
+        let names = database.and_then(|it| Names::called(&it.user).ok());
+        let password = names.and_then(|names| names.secret().ok());
+        let made = stored
+            .iter()
+            .filter(|name| name.as_str().starts_with(begin) || password.as_ref() == Some(*name));
+        for name in made {
+            let by = format!("the site {uri}");
+            users.entry(name.clone()).or_default().push(by);
+        }
+    }
+    Ok(users)
 }

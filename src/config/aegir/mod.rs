@@ -63,7 +63,7 @@ pub struct CarriedOver {
 }
 
 /// A site's database that is there already.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct CarriedDatabase {
     /// The site.
     pub site: SiteUri,
@@ -71,6 +71,8 @@ pub struct CarriedDatabase {
     pub server: ServerName,
     /// The database, and the user that has the same name.
     pub name: String,
+    /// The user's password.
+    pub password: Secret,
 }
 
 /// Reads the home of an Aegir hub. `certificates` is where certificates will be that have to be put

@@ -191,12 +191,11 @@ impl Import<'_> {
         match (found.name, found.user, found.password) {
             (Some(database), Some(user), Some(password)) if database == user => {
                 self.out.comment(&format!("Its database is `{database}`, as it is."));
-                let secret = SecretName::of_site("db", address);
-                self.secrets.push((secret, Secret::new(password)));
                 self.databases.push(CarriedDatabase {
                     site: address.clone(),
                     server: name.clone(),
                     name: database,
+                    password: Secret::new(password),
                 });
             }
             (Some(database), Some(user), Some(_)) => self.out.left(

@@ -236,7 +236,6 @@ fn a_site_comes_with_its_database_aliases_redirection_and_certificate() {
         "secret:tls.www.example.com"
     );
     assert_eq!(secret(&carried, "tls.www.example.com"), KEY);
-    assert_eq!(secret(&carried, "db.www.example.com"), "it's4secret");
     let certificate = www.certificate.as_ref().unwrap().as_str();
     assert_eq!(certificate, "/etc/fanout/certificates/www.example.com.pem");
     let together = format!("{}\n{}\n", OWN.trim(), CHAIN.trim());
@@ -249,13 +248,17 @@ fn a_site_comes_with_its_database_aliases_redirection_and_certificate() {
     let new = found.site("new.example.org").unwrap();
     assert_eq!(new.aliases[0].as_str(), "old.example.org");
     assert_eq!(new.dir.as_deref(), Some("old.example.org"));
-    assert_eq!(secret(&carried, "db.new.example.org"), "vhostsecret");
-    let databases: Vec<&str> = carried
-        .databases
-        .iter()
-        .map(|it| it.name.as_str())
+    let databases = carried.databases.iter();
+    let databases: Vec<_> = databases
+        .map(|it| (it.site.as_str(), it.name.as_str(), it.password.expose()))
         .collect();
-    assert_eq!(databases, ["oldexampleorg", "wwwexamplecom"]);
+    assert_eq!(
+        databases,
+        [
+            ("new.example.org", "oldexampleorg", "vhostsecret"),
+            ("www.example.com", "wwwexamplecom", "it's4secret"),
+        ]
+    );
 }
 
 #[test]
@@ -309,8 +312,12 @@ fn the_file_reads_like_one_that_somebody_wrote() {
 #[test]
 fn no_secret_is_written_down() {
     let carried = import(&home());
-    assert_eq!(carried.secrets.len(), 4);
-    for (name, secret) in &carried.secrets {
+    assert_eq!((carried.secrets.len(), carried.databases.len()), (2, 2));
+    let passwords = carried.databases.iter();
+    let passwords = passwords.map(|it| (it.name.clone(), &it.password));
+    let secrets = carried.secrets.iter();
+    let secrets = secrets.map(|(name, it)| (name.to_string(), it));
+    for (name, secret) in secrets.chain(passwords) {
         assert!(!carried.text.contains(secret.expose()), "{name}");
         assert!(
             !carried

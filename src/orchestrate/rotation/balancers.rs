@@ -6,7 +6,7 @@ use crate::codes::{Code, Problem};
 use crate::config::Balancer;
 use crate::model::{BalancerKind, ServerName};
 use crate::orchestrate::servers::{LOOK, Servers, WORK, unexpected};
-use crate::services::balancer::{mark_down, marked_down};
+use crate::services::balancer::{NGINX_FILE, mark_down, marked_down};
 use crate::store::OutOfRotation;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ impl Front {
             }
             Some(balancer) if balancer.kind == BalancerKind::Nginx => {
                 for server in &balancer.servers {
-                    let file = self.nginx(server, balancer).await?;
+                    let file = self.nginx(server).await?;
                     for (name, standing) in &mut said {
                         let is_down = marked_down(&file, name);
                         standing.serves &= is_down == Some(false);
@@ -127,7 +127,7 @@ impl Front {
         }
         for server in &balancer.servers {
             if balancer.kind == BalancerKind::Nginx {
-                self.rewrite(server, balancer, members, out).await?;
+                self.rewrite(server, members, out).await?;
                 continue;
             }
             let to = match out {
@@ -264,10 +264,10 @@ impl Front {
     }
 
     /// nginx's file as it is live.
-    async fn nginx(&self, server: &ServerName, balancer: &Balancer) -> Result<String, Problem> {
+    async fn nginx(&self, server: &ServerName) -> Result<String, Problem> {
         let request = ConfigRequest::Read {
             area: ConfigArea::NginxBalancer,
-            name: format!("{}.conf", balancer.name),
+            name: NGINX_FILE.into(),
         };
         match self.servers.config(server, request, LOOK).await? {
             ConfigAnswer::Read { bytes } => Ok(String::from_utf8_lossy(&bytes).into_owned()),
@@ -279,11 +279,10 @@ impl Front {
     async fn rewrite(
         &self,
         server: &ServerName,
-        balancer: &Balancer,
         members: &[ServerName],
         out: bool,
     ) -> Result<(), Problem> {
-        let old = self.nginx(server, balancer).await?;
+        let old = self.nginx(server).await?;
         let new = mark_down(&old, members, out);
         if new == old {
             return Ok(());
@@ -295,9 +294,8 @@ impl Front {
         else {
             return Err(unexpected(server));
         };
-        let changed = format!("{}.conf", balancer.name);
         let files = state.files.into_iter().map(|file| {
-            let is_it = file.area == ConfigArea::NginxBalancer && file.name == changed;
+            let is_it = file.area == ConfigArea::NginxBalancer && file.name == NGINX_FILE;
             ConfigFile {
                 content: match is_it {
                     true => Content::Bytes(new.clone().into_bytes()),

@@ -16,12 +16,19 @@ mod tests;
 
 pub use haproxy::{ADMIN_SOCKET, STATE_FILE};
 pub use nginx::{mark_down, marked_down};
-pub use routes::{Backend, Routes, Server, SiteRoute, bundle_name, check};
+pub use routes::{Backend, Routes, Server, SiteRoute, bundle_name, check, is_bundle};
 
 use crate::config::{Balancer, Inventory};
 use crate::model::{BalancerKind, ServerName, SiteUri};
 use std::collections::{BTreeMap, BTreeSet};
 use sync_proto::wire::service::{ConfigArea, ConfigFile, Content, ServiceFacts};
+
+/// HAProxy's file.
+pub const HAPROXY_FILE: &str = "haproxy.cfg";
+/// nginx's file with the upstreams.
+pub const NGINX_FILE: &str = "balancer.conf";
+/// Where an nginx that balances shows, on its own machine alone, which configuration it has read.
+pub const NGINX_HEALTH_PORT: u16 = 4681;
 
 /// What a balancer's files are made of besides the inventory.
 #[derive(Clone, Copy, Debug)]
@@ -45,14 +52,21 @@ pub fn render(
     let mut files = match balancer.kind {
         BalancerKind::Haproxy => vec![file(
             ConfigArea::Haproxy,
-            format!("{}.cfg", balancer.name),
+            HAPROXY_FILE.into(),
             haproxy::render(balancer, &routes, ingredients).into_bytes(),
         )],
-        BalancerKind::Nginx => vec![file(
-            ConfigArea::NginxBalancer,
-            format!("{}.conf", balancer.name),
-            nginx::render(balancer, &routes, ingredients).into_bytes(),
-        )],
+        BalancerKind::Nginx => vec![
+            file(
+                ConfigArea::NginxBalancer,
+                NGINX_FILE.into(),
+                nginx::render(balancer, &routes, ingredients).into_bytes(),
+            ),
+            file(
+                ConfigArea::NginxBalancer,
+                format!("00-health-{NGINX_HEALTH_PORT}.conf"),
+                nginx::health(ingredients, NGINX_HEALTH_PORT).into_bytes(),
+            ),
+        ],
         BalancerKind::External => return Vec::new(),
     };
     for site in routes.terminated(balancer) {

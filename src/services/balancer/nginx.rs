@@ -56,6 +56,27 @@ pub(super) fn render(
     text
 }
 
+/// Where the agent finds out which configuration set the workers have read.
+pub(super) fn health(ingredients: &Ingredients<'_>, port: u16) -> String {
+    let root = directory(&ingredients.facts.config_root);
+    format!(
+        "server {{
+    listen 127.0.0.1:{port};
+    server_name _;
+    access_log off;
+    default_type text/plain;
+    keepalive_timeout 0;
+    location = /.fanout/generation {{
+        include {root}/nginx.generation;
+    }}
+    location / {{
+        return 404;
+    }}
+}}
+"
+    )
+}
+
 fn upstream_name(backend: &str) -> String {
     format!("fanout_{}", backend.replace(':', "_pin_"))
 }

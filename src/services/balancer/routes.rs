@@ -150,6 +150,11 @@ pub fn bundle_name(site: &SiteUri) -> String {
     format!("balancer_{}.pem", site.file_name())
 }
 
+/// Is this the name of such a file? No other file in that area begins like it.
+pub fn is_bundle(name: &str) -> bool {
+    name.starts_with("balancer_")
+}
+
 /// What can't be balanced, and why: nothing is rendered while there is any of it.
 pub fn check(inventory: &Inventory, balancer: &Balancer) -> Vec<Problem> {
     let mut problems = Vec::new();

@@ -113,7 +113,8 @@ fn inventory(balancer: &Balancer, sites: Vec<Site>) -> Inventory {
 }
 
 fn text(files: &[ConfigFile], area: ConfigArea) -> String {
-    let file = files.iter().find(|file| file.area == area).unwrap();
+    let is_it = |file: &&ConfigFile| file.area == area && !file.name.starts_with("00-");
+    let file = files.iter().find(is_it).unwrap();
     match &file.content {
         Content::Bytes(bytes) => String::from_utf8(bytes.clone()).unwrap(),
         Content::Same(_) => panic!("bytes"),
@@ -169,17 +170,18 @@ fn proved(inventory: &Inventory, balancer: &Balancer, out: &[&str]) -> String {
                 "haproxy".into(),
                 "-c".into(),
                 "-f".into(),
-                path(&root, "edge.cfg"),
+                path(&root, HAPROXY_FILE),
             ],
         ),
         _ => {
+            std::fs::write(root.join("nginx.generation"), "return 200 x;\n").unwrap();
             let main = format!(
                 "pid {0}/nginx.pid; error_log {0}/error.log; events {{}} http {{ access_log off; \
-                 include {0}/edge.conf; }}",
+                 include {0}/*.conf; }}",
                 root.display()
             );
-            std::fs::write(root.join("main.conf"), main).unwrap();
-            let main = path(&root, "main.conf");
+            std::fs::write(root.join("main.nginx"), main).unwrap();
+            let main = path(&root, "main.nginx");
             (
                 ConfigArea::NginxBalancer,
                 vec!["nginx".into(), "-t".into(), "-c".into(), main],

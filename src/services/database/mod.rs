@@ -3,7 +3,7 @@
 //!
 //! One role per site holds the privileges ([`PRIVILEGES`]), on the site's own database and no
 //! other; one user per site has an account for each address that its members come from, and every
-//! account has the role and nothing else. [`hosts`] says for which addresses, [`difference`] what
+//! account has the role and nothing else. [`mod@hosts`] says for which addresses, [`mod@difference`] what
 //! is to be done about what is there, [`sql`] is the only place with statements.
 //!
 //! Invariants: an account is never made for `%` unless the inventory says `0.0.0.0/0` or `::/0`;

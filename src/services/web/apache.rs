@@ -1,7 +1,6 @@
 //! apache: roots, base, default vhost, health endpoint, and a file for each site or host.
 
 use super::facts::Machine;
-use super::names::below;
 use super::site::{Host, Place, Port, View};
 use super::templates::vars;
 use super::text::{Pattern, Plain, Quoted};
@@ -98,6 +97,14 @@ pub(super) fn render(
         view.ports = ports(view.tls);
         view.subs = host.subs.iter().map(sub_name).collect();
         view.sub_bases = host.subs.iter().map(|it| it.view.base.clone()).collect();
+        if let Some(pattern) = &view.no_scripts
+            && !view.sub_bases.is_empty()
+        {
+            // What the site itself doesn't run may be run by one below it.
+            let bases: Vec<&str> = view.sub_bases.iter().map(Plain::as_str).collect();
+            let below = format!("(?!(?:{})/|", bases.join("|"));
+            view.no_scripts = Some(pattern.replacen("(?!", &below, 1));
+        }
         view.redirect_base_plain = view
             .tls_only
             .then(|| format!("https://{}{https_port}", host.name));
@@ -134,9 +141,6 @@ pub(super) fn render(
             files.add(Apache, format!("host-{}.conf", host.name), text);
         }
     }
-    // Named here so that a root without a page directory can't be the reason of a broken health
-    // endpoint.
-    below(config_root, "pages").map_err(text)?;
     Ok(())
 }
 

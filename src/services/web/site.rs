@@ -59,7 +59,7 @@ pub(super) struct View {
     fallback: String,
     has_indexes: bool,
     scripts: Option<Pattern>,
-    no_scripts: Option<String>,
+    pub(super) no_scripts: Option<String>,
     deny: Vec<Pattern>,
     private: Vec<Quoted>,
     private_patterns: Vec<Pattern>,

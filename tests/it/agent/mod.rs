@@ -4,4 +4,5 @@ mod crash;
 mod crash_points;
 mod lost;
 mod resume;
+mod rolling;
 mod trust;

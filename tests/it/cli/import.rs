@@ -107,6 +107,16 @@ fn an_aegir_hub_is_imported_once_with_its_secrets_apart() {
         fs::metadata(&stored).unwrap().permissions().mode() & 0o777,
         0o600
     );
+    let password = world.hub_dir().join("state/secrets/database-wwwexample");
+    assert_eq!(fs::read_to_string(&password).unwrap(), "sites4secret");
+    let kept = world
+        .fanout(&["secret", "remove", "database-wwwexample"])
+        .exits(1);
+    assert!(
+        kept.error_text().contains("the site www.example.com"),
+        "{}",
+        kept.describe()
+    );
     // It is an inventory like any other, and nobody's is overwritten.
     let listed = world.fanout(&["secret", "list"]).success().text();
     assert!(listed.contains("the database server on db1"), "{listed}");

@@ -23,7 +23,6 @@ const MEMBERS: usize = 3;
 const PARTS: usize = 60;
 /// Files that no page includes: what a copy spends its time on.
 const OTHERS: usize = 2_000;
-const DATA_ROOT: &str = "/var/lib/fanout/services";
 const PAGES_PORT: u16 = 80;
 
 /// Hub, three members and a balancer, each on a host of its own.
@@ -91,9 +90,8 @@ impl Site {
 
     /// What the balancer says about each member of the cluster.
     fn states(&self) -> BTreeMap<String, String> {
-        let socket = self
-            .balancer()
-            .path(format!("{DATA_ROOT}/haproxy/admin.sock"));
+        let services = self.world.agent_services(MEMBERS);
+        let socket = services.join("data/haproxy/admin.sock");
         // Not there before HAProxy has begun.
         let Ok(mut stream) = UnixStream::connect(socket) else {
             return BTreeMap::new();
@@ -120,6 +118,11 @@ impl Site {
 
 fn quoted(text: &str) -> String {
     format!("\"{text}\"")
+}
+
+fn data_root(world: &World, index: usize) -> String {
+    let path = world.agent_services(index).join("data");
+    path.to_str().unwrap().to_owned()
 }
 
 fn host_of(platform: &str) -> String {
@@ -192,6 +195,7 @@ fn serve(world: &World, index: usize, platforms: &[(&str, &str)]) -> [Running; 2
             )
         })
         .collect();
+    let mark = format!("{}/drain", data_root(world, index));
     let nginx = format!(
         "user root;
         daemon off;
@@ -203,11 +207,11 @@ fn serve(world: &World, index: usize, platforms: &[(&str, &str)]) -> [Running; 2
             server {{
                 listen 4680 default_server;
                 location = /healthz {{
-                    if (-f {DATA_ROOT}/drain) {{ return 503; }}
+                    if (-f {mark}) {{ return 503; }}
                     return 200 ok;
                 }}
                 location = /fpm-ping {{
-                    if (-f {DATA_ROOT}/drain) {{ return 503; }}
+                    if (-f {mark}) {{ return 503; }}
                     include fastcgi_params;
                     fastcgi_param SCRIPT_NAME /fpm-ping;
                     fastcgi_param SCRIPT_FILENAME /fpm-ping;
@@ -229,7 +233,6 @@ fn serve(world: &World, index: usize, platforms: &[(&str, &str)]) -> [Running; 2
          pm = static\npm.max_children = 12\nping.path = /fpm-ping\n\
          php_admin_value[opcache.revalidate_freq] = 0\n",
     );
-    host.sh(&format!("mkdir -p {DATA_ROOT}/haproxy")).success();
     start_serving(host)
 }
 
@@ -253,11 +256,10 @@ fn start_serving(host: &Host) -> [Running; 2] {
 /// HAProxy with what fanout renders for it.
 fn balance(world: &World) -> Running {
     let host = world.agent_host(MEMBERS);
-    host.sh(&format!("mkdir -p {DATA_ROOT}/haproxy")).success();
     let inventory = Inventory::load(&world.hub_dir().join("fanout.toml")).unwrap();
     let facts = ServiceFacts {
         config_root: b"/srv/live".to_vec(),
-        data_root: DATA_ROOT.into(),
+        data_root: data_root(world, MEMBERS).into(),
         ..ServiceFacts::default()
     };
     let ingredients = Ingredients {

@@ -251,7 +251,11 @@ impl Head {
                 let options = Options::default();
                 let connection = connect_to(&[address], identity, key, &options).await?;
                 let session = Session::begin(connection, "test").await?;
-                session.service(request, LIMIT).await
+                let answer = session.service(request, LIMIT).await;
+                session.connection().close(0, "done");
+                // The word about it needs a moment to leave.
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                answer
             })
         })
     }
@@ -399,6 +403,25 @@ impl Head {
     /// A page of a host name over plain HTTP.
     pub(super) fn page(&self, host: &str, path: &str) -> String {
         self.curl(&format!("-H 'Host: {host}' 'http://127.0.0.1{path}'"))
+    }
+
+    /// A hub on the same host, with the platform `shop` on it.
+    pub(super) fn join_a_hub(&self) {
+        self.host
+            .sh(
+                "fanout init >/dev/null && fanout agent invite | fanout add server web1 --address \
+                 127.0.0.1:4600 --token-file - && fanout add platform shop --path /srv/src/shop \
+                 --root /srv/platforms/shop --on web1",
+            )
+            .success();
+    }
+
+    /// Asks the agent now and then until it is so; false if it never is.
+    pub(super) fn waits_for(&self, is_so: impl Fn(&Self) -> bool) -> bool {
+        wait_until(Duration::from_secs(30), || {
+            std::thread::sleep(Duration::from_millis(200));
+            is_so(self)
+        })
     }
 
     pub(super) fn has(&self, path: &str) -> bool {

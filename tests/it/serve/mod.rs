@@ -9,3 +9,4 @@ mod load;
 mod setup_db;
 mod web;
 mod web_apache;
+mod web_setup;

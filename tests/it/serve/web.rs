@@ -38,13 +38,17 @@ fn a_site_is_served_by_its_own_pool_and_nobody_else_s_name_is() {
         "{php:?}"
     );
     assert_eq!(php.control_timeout_s, 10);
-    let set = head.apply(head.rendered(
-        WebKind::NginxSsl,
-        &[
-            site().aliases(&["example.com"], true),
-            TestSite::new("other.example"),
-        ],
-    ));
+    let set = head.apply(
+        head.rendered(
+            WebKind::NginxSsl,
+            &[
+                site()
+                    .aliases(&["example.com"], true)
+                    .tls(SiteTls::Optional),
+                TestSite::new("other.example"),
+            ],
+        ),
+    );
     let page = head.page("www.example.com", "/");
     assert!(
         page.starts_with("one /index.php 127.0.0.1 plain fo-www-example-com-"),
@@ -206,7 +210,7 @@ fn without_a_confirmation_the_server_goes_back_also_when_its_agent_was_killed() 
     });
     assert!(refusal.contains("waits for its confirmation"), "{refusal}");
     let is_back = |head: &Head| head.state().live == Some(first);
-    assert!(wait_until(Duration::from_secs(20), || is_back(&head)));
+    assert!(head.waits_for(is_back));
     assert!(head.page("www.example.com", "/").contains("one /index.php"));
     let refusal = head.refused(ConfigRequest::Confirm { set: second });
     assert!(
@@ -422,7 +426,7 @@ fn names_owners_and_edits_by_hand_are_looked_at() {
     // What doesn't run is said to be so, and never started.
     head.host.sh("nginx -s quit").success();
     let stopped = |head: &Head| head.facts().nginx.is_some_and(|it| !it.is_running);
-    assert!(wait_until(Duration::from_secs(20), || stopped(&head)));
+    assert!(head.waits_for(stopped));
     let (set, tested) = head.put(files);
     assert!(
         tested

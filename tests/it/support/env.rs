@@ -190,6 +190,11 @@ impl World {
         self.dir().join(&self.agents[index].name).join("state")
     }
 
+    /// Where agent `index` keeps configuration sets and the data of services.
+    pub(crate) fn agent_services(&self, index: usize) -> PathBuf {
+        self.agent_dir(index).join("services")
+    }
+
     /// The directory that stands for `/` to agent `index`.
     pub(crate) fn agent_prefix(&self, index: usize) -> PathBuf {
         self.dir().join(&self.agents[index].name).join("prefix")

@@ -227,7 +227,8 @@ impl Sets {
             .iter()
             .map(|it| (it.area, it.name.clone()))
             .collect();
-        change.nginx_health = health_port(&files, ConfigArea::Nginx);
+        change.nginx_health = health_port(&files, ConfigArea::Nginx)
+            .or_else(|| health_port(&files, ConfigArea::NginxBalancer));
         change.apache_health = health_port(&files, ConfigArea::Apache);
         Ok(change)
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! SERVICES/current -> sets/ID     the live set; web servers include from here
+//! SERVICES/sets/none/             no files: what `current` leads to before the first set
 //! SERVICES/sets/ID/AREA/NAME      a set: record (what was put), generation and *.generation (its
 //!                                 id, as web servers serve it), apache.roots
 //! SERVICES/sets/ID.test/          the same with paths of its own, while it is tested
@@ -22,6 +23,8 @@ use sync_proto::digest::Digest;
 use sync_proto::path::Name;
 use sync_proto::wire::service::{ConfigArea, ConfigSetId};
 
+/// The directory without files.
+const NONE: &str = "none";
 /// LIMIT: bytes of a record.
 const MAX_RECORD_BYTES: u64 = 16 << 20;
 
@@ -116,11 +119,21 @@ impl Place {
     pub(in crate::agent::services) fn create(root: &Path) -> Result<Self, FsError> {
         let (parent, own) = Dir::open_parent_of(root)?;
         let dir = parent.create_dir_if_absent(&own, 0o711)?;
-        dir.create_dir_if_absent(&name("sets")?, 0o711)?;
+        let sets = dir.create_dir_if_absent(&name("sets")?, 0o711)?;
         dir.create_dir_if_absent(&name("data")?, 0o711)?;
-        Ok(Self {
+        // PHP-FPM doesn't start where a directory that it includes from is missing.
+        let none = sets.create_dir_if_absent(&name(NONE)?, 0o711)?;
+        for area in AREAS {
+            let (area, mode) = area_dir(area);
+            none.create_dir_if_absent(&name(area)?, mode)?;
+        }
+        let place = Self {
             root: root.to_owned(),
-        })
+        };
+        if dir.stat(&name("current")?)?.is_none() {
+            place.switch(None)?;
+        }
+        Ok(place)
     }
 
     /// The live set, as programs include it.
@@ -170,24 +183,16 @@ impl Place {
         self.sets()?.try_open_dir(&name(&hex(set))?)
     }
 
-    /// What `current` leads to becomes this set, or nothing.
+    /// What `current` leads to becomes this set, or no files at all.
     pub(super) fn switch(&self, to: Option<&ConfigSetId>) -> Result<(), FsError> {
-        let (dir, current) = (self.dir()?, name("current")?);
-        match to {
-            Some(set) => {
-                let next = name(".current.next")?;
-                match dir.unlink(&next) {
-                    Err(error) if !error.is_not_found() => return Err(error),
-                    _ => {}
-                }
-                dir.symlink(format!("sets/{}", hex(set)).as_bytes(), &next)?;
-                dir.rename_to(&next, &dir, &current)?;
-            }
-            None => match dir.unlink(&current) {
-                Err(error) if !error.is_not_found() => return Err(error),
-                _ => {}
-            },
+        let (dir, current, next) = (self.dir()?, name("current")?, name(".current.next")?);
+        match dir.unlink(&next) {
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
         }
+        let target = to.map_or(NONE.to_owned(), hex);
+        dir.symlink(format!("sets/{target}").as_bytes(), &next)?;
+        dir.rename_to(&next, &dir, &current)?;
         dir.sync()
     }
 

@@ -402,7 +402,7 @@ pub(super) async fn reload(health: Option<u16>, id: &str) -> Result<(), Problem>
     let Some(port) = health else {
         return Ok(());
     };
-    proved(port, id).await.map_err(|why| {
+    proved(port, id, &[]).await.map_err(|why| {
         let message =
             format!("apache was reloaded, but doesn't serve the new configuration: {why}");
         Problem::new(Code::NotProved, message)

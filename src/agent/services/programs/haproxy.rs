@@ -1,11 +1,14 @@
 //! HAProxy: its file is tested by itself, and its master process reads it anew at a signal. Whether
 //! it balances is asked through its own socket (`agent::services::balancer`).
 
-use super::{Found, Staged, cleaned, fault, installed, running, tested};
+use super::{Found, LOOK, PROOF, Staged, cleaned, fault, installed, running, tested};
+use crate::agent::services::balancer::Haproxy;
 use crate::codes::{Code, Problem};
 use crate::fs::system;
 use crate::proc::{Program, Tell, tell};
+use crate::services::balancer::HAPROXY_FILE;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 use sync_proto::wire::service::{ConfigArea, ProgramFacts};
 
 const AREA: ConfigArea = ConfigArea::Haproxy;
@@ -38,7 +41,7 @@ pub(super) async fn facts(current: &Path) -> Option<ProgramFacts> {
     Some(ProgramFacts {
         version,
         binary: binary.display().to_string(),
-        config: format!("{own}haproxy.cfg"),
+        config: format!("{own}{HAPROXY_FILE}"),
         is_included: command.is_some_and(|it| it.is_ok_and(|it| it.contains(&own))),
         is_running: pid.is_some(),
         ..ProgramFacts::default()
@@ -65,13 +68,28 @@ pub(super) async fn test(staged: &Staged, so_far: &mut Found) -> Result<(), Prob
     Ok(())
 }
 
-/// Tells HAProxy to read its file; false where it doesn't run, which its own facts say.
-pub(super) async fn reload() -> Result<bool, Problem> {
+/// Tells HAProxy to read its file, and waits until workers answer that have read it; false where it
+/// doesn't run, which its own facts say. Members stay where they were put.
+pub(super) async fn reload(data: &Path) -> Result<bool, Problem> {
     let Some(pid) = process() else {
         return Ok(false);
     };
-    match tell(pid, Tell::Reload) {
-        Ok(()) => Ok(true),
-        Err(error) => Err(Problem::from_error(Code::ProgramFailed, &error)),
+    let haproxy = Haproxy::new(data);
+    let before = haproxy.worker().await.ok();
+    if before.is_some() {
+        haproxy.save().await?;
     }
+    tell(pid, Tell::Reload).map_err(|error| Problem::from_error(Code::ProgramFailed, &error))?;
+    let started = Instant::now();
+    while started.elapsed() < PROOF {
+        // A reload that fails leaves the workers that are there.
+        if let Ok(now) = haproxy.worker().await
+            && before.as_ref() != Some(&now)
+        {
+            return Ok(true);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let message = "HAProxy was told to read its new configuration and goes on with the old one";
+    Err(Problem::new(Code::NotProved, message))
 }

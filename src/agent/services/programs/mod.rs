@@ -25,6 +25,8 @@ use sync_proto::wire::service::{ConfigArea, ConfigFault, ServiceFacts};
 const TEST_LIMIT: Duration = Duration::from_secs(40);
 /// How long a web server has to serve its new configuration.
 const PROOF: Duration = Duration::from_secs(5);
+/// So many answers in a row are the new configuration's.
+const ANSWERS: u32 = 10;
 /// How often it is looked at meanwhile.
 const LOOK: Duration = Duration::from_millis(20);
 /// The directories of server programs.
@@ -163,7 +165,7 @@ impl Programs {
             apache::reload(change.apache_health, id).await?;
             proved.push("apache".into());
         }
-        if change.haproxy && haproxy::reload().await? {
+        if change.haproxy && haproxy::reload(&self.place.data()).await? {
             proved.push("haproxy".into());
         }
         for version in change.lost_pools.difference(&change.pools) {
@@ -218,19 +220,52 @@ fn fault(area: ConfigArea, name: &str, message: impl Into<String>) -> ConfigFaul
     }
 }
 
-/// Polls a health endpoint until it serves this id.
-async fn proved(port: u16, id: &str) -> Result<(), String> {
+/// Polls a health endpoint until it serves this id, and nobody else answers any more: workers with
+/// the old configuration accept a few more connections while they learn that they shall end.
+async fn proved(port: u16, id: &str, old: &[u32]) -> Result<(), String> {
     let started = Instant::now();
     let mut last = String::from("nobody answers");
+    let mut in_a_row = 0;
     while started.elapsed() < PROOF {
         match probe::page(port, "/.fanout/generation", Duration::from_secs(1)).await {
-            Ok((200, body)) if body.trim() == id => return Ok(()),
-            Ok((status, _)) => last = format!("status {status} and another generation"),
-            Err(error) => last = error.to_string(),
+            Ok((200, body)) if body.trim() == id => in_a_row += 1,
+            Ok((status, _)) => {
+                in_a_row = 0;
+                last = format!("status {status} and another generation");
+            }
+            Err(error) => {
+                in_a_row = 0;
+                last = error.to_string();
+            }
         }
-        tokio::time::sleep(LOOK).await;
+        if in_a_row >= ANSWERS && old.iter().all(|pid| is_leaving(*pid)) {
+            return Ok(());
+        }
+        if in_a_row == 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    if in_a_row > 0 {
+        // It serves the new one; old workers that don't say that they end are no reason to go back.
+        return Ok(());
     }
     Err(format!("port {port}: {last}"))
+}
+
+/// The children of a process, where the kernel says.
+fn children(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = system::read_text(Path::new(&path)).unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|it| it.parse().ok())
+        .collect()
+}
+
+/// Has a worker ended, or does it say that it ends?
+fn is_leaving(pid: u32) -> bool {
+    let title = system::read_text(Path::new(&format!("/proc/{pid}/cmdline")));
+    title.map_or(true, |it| it.is_empty() || it.contains("shutting down"))
 }
 
 /// The port in the name of a health endpoint's file.

@@ -3,8 +3,8 @@
 
 use super::mirror::{Directive, Mirror, Syntax, directives, matches};
 use super::{
-    Found, Staged, blamed, cleaned, fault, installed, is_shared, not_run, not_running, proved,
-    running, taken_ports, tested,
+    Found, Staged, blamed, children, cleaned, fault, installed, is_shared, not_run, not_running,
+    proved, running, taken_ports, tested,
 };
 use crate::agent::services::config::place::disk;
 use crate::codes::{Code, Problem};
@@ -198,6 +198,10 @@ pub(super) async fn test(staged: &Staged, found_so_far: &mut Found) -> Result<()
             break;
         }
         for ((area, name), said) in new {
+            // Once for each address that it listens on.
+            if bad.contains(&(area, name.clone())) {
+                continue;
+            }
             let message = cleaned(&said, staged);
             found_so_far.faults.push(fault(area, &name, message));
             bad.insert((area, name));
@@ -424,9 +428,10 @@ async fn live_ports(nginx: &Nginx, staged: &Staged) -> BTreeSet<u16> {
 /// Tells nginx to read its configuration, and waits until the health endpoint serves this id.
 pub(super) async fn reload(health: Option<u16>, id: &str) -> Result<(), Problem> {
     let nginx = found().await.ok_or_else(|| not_running("nginx"))?;
-    if running(&nginx.pid_file, "nginx").is_none() {
+    let Some(master) = running(&nginx.pid_file, "nginx") else {
         return Err(not_running("nginx"));
-    }
+    };
+    let workers = children(master);
     let log = nginx.error_log.clone().unwrap_or_default();
     let logged = system::size(&log);
     let reloaded = Program::new(&nginx.binary)
@@ -442,7 +447,7 @@ pub(super) async fn reload(health: Option<u16>, id: &str) -> Result<(), Problem>
     let Some(port) = health else {
         return Ok(());
     };
-    let Err(why) = proved(port, id).await else {
+    let Err(why) = proved(port, id, &workers).await else {
         return Ok(());
     };
     let said = system::read_end(&log, logged);

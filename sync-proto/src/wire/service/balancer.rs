@@ -85,8 +85,6 @@ pub struct BalancerState {
     pub program: String,
     /// Its version.
     pub version: String,
-    /// The configuration set that it runs with, if it says so.
-    pub set: String,
     /// Each member in each backend.
     pub members: Vec<BackendMember>,
     /// Workers that still finish what they had under an older configuration.

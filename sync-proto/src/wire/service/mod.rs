@@ -9,6 +9,7 @@ pub mod app;
 pub mod balancer;
 pub mod config;
 pub mod database;
+pub mod setup;
 pub mod uploads;
 
 pub use app::{
@@ -23,6 +24,7 @@ pub use config::{
     Activated, ConfigAnswer, ConfigArea, ConfigFault, ConfigFile, ConfigRequest, ConfigSetId,
     ConfigState, Content, FileState, Tested,
 };
+pub use setup::{SetupAnswer, SetupRequest, SetupStep, SetupWeb, SetupWish};
 pub use uploads::{MountFacts, UploadAnswer, UploadFile, UploadPlace, UploadRequest};
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +48,8 @@ pub enum ServiceRequest {
     App(Box<AppRequest>),
     /// About uploaded files.
     Uploads(UploadRequest),
+    /// About preparing this server.
+    Setup(SetupRequest),
 }
 
 /// The answer to a [`ServiceRequest`]; a refusal is a [`Reply::Refused`](super::Reply::Refused).
@@ -67,6 +71,8 @@ pub enum ServiceAnswer {
     App(AppAnswer),
     /// To Uploads.
     Uploads(UploadAnswer),
+    /// To Setup.
+    Setup(SetupAnswer),
 }
 
 /// What is installed on a server. Everything comes from the server itself, nothing is guessed from

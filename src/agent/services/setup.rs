@@ -1,0 +1,317 @@
+//! Preparing this server for a web role: packages of Debian, and files of our own by which its
+//! programs include fanout's.
+//!
+//! Refuses any name that isn't a package's, and any distribution whose packages it doesn't know.
+//! Changes no file that it didn't write; one that makes a program's own test fail is taken back.
+//! Reloads nothing: the first configuration set does.
+
+use super::config::place::disk;
+use crate::codes::{Code, Problem};
+use crate::fs::system;
+use crate::proc::Program;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use sync_proto::path::escape;
+use sync_proto::wire::service::{SetupAnswer, SetupRequest, SetupStep, SetupWeb, SetupWish};
+
+/// How long packages may take to be fetched and unpacked.
+const INSTALL: Duration = Duration::from_secs(1800);
+/// What fanout's vhosts need of apache.
+const MODULES: [&str; 12] = [
+    "rewrite",
+    "proxy",
+    "proxy_fcgi",
+    "headers",
+    "expires",
+    "remoteip",
+    "setenvif",
+    "alias",
+    "dir",
+    "ssl",
+    "http2",
+    "auth_basic",
+];
+
+/// One step with what it takes.
+struct Step {
+    shown: SetupStep,
+    work: Work,
+}
+
+enum Work {
+    Packages(Vec<String>),
+    Modules(Vec<&'static str>),
+    File {
+        path: PathBuf,
+        text: String,
+        /// The program whose test must pass with it.
+        test: Vec<String>,
+    },
+}
+
+pub(super) async fn answer(current: &Path, request: SetupRequest) -> Result<SetupAnswer, Problem> {
+    match request {
+        SetupRequest::Plan(wish) => {
+            let steps = plan(current, &wish).await?;
+            Ok(SetupAnswer::Plan(
+                steps.into_iter().map(|it| it.shown).collect(),
+            ))
+        }
+        SetupRequest::Apply(wish) => {
+            let mut done = Vec::new();
+            for step in plan(current, &wish).await? {
+                if !step.shown.is_done {
+                    carry_out(&step).await?;
+                    tracing::info!(what = step.shown.what, "prepared");
+                    done.push(step.shown);
+                }
+            }
+            Ok(SetupAnswer::Done(done))
+        }
+    }
+}
+
+async fn plan(current: &Path, wish: &SetupWish) -> Result<Vec<Step>, Problem> {
+    if !system::exists(Path::new("/usr/bin/dpkg-query")) {
+        let message = "This is no Debian, and its packages aren't known";
+        return Err(Problem::new(Code::SetupFailed, message).with_hint(
+            "`fanout setup server NAME --print` on a Debian shows the steps to translate",
+        ));
+    }
+    let php = match wish.php.as_slice() {
+        [] => vec![usual_php().await?],
+        versions => versions.to_vec(),
+    };
+    let mut packages = vec![match wish.web {
+        SetupWeb::Nginx => "nginx".to_owned(),
+        SetupWeb::Apache => "apache2".to_owned(),
+    }];
+    for version in &php {
+        packages.push(format!("php{version}-fpm"));
+        packages.push(format!("php{version}-cli"));
+        packages.extend(
+            wish.extensions
+                .iter()
+                .map(|it| format!("php{version}-{it}")),
+        );
+    }
+    for package in &packages {
+        is_package(package)?;
+    }
+    let mut missing = Vec::new();
+    for package in &packages {
+        if !is_installed(package).await? {
+            missing.push(package.clone());
+        }
+    }
+    let mut steps = Vec::new();
+    steps.push(Step {
+        shown: SetupStep {
+            what: format!("install {}", list(&packages, &missing).join(" ")),
+            by_hand: format!(
+                "apt-get install -y --no-install-recommends {}",
+                list(&packages, &missing).join(" ")
+            ),
+            is_done: missing.is_empty(),
+        },
+        work: Work::Packages(missing),
+    });
+    match wish.web {
+        SetupWeb::Nginx => steps.push(file(
+            "/etc/nginx/conf.d/fanout.conf",
+            format!(
+                "# Written by fanout: the one line that includes its files.\n\
+                 include {0}/nginx/*.conf;\ninclude {0}/nginx-balancer/*.conf;\n",
+                current.display()
+            ),
+            &["nginx", "-t"],
+        )),
+        SetupWeb::Apache => {
+            let enabled = |it: &&&str| {
+                !system::exists(Path::new(&format!("/etc/apache2/mods-enabled/{it}.load")))
+            };
+            let missing: Vec<&str> = MODULES.iter().filter(enabled).copied().collect();
+            let all: Vec<&str> = match missing.is_empty() {
+                true => MODULES.to_vec(),
+                false => missing.clone(),
+            };
+            steps.push(Step {
+                shown: SetupStep {
+                    what: format!("enable apache's modules {}", all.join(" ")),
+                    by_hand: format!("a2enmod {}", all.join(" ")),
+                    is_done: missing.is_empty(),
+                },
+                work: Work::Modules(missing),
+            });
+            // The last of all: the machine's own vhosts stay the ones that answer first.
+            steps.push(file(
+                "/etc/apache2/sites-enabled/zz-fanout.conf",
+                format!(
+                    "# Written by fanout: the one line that includes its files.\n\
+                     IncludeOptional {}/apache/*.conf\n",
+                    current.display()
+                ),
+                &["apache2ctl", "-t"],
+            ));
+        }
+    }
+    for version in &php {
+        let text = format!(
+            "; Written by fanout: the line that includes its pools, and time for running requests \
+             at a reload.\n[global]\nprocess_control_timeout = 10s\n\
+             include={}/php-fpm/{version}-*.conf\n",
+            current.display()
+        );
+        steps.push(file(
+            &format!("/etc/php/{version}/fpm/pool.d/fanout.conf"),
+            text,
+            &[&format!("php-fpm{version}"), "-t"],
+        ));
+    }
+    Ok(steps)
+}
+
+/// A file of ours.
+fn file(path: &str, text: String, test: &[&str]) -> Step {
+    let path = PathBuf::from(path);
+    let is_done = system::read_text(&path).is_ok_and(|it| it == text);
+    Step {
+        shown: SetupStep {
+            what: format!("write {}", path.display()),
+            by_hand: format!(
+                "cat >{} <<'EOF'\n{}EOF",
+                path.display(),
+                text.trim_start_matches('\n')
+            ),
+            is_done,
+        },
+        work: Work::File {
+            path,
+            text,
+            test: test.iter().map(|it| (*it).to_owned()).collect(),
+        },
+    }
+}
+
+/// What is missing, or everything where nothing is.
+fn list(all: &[String], missing: &[String]) -> Vec<String> {
+    match missing.is_empty() {
+        true => all.to_vec(),
+        false => missing.to_vec(),
+    }
+}
+
+async fn carry_out(step: &Step) -> Result<(), Problem> {
+    let failed = |message: String| Problem::new(Code::SetupFailed, message);
+    match &step.work {
+        Work::Packages(packages) => {
+            let apt = |arguments: &[&str]| {
+                Program::new("apt-get")
+                    .args(["-q", "-o", "DPkg::Lock::Timeout=300"])
+                    .args(arguments)
+                    .env("DEBIAN_FRONTEND", "noninteractive")
+                    .cut_output()
+                    .timeout(INSTALL)
+            };
+            let install =
+                || apt(&["install", "-y", "--no-install-recommends", "--"]).args(packages);
+            if install().succeed().await.is_ok() {
+                return Ok(());
+            }
+            // Lists may be old, or not there at all.
+            apt(&["update"])
+                .succeed()
+                .await
+                .map_err(|error| failed(error.to_string()))?;
+            let installed = install()
+                .run()
+                .await
+                .map_err(|error| failed(error.to_string()))?;
+            match installed.status.success() {
+                true => Ok(()),
+                false => Err(failed(format!("apt-get: {}", installed.complaint()))),
+            }
+        }
+        Work::Modules(modules) => {
+            let enabled = Program::new("a2enmod")
+                .arg("-q")
+                .args(modules.iter().copied());
+            let enabled = enabled.succeed().await;
+            enabled.map(drop).map_err(|error| failed(error.to_string()))
+        }
+        Work::File { path, text, test } => {
+            let before = system::read_text(path).ok();
+            system::replace(path, text.as_bytes(), 0o644).map_err(disk)?;
+            let (program, arguments) =
+                test.split_first().ok_or_else(|| failed("No test".into()))?;
+            let tested = Program::new(program).args(arguments).run().await;
+            let said = match tested {
+                Ok(output) if output.status.success() => return Ok(()),
+                Ok(output) => output.complaint(),
+                Err(error) => error.to_string(),
+            };
+            let back = match before {
+                Some(before) => system::replace(path, before.as_bytes(), 0o644),
+                None => system::remove(path),
+            };
+            back.map_err(disk)?;
+            Err(failed(format!(
+                "{program} refuses {}: {said}",
+                path.display()
+            )))
+        }
+    }
+}
+
+async fn is_installed(package: &str) -> Result<bool, Problem> {
+    let asked = Program::new("dpkg-query")
+        .args(["-W", "-f", "${db:Status-Status}", "--"])
+        .arg(package)
+        .run()
+        .await
+        .map_err(|error| Problem::from_error(Code::SetupFailed, &error))?;
+    Ok(asked.status.success() && asked.text() == "installed")
+}
+
+/// The version that is installed, or that the distribution would install.
+async fn usual_php() -> Result<String, Problem> {
+    let installed = system::names(Path::new("/etc/php"));
+    let is_fpm = |it: &&String| system::exists(Path::new(&format!("/usr/sbin/php-fpm{it}")));
+    if let Some(version) = installed.iter().filter(is_fpm).next_back() {
+        return Ok(version.clone());
+    }
+    let asked = Program::new("apt-cache")
+        .args(["depends", "php-fpm"])
+        .run()
+        .await;
+    let text = asked.map_or(String::new(), |it| it.text());
+    let version = text.lines().find_map(|line| {
+        let name = line.trim().strip_prefix("Depends: php")?;
+        name.strip_suffix("-fpm").map(str::to_owned)
+    });
+    version.ok_or_else(|| {
+        Problem::new(
+            Code::SetupFailed,
+            "Which version of PHP this distribution has is not known here",
+        )
+        .with_hint("say it with `--php VERSION`, or run `apt-get update` on the server")
+    })
+}
+
+/// As Debian names packages.
+fn is_package(name: &str) -> Result<(), Problem> {
+    let allowed =
+        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '+');
+    let first = name.chars().next();
+    match first.is_some_and(|c| c.is_ascii_alphanumeric())
+        && name.len() <= 64
+        && name.chars().all(allowed)
+    {
+        true => Ok(()),
+        false => {
+            let shown = escape(name.as_bytes());
+            let message = format!("`{shown}` is not the name of a package");
+            Err(Problem::new(Code::SetupFailed, message))
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! The graph itself: which resources there are, and what comes after what.
 
-use super::application::driver;
+use super::application::{driver, look_for_traps};
 use super::bring::Resync;
 use super::databases::Databases;
 use super::{Request, materials, servers};
@@ -65,6 +65,7 @@ pub(crate) async fn graph(
     request: &Request,
 ) -> Result<Built, CommandError> {
     refuse_undecided(hub)?;
+    let traps = look_for_traps(hub)?;
     let ground = Ground::look(context, hub, request).await?;
     let closed = ground.closed_sites();
     let databases = Databases::open(context, hub, &ground.servers).await?;
@@ -75,6 +76,7 @@ pub(crate) async fn graph(
         let hint = format!("fanout install site {uri}");
         notes.push(Problem::new(Code::NotInstalled, message).with_hint(hint));
     }
+    notes.extend(traps);
     let mut built = Built {
         graph: Graph::default(),
         notes,

@@ -12,7 +12,9 @@ fn ground() -> Ground {
     ground.start_database();
     let world = &ground.world;
     for words in [
-        &["edit", "server", "web1", "--web", "nginx", "--db", "mysql"][..],
+        &[
+            "edit", "server", "web1", "--web", "nginx", "--db", "mysql", "--db-via", "agent",
+        ][..],
         &["edit", "platform", PLATFORM, "--app", "wordpress"],
         &[
             "add",

@@ -98,6 +98,9 @@ fn a_pool_forgets_its_compiled_code_when_it_is_told_netns() {
     assert!(wait_until(USUAL_TIME, || socket.exists()));
     let page = ground.host().path("/tmp/page.php");
     std::fs::write(&page, "<?php echo 'before';").unwrap();
+    // What was changed a moment ago isn't kept yet.
+    let age = ["touch", "-d", "1 hour ago", "/tmp/page.php"];
+    ground.host().run(&age).success();
     let ask = || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -339,7 +339,9 @@ impl<'a> Ground<'a> {
                 return None;
             }
         };
-        for warning in &facts.warnings {
+        // What a web server and PHP need says nothing about a balancer.
+        let warnings = facts.warnings.iter().filter(|_| server.web.is_some());
+        for warning in warnings {
             let message = format!("{}: {warning}", server.name);
             built.notes.push(Problem::new(Code::ConfigWarning, message));
         }

@@ -184,8 +184,7 @@ impl Pinned {
                 after: after.clone(),
                 skip: path.skip.clone(),
             };
-            let listed = self.ask(member, request).await?;
-            let UploadAnswer::Listed { files, last, .. } = listed else {
+            let UploadAnswer::Listed { files, last, .. } = self.ask(member, request).await? else {
                 return Err(unexpected(member));
             };
             // LIMIT: a member whose list has no end is given up.

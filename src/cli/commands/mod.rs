@@ -36,6 +36,9 @@ mod status;
 mod update;
 mod verify;
 
+pub(crate) use apply::carried_out;
+pub(crate) use schema::update;
+
 use super::Context;
 use super::args::Command;
 use super::error::CommandError;

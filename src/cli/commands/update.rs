@@ -50,7 +50,7 @@ pub(crate) async fn run(context: &Context, args: UpdateArgs) -> Result<Exit, Com
     }
     // Nobody pushes other code meanwhile.
     let _lock = hub.lock(&site.platform.name, "update site", false).await?;
-    let message = update(context, &hub, &site).await?;
+    let message = update(context, &hub, &site, &site.members).await?;
     result(context, &site, true, &message);
     Ok(Exit::Done)
 }

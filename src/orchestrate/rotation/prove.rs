@@ -51,7 +51,7 @@ impl Sites {
 
     /// Notes what members answer now: a site in maintenance, or one that never worked, is no worse
     /// afterwards.
-    pub(super) async fn remember(&self, members: &[ServerName]) {
+    pub async fn remember(&self, members: &[ServerName]) {
         for name in members {
             for (uri, tls) in &self.sites {
                 if let Ok(probed) = self.ask(name, uri, *tls).await

@@ -212,7 +212,7 @@ fn run_block(host: &Host, script: &str) -> Output {
 
 /// The commands of the README's block that is marked so.
 #[track_caller]
-fn block(mark: &str) -> String {
+pub(crate) fn block(mark: &str) -> String {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let opening = format!("<!-- run: {mark} -->\n```console\n");
     let (_, after) = readme
@@ -223,7 +223,7 @@ fn block(mark: &str) -> String {
 }
 
 /// Lines without their prompt.
-fn commands_of(block: &str) -> Vec<String> {
+pub(crate) fn commands_of(block: &str) -> Vec<String> {
     let lines = block.lines();
     lines
         .map(|line| line.strip_prefix("$ ").unwrap_or(line).to_owned())

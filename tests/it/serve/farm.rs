@@ -1,6 +1,7 @@
 //! The network of the cluster documentation: a hub, web servers, a database server and a balancer,
 //! each a host of its own with the real programs of Debian.
 
+use crate::readme::{self, commands_of};
 use crate::support::host::Host;
 use crate::support::netns::Lab;
 use crate::support::run::{self, Output, Running, wait_until};
@@ -121,7 +122,6 @@ impl Farm {
             .collect();
         let db = Server::start(&lab, "db1", "db,setup");
         let lb = Server::start(&lab, "lb1", "balancer,setup");
-        hub.run(&["fanout", "init"]).success();
         Self {
             lab,
             hub,
@@ -147,6 +147,26 @@ impl Farm {
         // Shown where the test fails.
         eprintln!("{}", output.describe());
         output
+    }
+
+    /// Puts a server's token into a file on the hub, as a person would carry it there.
+    #[track_caller]
+    pub(crate) fn carry_token(&self, server: &Server) {
+        let token = server.host.run(&["fanout", "agent", "invite"]).success();
+        let file = format!("/root/{}.token", server.host.name());
+        self.hub.write(file, token.text());
+    }
+
+    /// Runs a block of the README on the hub, line by line, as a person would type it.
+    #[track_caller]
+    pub(crate) fn type_in(&self, block: &str) {
+        for line in commands_of(&readme::block(block)) {
+            let mut shell = self.hub.command("sh");
+            let output = run::run_within(shell.args(["-euc", &line]), b"", LONG);
+            // Shown where the test fails.
+            eprintln!("{}", output.describe());
+            output.success();
+        }
     }
 
     /// Makes a server known to the hub by a token.

@@ -119,7 +119,10 @@ fn an_aegir_hub_is_imported_once_with_its_secrets_apart() {
     );
     // Aegir never said what becomes of uploads, so the first plan asks.
     let plan = world.fanout(&["plan"]).exits(5).error_text();
-    assert!(plan.contains("FX0789") && plan.contains("--uploads pin:"), "{plan}");
+    assert!(
+        plan.contains("FX0789") && plan.contains("--uploads pin:"),
+        "{plan}"
+    );
     // It is an inventory like any other, and nobody's is overwritten.
     let listed = world.fanout(&["secret", "list"]).success().text();
     assert!(listed.contains("the database server on db1"), "{listed}");

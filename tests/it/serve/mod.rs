@@ -4,6 +4,7 @@ mod app;
 mod balancer;
 mod database;
 mod database_commands;
+mod from_aegir;
 mod head;
 mod load;
 mod setup_db;

@@ -139,9 +139,8 @@ impl Pinned {
                 path: file.path.clone(),
                 offset,
             };
-            let bytes = match self.ask(&self.pinned, read).await? {
-                UploadAnswer::Read { bytes } => bytes,
-                _ => return Err(unexpected(&self.pinned)),
+            let UploadAnswer::Read { bytes } = self.ask(&self.pinned, read).await? else {
+                return Err(unexpected(&self.pinned));
             };
             let left = file.size.saturating_sub(offset);
             if bytes.is_empty() && left > 0 || bytes.len() as u64 > left {
@@ -185,9 +184,8 @@ impl Pinned {
                 after: after.clone(),
                 skip: path.skip.clone(),
             };
-            let (files, last) = match self.ask(member, request).await? {
-                UploadAnswer::Listed { files, last, .. } => (files, last),
-                _ => return Err(unexpected(member)),
+            let UploadAnswer::Listed { files, last, .. } = self.ask(member, request).await? else {
+                return Err(unexpected(member));
             };
             // LIMIT: a member whose list has no end is given up.
             let goes_on = files.last().is_some_and(|file| file.path > after);
@@ -220,6 +218,34 @@ impl Pinned {
     }
 }
 
+/// What is mounted at a path on one member, if it can hold uploads, and which numbers a user has
+/// there.
+///
+/// # Errors
+/// Nothing is mounted there, or it can't be written.
+pub async fn mounted(
+    servers: &Servers,
+    member: &ServerName,
+    path: &str,
+    user: &str,
+) -> Result<MountFacts, Problem> {
+    let wrong = |message: String| Err(Problem::new(Code::ShareWrong, message));
+    let request = UploadRequest::Mounted {
+        path: path.as_bytes().to_vec(),
+        user: user.to_owned(),
+    };
+    match ask(servers, member, request).await? {
+        UploadAnswer::Mounted(facts) if !facts.is_mount_point => {
+            wrong(format!("{member}: nothing is mounted at {path}"))
+        }
+        UploadAnswer::Mounted(facts) if facts.is_read_only => {
+            wrong(format!("{member}: {path} can't be written to"))
+        }
+        UploadAnswer::Mounted(facts) => Ok(facts),
+        _ => Err(unexpected(member)),
+    }
+}
+
 /// Proves that a path is one share on all members: the same kind, writable, the same number of the
 /// site's user, and a word that one leaves is found by all.
 ///
@@ -234,20 +260,7 @@ pub async fn prove_share(
     let wrong = |message: String| Problem::new(Code::ShareWrong, message);
     let mut first: Option<(&ServerName, MountFacts)> = None;
     for member in members {
-        let request = UploadRequest::Mounted {
-            path: path.as_bytes().to_vec(),
-            user: user.to_owned(),
-        };
-        let facts = match ask(servers, member, request).await? {
-            UploadAnswer::Mounted(facts) => facts,
-            _ => return Err(unexpected(member)),
-        };
-        if !facts.is_mount_point {
-            return Err(wrong(format!("{member}: nothing is mounted at {path}")));
-        }
-        if facts.is_read_only {
-            return Err(wrong(format!("{member}: {path} can't be written to")));
-        }
+        let facts = mounted(servers, member, path, user).await?;
         match &first {
             None => first = Some((member, facts)),
             Some((other, theirs)) => {

@@ -277,7 +277,7 @@ async fn is_installed(package: &str) -> Result<bool, Problem> {
 async fn usual_php() -> Result<String, Problem> {
     let installed = system::names(Path::new("/etc/php"));
     let is_fpm = |it: &&String| system::exists(Path::new(&format!("/usr/sbin/php-fpm{it}")));
-    if let Some(version) = installed.iter().filter(is_fpm).next_back() {
+    if let Some(version) = installed.iter().rfind(is_fpm) {
         return Ok(version.clone());
     }
     let asked = Program::new("apt-cache")

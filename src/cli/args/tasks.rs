@@ -1,6 +1,6 @@
 //! Commands that work on members: push and its relatives, and what looks at them.
 
-use super::values::{LevelArg, PolicyArg, VerifyLevelArg, duration, serial};
+use super::values::{LevelArg, PolicyArg, UpdateArg, VerifyLevelArg, duration, serial};
 use crate::cli::complete;
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, Subcommand};
@@ -57,7 +57,7 @@ pub(crate) enum PushNoun {
 }
 
 /// `fanout push platform`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Staged and verified on every member first; then all switch, or none.
 
@@ -87,6 +87,10 @@ pub(crate) struct PushPlatformArgs {
     /// Which members must be ready before any switches: reachable, all, quorum:N or each
     #[arg(long, value_name = "POLICY")]
     pub(crate) policy: Option<PolicyArg>,
+    /// What to do about schema updates that the new code brings to its sites: maintenance, expand,
+    /// after or none; without a word a push that brings some is refused
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) update: Option<UpdateArg>,
     /// COUNT members at a time: each batch leaves the rotation, switches, proves itself, comes back
     #[arg(long, value_name = "COUNT")]
     pub(crate) rolling: Option<NonZeroUsize>,

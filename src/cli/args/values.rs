@@ -1,5 +1,6 @@
 //! Values of options that have a form of their own.
 
+use crate::model::UpdateMode;
 use clap::ValueEnum;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::SignedDuration;
@@ -64,6 +65,30 @@ pub(crate) enum ResyncArg {
     Repair,
     /// Only report it
     Report,
+}
+
+/// `--update`: what a push does about schema updates of its sites.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UpdateArg {
+    /// Maintenance pages, switch, update once, show the sites again
+    Maintenance,
+    /// Update before the switch: the old code must cope with the new schema
+    Expand,
+    /// Switch, then update
+    After,
+    /// Update nothing now
+    None,
+}
+
+impl From<UpdateArg> for UpdateMode {
+    fn from(arg: UpdateArg) -> Self {
+        match arg {
+            UpdateArg::Maintenance => Self::Maintenance,
+            UpdateArg::Expand => Self::Expand,
+            UpdateArg::After => Self::After,
+            UpdateArg::None => Self::None,
+        }
+    }
 }
 
 /// `--transport`: how the hub reaches an agent.

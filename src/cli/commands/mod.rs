@@ -29,11 +29,15 @@ mod remove;
 mod resync;
 mod rollback;
 mod rotate;
+mod schema;
 mod secret;
 mod setup;
 mod status;
 mod update;
 mod verify;
+
+pub(crate) use apply::carried_out;
+pub(crate) use schema::update;
 
 use super::Context;
 use super::args::Command;

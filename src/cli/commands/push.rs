@@ -1,18 +1,22 @@
 //! `fanout push platform`: the source of platforms to every member.
 
+use super::schema::expand;
 use crate::cli::Context;
-use crate::cli::args::{PushArgs, PushNoun, PushPlatformArgs};
+use crate::cli::args::{PushArgs, PushNoun, PushPlatformArgs, UpdateArg};
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, store_error};
 use crate::cli::human::{counted, time};
 use crate::cli::plan::{self, Wish};
+use crate::cli::serving::updates::{Served, taken_back};
 use crate::cli::show;
 use crate::cli::work::{self, Aim};
 use crate::codes::Exit;
 use crate::config::Platform;
 use crate::engine::event::TaskKind;
+use crate::engine::hub::kept::roots_of;
 use crate::engine::hub::source::Released;
 use crate::engine::hub::task::{Overrides, TaskReport};
+use crate::model::Serial;
 use std::time::Duration;
 
 pub(crate) async fn run(context: &Context, args: PushArgs) -> Result<Exit, CommandError> {
@@ -49,12 +53,15 @@ pub(crate) async fn run(context: &Context, args: PushArgs) -> Result<Exit, Comma
     Ok(exit.unwrap_or(Exit::Done))
 }
 
-async fn push(
+pub(super) async fn push(
     context: &Context,
     hub: &Hub,
     platform: &Platform,
     args: &PushPlatformArgs,
 ) -> Result<Exit, CommandError> {
+    if args.update == Some(UpdateArg::Expand) && !args.dry_run {
+        return expand(context, hub, platform, args).await;
+    }
     let brakes = &args.brakes;
     let wish = Wish {
         members: args.members.clone(),
@@ -79,7 +86,23 @@ async fn push(
         require: brakes.skip_require,
     };
     let aim = Aim::Source(released);
-    let outcome = work::carry_out(context, hub, platform, TaskKind::Push, wish, aim, None).await?;
+    let mut served = Served::before(context, hub, platform, args.update.map(Into::into)).await?;
+    if let Some(served) = &mut served {
+        served.say();
+        if !args.dry_run {
+            served.hide().await?;
+        }
+    }
+    let kind = TaskKind::Push;
+    let outcome = match work::carry_out(context, hub, platform, kind, wish, aim, None).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            if let Some(served) = &mut served {
+                served.show().await?;
+            }
+            return Err(error);
+        }
+    };
     if args.dry_run {
         show::planned(context, platform, &outcome, "a push");
         show::closing(context, &outcome.report, false);
@@ -103,7 +126,41 @@ async fn push(
         );
     }
     show::closing(context, &outcome.report, true);
+    if let Some(served) = &mut served
+        && let Err((error, is_safe)) = served.after(&outcome).await
+    {
+        return match outcome.before.filter(|_| is_safe) {
+            Some(before) => take_back(context, hub, platform, before, &error).await,
+            None => Err(error),
+        };
+    }
     Ok(outcome.exit)
+}
+
+/// Every member back to the generation before, because one doesn't serve the new one as it should.
+async fn take_back(
+    context: &Context,
+    hub: &Hub,
+    platform: &Platform,
+    before: Serial,
+    error: &CommandError,
+) -> Result<Exit, CommandError> {
+    context.ui.failure(error.problem());
+    let generation = hub.store.generation(&platform.name, before).await;
+    let generation = generation.map_err(store_error)?;
+    let aim = Aim::Kept {
+        roots: roots_of(&generation),
+        label: format!("back to {before}"),
+    };
+    let kind = TaskKind::Rollback;
+    let wish = Wish::default();
+    let outcome = work::carry_out(context, hub, platform, kind, wish, aim, None).await?;
+    // Or the clock would publish again what was just taken back.
+    let suspended = hub.store.suspend_follow(&platform.name, true).await;
+    suspended.map_err(store_error)?;
+    let was = outcome.before.map(|serial| serial.0);
+    say(context, platform, &outcome.report, was);
+    Err(taken_back(platform, error.problem()).into())
 }
 
 /// One sentence about what happened.

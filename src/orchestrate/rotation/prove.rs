@@ -51,7 +51,7 @@ impl Sites {
 
     /// Notes what members answer now: a site in maintenance, or one that never worked, is no worse
     /// afterwards.
-    pub(super) async fn remember(&self, members: &[ServerName]) {
+    pub async fn remember(&self, members: &[ServerName]) {
         for name in members {
             for (uri, tls) in &self.sites {
                 if let Ok(probed) = self.ask(name, uri, *tls).await
@@ -62,6 +62,18 @@ impl Sites {
                 }
             }
         }
+    }
+
+    /// Has PHP forget what it compiled, on members that no visitor is on: a proof is about the code
+    /// that is there, not about what was remembered of it.
+    pub(super) async fn forget(&self, members: &[ServerName]) -> Result<(), Problem> {
+        for name in members {
+            if !self.sites.is_empty() && self.webs.contains_key(name) {
+                let request = ServiceRequest::Member(MemberRequest::Forget);
+                self.servers.ask(name, request, LOOK).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Asks each member for each site until it answers as it should.

@@ -168,7 +168,7 @@ fn a_member_that_is_not_ready_at_the_deadline_is_left_behind_and_told_why() {
     );
     let words = ["--deadline", "2s", "--policy", "each"];
     let output = world.push("site", &words).exits(3);
-    assert_eq!(output.outcomes(), "web1 committed, web2 failed");
+    assert_eq!(output.outcomes(), "web1 committed, web2 stale");
     let late = &output.json_member("web2")["error"];
     assert_eq!(late["code"], "FX0310", "{}", output.describe());
     world.restart_agent(1);

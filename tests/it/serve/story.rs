@@ -1,0 +1,151 @@
+//! The story of the README's second section, from nothing to a site behind a balancer, and what
+//! happens to it afterwards; every step looked at from outside.
+
+use super::farm::{Farm, Server, answers};
+use crate::support::debian;
+use crate::support::root_or_skip;
+use std::time::{Duration, Instant};
+
+const SITE: &str = "www.example.com";
+
+#[test]
+fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
+    if !root_or_skip("hosts of their own") {
+        return;
+    }
+    let source = debian::wordpress();
+    let farm = Farm::start(2);
+    farm.db.start_mariadb();
+
+    // Servers, with what they are.
+    farm.join(&farm.web[0], "--web nginx");
+    farm.join(&farm.web[1], "--web apache");
+    farm.join(&farm.db, "--db mysql --db-via agent");
+    farm.join(&farm.lb, "");
+    farm.fanout("setup server web1 --yes").success();
+    farm.fanout("setup server web2 --yes").success();
+    farm.web[0].start_nginx();
+    farm.web[1].start_apache();
+
+    farm.fanout("add balancer edge --servers lb1 --kind haproxy")
+        .success();
+    farm.fanout("add cluster front --members web1,web2 --balancer edge")
+        .success();
+
+    // The platform: code on both, as one.
+    copy_to_hub(&farm, &source);
+    farm.fanout("add platform blog --app wordpress --path /srv/src/blog --root /srv/platforms/blog --on front")
+        .success();
+    farm.fanout("push platform blog").success();
+
+    // The site: database, accounts, configuration, balancer; then its installation, once.
+    farm.fanout(&format!(
+        "add site {SITE} --platform blog --db db1 --uploads pin:web1 --title 'Fanout story' --mail admin@example.com"
+    ))
+    .success();
+    let planned = farm.fanout("plan").success();
+    assert!(planned.text().contains("web1"), "{}", planned.describe());
+    assert!(
+        planned.error_text().contains("Nothing has been changed")
+            || planned.text().contains("Nothing has been changed"),
+        "{}",
+        planned.describe()
+    );
+    let began = Instant::now();
+    farm.fanout("apply --yes").success();
+    farm.lb.start_haproxy();
+    farm.fanout(&format!("install site {SITE} --yes")).success();
+    eprintln!("from change to every member proved: {:?}", began.elapsed());
+    let (status, body) = farm.visit(SITE, "/");
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("Fanout story"), "{body}");
+    for server in &farm.web {
+        let (status, body) = farm.ask(server, SITE, "/");
+        assert_eq!(status, 200, "{}: {body}", server.host.name());
+        assert!(body.contains("Fanout story"), "{}", server.host.name());
+    }
+    let nothing = farm.fanout("plan --detailed-exitcode").success();
+    assert!(
+        nothing.text().contains("No changes"),
+        "{}",
+        nothing.describe()
+    );
+    farm.fanout(&format!("check site {SITE}")).success();
+
+    // A third web server: one edit, one command.
+    let third = Server::start(&farm.lab, "web3", "web,app,setup");
+    farm.join(&third, "--web nginx");
+    farm.fanout("setup server web3 --yes").success();
+    third.start_nginx();
+    farm.fanout("edit cluster front --add-members web3")
+        .success();
+    farm.fanout("apply --yes").success();
+    let (status, body) = farm.ask(&third, SITE, "/");
+    assert_eq!(status, 200, "{body}");
+    assert!(body.contains("Fanout story"));
+
+    // One dies under load, and comes back.
+    let load = farm.load(SITE, 15);
+    std::thread::sleep(Duration::from_secs(2));
+    farm.web[1].cut();
+    std::thread::sleep(Duration::from_secs(6));
+    farm.web[1].mend();
+    let output = load.finish_within(Duration::from_secs(60));
+    let (by_status, lost) = answers(&output);
+    eprintln!("a member dies and returns under load: {by_status:?}, {lost} without an answer");
+    assert!(
+        by_status.iter().all(|(status, _)| *status == 200),
+        "{}",
+        output.describe()
+    );
+
+    // An upgrade and the way back, under load.
+    let upgraded = debian::wordpress_upgraded();
+    copy_to_hub(&farm, &upgraded);
+    let load = farm.load(SITE, 25);
+    farm.fanout("push platform blog --update after").success();
+    let began = Instant::now();
+    farm.fanout("rollback platform blog").success();
+    eprintln!("from rollback to proved: {:?}", began.elapsed());
+    let output = load.finish_within(Duration::from_secs(60));
+    let (by_status, lost) = answers(&output);
+    eprintln!("push and rollback under load: {by_status:?}, {lost} without an answer");
+    assert_eq!(lost, 0, "{}", output.describe());
+    assert!(
+        by_status.iter().all(|(status, _)| *status == 200),
+        "{}",
+        output.describe()
+    );
+
+    // A member leaves: out of rotation, without accounts, without keys and files.
+    farm.fanout("edit cluster front --remove-members web3")
+        .success();
+    let shown = farm.fanout("plan").success();
+    assert!(
+        shown.text().contains("no longer listed"),
+        "{}",
+        shown.describe()
+    );
+    farm.fanout("apply --yes --allow-remove web3").success();
+    let address = third.host.address();
+    let accounts = farm.db.host.sh(&format!(
+        "mariadb -N -e \"select count(*) from mysql.user where host='{address}'\""
+    ));
+    assert_eq!(accounts.success().text().trim(), "0");
+    let (status, _) = farm.visit(SITE, "/");
+    assert_eq!(status, 200);
+}
+
+/// The source tree, where the hub has it.
+#[track_caller]
+fn copy_to_hub(farm: &Farm, source: &std::path::Path) {
+    farm.hub
+        .sh("rm -rf /srv/src/blog && mkdir -p /srv/src")
+        .success();
+    let to = farm.hub.path("/srv/src/blog");
+    debian::copy_tree(source, &to);
+    // Debian's own leads to files in /etc; without one, fanout's leads to the site's settings.
+    farm.hub
+        .run(&["rm", "-f", "/srv/src/blog/wp-config.php"])
+        .success();
+}

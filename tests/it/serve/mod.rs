@@ -5,6 +5,7 @@ mod balancer;
 mod database;
 mod database_commands;
 mod farm;
+mod from_aegir;
 mod head;
 mod kinds;
 mod load;

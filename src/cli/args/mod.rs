@@ -51,7 +51,9 @@ pub(crate) use tasks::{
     VerifyNoun, VerifyPlatformArgs,
 };
 pub(crate) use tools::{CompletionsArgs, DemoArgs, ExplainArgs, ExplainTarget, ManArgs};
-pub(crate) use values::{ColorWhen, LayoutArg, LevelArg, PolicyArg, ResyncArg, TransportArg};
+pub(crate) use values::{
+    ColorWhen, LayoutArg, LevelArg, PolicyArg, ResyncArg, TransportArg, UpdateArg,
+};
 
 use clap::builder::styling::{AnsiColor, Effects, Styles};
 use clap::{Args, Parser, Subcommand};

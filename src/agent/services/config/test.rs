@@ -6,6 +6,7 @@ use crate::agent::services::programs::{Staged, users};
 use crate::codes::Problem;
 use crate::net::certificate;
 use std::collections::BTreeMap;
+use crate::services::balancer::is_bundle;
 use std::io::Write as _;
 use std::sync::Arc;
 use sync_proto::path::Name;
@@ -108,7 +109,11 @@ impl Sets {
                 let bytes = self.content(set, area, &file.name)?.unwrap_or_default();
                 Ok(String::from_utf8_lossy(&bytes).into_owned())
             };
-            let chain = text(ConfigArea::Certificates)?;
+            // Balancers read both from one file.
+            let chain = text(match is_bundle(&file.name) {
+                true => ConfigArea::Keys,
+                false => ConfigArea::Certificates,
+            })?;
             if let Err(error) = certificate::check(&chain, &text(ConfigArea::Keys)?) {
                 faults.push(ConfigFault {
                     area: ConfigArea::Keys,

@@ -206,7 +206,9 @@ async fn carry_out(step: &Step) -> Result<(), Problem> {
     match &step.work {
         Work::Packages(packages) => {
             let apt = |arguments: &[&str]| {
-                Program::new("apt-get")
+                // The agent's own files are private; what packages leave is for everybody.
+                Program::new("sh")
+                    .args(["-c", "umask 022; exec \"$0\" \"$@\"", "apt-get"])
                     .args(["-q", "-o", "DPkg::Lock::Timeout=300"])
                     .args(arguments)
                     .env("DEBIAN_FRONTEND", "noninteractive")

@@ -240,8 +240,10 @@ pub async fn listen(
     let _nobody_asked = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
 
     let mut running = JoinSet::new();
+    // Apart from the sessions: it may wait for a database that isn't up yet, and the end doesn't
+    // wait for it.
     let recovering = agent.clone();
-    running.spawn(async move { recovering.services.recover(&recovering.trees).await });
+    tokio::spawn(async move { recovering.services.recover(&recovering.trees).await });
     let mut reload = tokio::time::interval(RELOAD);
     let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
     loop {

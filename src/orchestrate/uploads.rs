@@ -218,6 +218,34 @@ impl Pinned {
     }
 }
 
+/// What is mounted at a path on one member, if it can hold uploads, and which numbers a user has
+/// there.
+///
+/// # Errors
+/// Nothing is mounted there, or it can't be written.
+pub async fn mounted(
+    servers: &Servers,
+    member: &ServerName,
+    path: &str,
+    user: &str,
+) -> Result<MountFacts, Problem> {
+    let wrong = |message: String| Err(Problem::new(Code::ShareWrong, message));
+    let request = UploadRequest::Mounted {
+        path: path.as_bytes().to_vec(),
+        user: user.to_owned(),
+    };
+    match ask(servers, member, request).await? {
+        UploadAnswer::Mounted(facts) if !facts.is_mount_point => {
+            wrong(format!("{member}: nothing is mounted at {path}"))
+        }
+        UploadAnswer::Mounted(facts) if facts.is_read_only => {
+            wrong(format!("{member}: {path} can't be written to"))
+        }
+        UploadAnswer::Mounted(facts) => Ok(facts),
+        _ => Err(unexpected(member)),
+    }
+}
+
 /// Proves that a path is one share on all members: the same kind, writable, the same number of the
 /// site's user, and a word that one leaves is found by all.
 ///
@@ -232,19 +260,7 @@ pub async fn prove_share(
     let wrong = |message: String| Problem::new(Code::ShareWrong, message);
     let mut first: Option<(&ServerName, MountFacts)> = None;
     for member in members {
-        let request = UploadRequest::Mounted {
-            path: path.as_bytes().to_vec(),
-            user: user.to_owned(),
-        };
-        let UploadAnswer::Mounted(facts) = ask(servers, member, request).await? else {
-            return Err(unexpected(member));
-        };
-        if !facts.is_mount_point {
-            return Err(wrong(format!("{member}: nothing is mounted at {path}")));
-        }
-        if facts.is_read_only {
-            return Err(wrong(format!("{member}: {path} can't be written to")));
-        }
+        let facts = mounted(servers, member, path, user).await?;
         match &first {
             None => first = Some((member, facts)),
             Some((other, theirs)) => {

@@ -51,7 +51,9 @@ pub(crate) use tasks::{
     VerifyNoun, VerifyPlatformArgs,
 };
 pub(crate) use tools::{CompletionsArgs, DemoArgs, ExplainArgs, ExplainTarget, ManArgs};
-pub(crate) use values::{ColorWhen, LayoutArg, LevelArg, PolicyArg, ResyncArg, TransportArg};
+pub(crate) use values::{
+    ColorWhen, LayoutArg, LevelArg, PolicyArg, ResyncArg, TransportArg, UpdateArg,
+};
 
 use clap::builder::styling::{AnsiColor, Effects, Styles};
 use clap::{Args, Parser, Subcommand};
@@ -274,9 +276,9 @@ mod tests {
             "fanout secret list --json",
             "fanout setup db db1 --root admin --from 10.0.0.5 --yes",
             "fanout setup db db1 --print --mysql",
-            "fanout rotate password site www.example.com --yes",
             "fanout setup server web1 --php 8.2 --extension gd --yes",
             "fanout setup server web1 --print",
+            "fanout rotate password site www.example.com --yes",
             "fanout remove site www.example.com",
             "fanout remove server web1",
             "fanout delete platform drupal --yes-delete drupal",

@@ -57,7 +57,7 @@ pub(crate) enum PushNoun {
 }
 
 /// `fanout push platform`.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Staged and verified on every member first; then all switch, or none.
 

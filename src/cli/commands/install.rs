@@ -63,7 +63,11 @@ pub(crate) async fn run(context: &Context, args: InstallArgs) -> Result<Exit, Co
 }
 
 /// Applies whatever differs.
-async fn brought(context: &Context, hub: &Hub, is_agreed: bool) -> Result<Exit, CommandError> {
+pub(super) async fn brought(
+    context: &Context,
+    hub: &Hub,
+    is_agreed: bool,
+) -> Result<Exit, CommandError> {
     let request = Request::default();
     let built = serving::graph(context, hub, &request).await?;
     let plan = built.graph.inspect().await;

@@ -29,6 +29,7 @@ mod remove;
 mod resync;
 mod rollback;
 mod rotate;
+mod schema;
 mod secret;
 mod setup;
 mod status;
@@ -36,6 +37,7 @@ mod update;
 mod verify;
 
 pub(crate) use apply::carried_out;
+pub(crate) use schema::update;
 
 use super::Context;
 use super::args::Command;

@@ -1,7 +1,8 @@
 //! `fanout push platform`: the source of platforms to every member.
 
+use super::schema::expand;
 use crate::cli::Context;
-use crate::cli::args::{PushArgs, PushNoun, PushPlatformArgs};
+use crate::cli::args::{PushArgs, PushNoun, PushPlatformArgs, UpdateArg};
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, store_error};
 use crate::cli::human::{counted, time};
@@ -52,12 +53,15 @@ pub(crate) async fn run(context: &Context, args: PushArgs) -> Result<Exit, Comma
     Ok(exit.unwrap_or(Exit::Done))
 }
 
-async fn push(
+pub(super) async fn push(
     context: &Context,
     hub: &Hub,
     platform: &Platform,
     args: &PushPlatformArgs,
 ) -> Result<Exit, CommandError> {
+    if args.update == Some(UpdateArg::Expand) && !args.dry_run {
+        return expand(context, hub, platform, args).await;
+    }
     let brakes = &args.brakes;
     let wish = Wish {
         members: args.members.clone(),

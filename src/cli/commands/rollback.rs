@@ -1,6 +1,7 @@
 //! `fanout rollback platform`: a kept generation, published again.
 
 use super::push::say;
+use super::schema::warn_of_rollback;
 use crate::cli::Context;
 use crate::cli::args::{RollbackArgs, RollbackNoun};
 use crate::cli::error::CommandError;
@@ -57,6 +58,8 @@ pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<Exit, C
         Some(label) => format!("{} ({label})", target.serial),
         None => target.serial.to_string(),
     };
+    let ends = (&*desired.to_string(), &*shown);
+    warn_of_rollback(context, &hub, platform, target.committed, ends).await?;
     if !args.dry_run && !args.yes && context.ui.is_interactive() {
         let question = format!(
             "Roll {name} back from {desired} to {shown}, of {}, on {}?",

@@ -1,15 +1,13 @@
 //! `fanout update site`: the database of a site, brought to the schema that its code wants.
 
+use super::schema::update;
 use crate::cli::Context;
 use crate::cli::args::{UpdateArgs, UpdateNoun};
 use crate::cli::error::CommandError;
 use crate::cli::hub::Hub;
 use crate::cli::json::ResultLine;
 use crate::cli::serving::application::{OneSite, all_servers, one};
-use crate::cli::work;
 use crate::codes::{Code, Exit};
-use crate::orchestrate::Resource as _;
-use crate::orchestrate::resources::application::SchemaUpdated;
 use serde_json::json;
 
 pub(crate) async fn run(context: &Context, args: UpdateArgs) -> Result<Exit, CommandError> {
@@ -52,26 +50,9 @@ pub(crate) async fn run(context: &Context, args: UpdateArgs) -> Result<Exit, Com
     }
     // Nobody pushes other code meanwhile.
     let _lock = hub.lock(&site.platform.name, "update site", false).await?;
-    let id = work::start_for(&hub, "update", &format!("site {uri}")).await?;
-    let step = SchemaUpdated {
-        app: site.app.clone(),
-        members: site.members.clone(),
-    };
-    match step.apply().await {
-        Ok(applied) => {
-            work::end(&hub, id, Exit::Done, &applied.message).await?;
-            for warning in &applied.warnings {
-                context.ui.warning(warning);
-            }
-            context.ui.status(format!("{uri}: {}", applied.message));
-            result(context, &site, true, &applied.message);
-            Ok(Exit::Done)
-        }
-        Err(problem) => {
-            work::end(&hub, id, problem.code.exit(), &problem.message).await?;
-            Err(problem.into())
-        }
-    }
+    let message = update(context, &hub, &site, &site.members).await?;
+    result(context, &site, true, &message);
+    Ok(Exit::Done)
 }
 
 fn result(context: &Context, site: &OneSite<'_>, changed: bool, message: &str) {

@@ -4,36 +4,52 @@
 use super::servers;
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, config_error, store_error};
+use crate::cli::rules;
+use crate::codes::{Code, Problem};
 use crate::config::{Platform, Site};
 use crate::fs::Dir;
 use crate::fs::read::read_range;
 use crate::model::{AppKind, ServerName, Uploads};
 use crate::orchestrate::applications::Application;
+use crate::orchestrate::desired::app_site;
 use crate::orchestrate::servers::Servers;
-use crate::services::app::{AppDriver, Files, detect, driver_of, preserve_owned};
-use std::path::Path;
+use crate::services::app::{AppDriver, Files, TrapKind, detect, driver_of, preserve_owned, traps};
 use std::sync::Arc;
+use sync_proto::filter::{Rules, Side};
 use sync_proto::path::RelPath;
 
-/// A platform's source, looked into without scanning it.
-pub(crate) struct SourceFiles(Dir);
+/// A platform's source, looked into without scanning it: what a push would publish of it.
+pub(crate) struct SourceFiles {
+    dir: Dir,
+    exclude: Rules,
+}
 
 impl SourceFiles {
-    /// Opens a source; `None` if it isn't there.
-    pub(crate) fn open(path: &Path) -> Option<Self> {
-        Dir::open_absolute(path).ok().map(Self)
-    }
-
-    /// Nothing is in it, or it can't be listed.
-    fn is_empty(&self) -> bool {
-        self.0.list().map_or(true, |names| names.is_empty())
+    /// Opens a platform's source; `None` if it isn't there, or nothing is in it.
+    pub(crate) fn published(platform: &Platform) -> Option<Self> {
+        let dir = Dir::open_absolute(platform.path.as_path()).ok()?;
+        if dir.list().ok()?.is_empty() {
+            return None;
+        }
+        let scope = rules::scope(&platform.exclude, &[]).ok()?;
+        Some(Self {
+            dir,
+            exclude: scope.exclude,
+        })
     }
 }
 
 impl Files for SourceFiles {
     fn head(&self, path: &str, limit_bytes: usize) -> Option<Vec<u8>> {
         let path = RelPath::parse(path.as_bytes()).ok()?;
-        let (dir, name) = self.0.open_parent_at(&path).ok()??;
+        if self
+            .exclude
+            .decide_deep(Side::Sender, &path, false)
+            .is_excluded()
+        {
+            return None;
+        }
+        let (dir, name) = self.dir.open_parent_at(&path).ok()??;
         let file = dir.open_file_quietly(&name).ok()?.0;
         read_range(&file, 0, limit_bytes).ok()
     }
@@ -43,7 +59,7 @@ impl Files for SourceFiles {
 pub(crate) fn driver(platform: &Platform) -> AppDriver {
     let kind = platform.app.unwrap_or(AppKind::Php);
     let detected = match kind {
-        AppKind::Drupal => SourceFiles::open(platform.path.as_path())
+        AppKind::Drupal => SourceFiles::published(platform)
             .and_then(|files| detect(&files))
             .map(|detected| detected.driver),
         _ => None,
@@ -55,20 +71,49 @@ pub(crate) fn driver(platform: &Platform) -> AppDriver {
 /// the source has none. Where the source can't be seen, nothing is said about it: a rule too many
 /// would stay.
 pub(crate) fn preserve(platform: &Platform) -> Vec<String> {
-    let Some(files) = SourceFiles::open(platform.path.as_path()) else {
-        return Vec::new();
-    };
-    // A source that isn't there yet, or is being built.
-    if platform.app.is_none() || files.is_empty() {
-        return Vec::new();
+    match (platform.app, SourceFiles::published(platform)) {
+        (Some(_), Some(files)) => preserve_owned(driver(platform), &platform.docroot, &files),
+        _ => Vec::new(),
     }
-    preserve_owned(driver(platform), &platform.docroot, &files)
+}
+
+/// What would go wrong where several members run the platforms' applications: refused where it loses
+/// something.
+pub(super) fn look_for_traps(hub: &Hub) -> Result<Vec<Problem>, CommandError> {
+    let mut notes = Vec::new();
+    for site in hub.inventory.sites.values() {
+        let Some(platform) = hub.inventory.platforms.get(&site.platform) else {
+            continue;
+        };
+        let Some(files) = SourceFiles::published(platform) else {
+            continue;
+        };
+        let app = app_site(site, platform, driver(platform));
+        let members = hub.inventory.members_of_site(site).len();
+        for trap in traps(&app, &files, members) {
+            // Without a database of ours there are no settings to include.
+            if trap.what == TrapKind::NotIncluded && site.db.is_none() {
+                continue;
+            }
+            let code = match trap.what {
+                TrapKind::NotIncluded => Code::SettingsNotIncluded,
+                TrapKind::Shared => Code::AppTrap,
+            };
+            let problem = Problem::new(code, format!("{}: {}", site.uri, trap.message));
+            let problem = problem.with_hint(trap.hint);
+            match trap.refuses {
+                true => return Err(problem.into()),
+                false => notes.push(problem),
+            }
+        }
+    }
+    Ok(notes)
 }
 
 /// The version of the application that a platform's source holds; empty if that can't be told.
 pub(crate) fn source_version(platform: &Platform) -> String {
     let docroot = String::from_utf8_lossy(platform.docroot.as_bytes()).into_owned();
-    SourceFiles::open(platform.path.as_path())
+    SourceFiles::published(platform)
         .and_then(|files| crate::services::app::version(driver(platform), &docroot, &files))
         .unwrap_or_default()
 }

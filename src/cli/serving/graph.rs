@@ -1,6 +1,6 @@
 //! The graph itself: which resources there are, and what comes after what.
 
-use super::application::driver;
+use super::application::{driver, look_for_traps};
 use super::bring::Resync;
 use super::databases::Databases;
 use super::{Request, materials, servers};
@@ -16,6 +16,7 @@ use crate::orchestrate::resources::application::ApplicationFiles;
 use crate::orchestrate::resources::code::Code as PlatformCode;
 use crate::orchestrate::resources::configuration::{Configuration, Kept};
 use crate::orchestrate::resources::proved::Proved;
+use crate::orchestrate::resources::share::SharedUploads;
 use crate::orchestrate::rotation::Sites;
 use crate::orchestrate::servers::Servers;
 use crate::orchestrate::{Graph, NodeId};
@@ -65,6 +66,7 @@ pub(crate) async fn graph(
     request: &Request,
 ) -> Result<Built, CommandError> {
     refuse_undecided(hub)?;
+    let traps = look_for_traps(hub)?;
     let ground = Ground::look(context, hub, request).await?;
     let closed = ground.closed_sites();
     let databases = Databases::open(context, hub, &ground.servers).await?;
@@ -75,6 +77,7 @@ pub(crate) async fn graph(
         let hint = format!("fanout install site {uri}");
         notes.push(Problem::new(Code::NotInstalled, message).with_hint(hint));
     }
+    notes.extend(traps);
     let mut built = Built {
         graph: Graph::default(),
         notes,
@@ -403,6 +406,7 @@ impl<'a> Ground<'a> {
                 .map(move |uri| (uri.host().to_owned(), dir.clone()))
         });
         let key = (server.name.clone(), site.uri.clone());
+        let after = self.shared(server, site, built, after);
         let files = ApplicationFiles {
             app,
             server: server.name.clone(),
@@ -414,6 +418,24 @@ impl<'a> Ground<'a> {
             is_new: !self.states.contains_key(&key),
         };
         Some(built.graph.add(Arc::new(files), &[after]))
+    }
+
+    /// The share of a site's uploads, before anything is made on it.
+    fn shared(&self, server: &Server, site: &Site, built: &mut Built, after: NodeId) -> NodeId {
+        let Some(Uploads::Mount(path)) = &site.uploads else {
+            return after;
+        };
+        let members = self.hub.inventory.members_of_site(site).into_iter();
+        let members = members.filter(|member| !self.request.is_gone(&member.name));
+        let share = SharedUploads {
+            servers: self.servers.clone(),
+            site: site.uri.clone(),
+            server: server.name.clone(),
+            path: path.as_str().to_owned(),
+            user: web::pool_user(site),
+            members: members.map(|member| member.name.clone()).collect(),
+        };
+        built.graph.add(Arc::new(share), &[after])
     }
 
     /// Balancers on servers of their own, after every member has proved itself.

@@ -7,7 +7,7 @@
 use super::application::{OneSite, all_servers, one, source_version};
 use super::{Request, graph};
 use crate::cli::Context;
-use crate::cli::commands::carried_out;
+use crate::cli::commands::{carried_out, update};
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, store_error};
 use crate::cli::work::Outcome;
@@ -15,9 +15,8 @@ use crate::codes::{Code, Exit, Problem};
 use crate::config::Platform;
 use crate::engine::event::Outcome as Fate;
 use crate::model::{ServerName, SiteUri, UpdateMode};
-use crate::orchestrate::resources::application::SchemaUpdated;
+use crate::orchestrate::OnFailure;
 use crate::orchestrate::rotation::Sites;
-use crate::orchestrate::{OnFailure, Resource as _};
 use crate::services::app::is_installable;
 use crate::services::app::update::{SiteVersions, Undecided, UpdatePlan, UpdateWhen, decide};
 use crate::store::SiteMode;
@@ -62,14 +61,6 @@ impl<'a> Served<'a> {
         let plan = decide(&versions, mode).map_err(|undecided| {
             CommandError::from_error(Code::UpdatesUndecided, &undecided).hint(Undecided::HINT)
         })?;
-        if plan.when == UpdateWhen::Before {
-            let message = "A schema can't be updated from code that no member runs yet";
-            return Err(CommandError::usage(message).hint(format!(
-                "with code that copes with both schemas: fanout drain server MEMBER; fanout push \
-                 platform {} --limit MEMBER --update none; fanout update site ADDRESS; then all",
-                platform.name
-            )));
-        }
         let proof = proof(hub, platform, &servers, &versions).await?;
         if let Some(proof) = &proof {
             proof.remember(&members(hub, platform)).await;
@@ -126,7 +117,7 @@ impl<'a> Served<'a> {
         if outcome.exit != Exit::Done && switched.is_empty() {
             return self.show().await.map_err(|error| (error, false));
         }
-        let updates = self.plan.when == UpdateWhen::After;
+        let updates = self.plan.when != UpdateWhen::Never;
         if updates {
             self.update(&switched)
                 .await
@@ -150,21 +141,12 @@ impl<'a> Served<'a> {
             }
             let mut members = switched.to_vec();
             members.sort_by_key(|name| !site.members.contains(name));
-            let step = SchemaUpdated {
-                app: site.app.clone(),
-                members,
-            };
-            let applied = step.apply().await.map_err(|problem| {
-                CommandError::from(problem).hint(format!(
+            let updated = update(self.context, self.hub, site, &members).await;
+            updated.map_err(|error| {
+                error.hint(format!(
                     "the code is live; fanout update site {uri} tries again"
                 ))
             })?;
-            for warning in &applied.warnings {
-                self.context.ui.warning(warning);
-            }
-            self.context
-                .ui
-                .status(format!("{uri}: {}", applied.message));
         }
         Ok(())
     }

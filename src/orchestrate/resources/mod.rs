@@ -6,3 +6,4 @@ pub mod configuration;
 pub mod database;
 pub mod former_database;
 pub mod proved;
+pub mod share;

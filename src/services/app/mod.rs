@@ -29,7 +29,7 @@ pub use paths::{UploadPath, preserve, preserve_owned, upload_paths, written_dirs
 pub use rules::{rules, warm_urls};
 pub use settings::{SETTINGS_NAME, SiteDatabase, SiteKey, settings, settings_name};
 pub use stubs::{MARK, Stub, stubs};
-pub use traps::{Trap, traps};
+pub use traps::{Trap, TrapKind, traps};
 
 use crate::model::{AppKind, SiteUri};
 use sync_proto::path::RelPath;

@@ -9,9 +9,20 @@ use super::{AppDriver, AppSite, Files, SETTINGS_VARIABLE};
 /// Bytes of a settings file that are looked at.
 const READ_BYTES: usize = 256 * 1024;
 
+/// What a trap is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrapKind {
+    /// A settings file that leads elsewhere.
+    NotIncluded,
+    /// State that only one member has.
+    Shared,
+}
+
 /// One trap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trap {
+    /// What it is about.
+    pub what: TrapKind,
     /// What is wrong.
     pub message: String,
     /// What to do.
@@ -26,12 +37,14 @@ pub fn traps(site: &AppSite, source: &dyn Files, members: usize) -> Vec<Trap> {
     let at = docroot(&site.docroot);
     let mut trap = |refuses, message: String, hint: &str| {
         traps.push(Trap {
+            what: TrapKind::Shared,
             message,
             hint: hint.to_owned(),
             refuses,
         });
     };
     let own = settings_file(site);
+    let mut missing = None;
     let text = |path: &str| {
         let bytes = source.head(path, READ_BYTES)?;
         Some(code(&String::from_utf8_lossy(&bytes)))
@@ -39,19 +52,11 @@ pub fn traps(site: &AppSite, source: &dyn Files, members: usize) -> Vec<Trap> {
     if let Some(path) = &own
         && let Some(text) = text(path)
     {
-        if !text.contains(SETTINGS_VARIABLE) {
-            trap(
-                true,
-                format!("The source has its own `{path}`, which doesn't include the settings"),
-                &format!(
-                    "put this line into it, before anything uses the database: `{}`; or exclude \
-                     it from the platform: `exclude = [\"/{path}\"]`",
-                    include_line()
-                ),
-            );
-        }
         if members > 1 {
             shared_state(site, path, &text, &mut trap);
+        }
+        if !text.contains(SETTINGS_VARIABLE) {
+            missing = Some(not_included(path));
         }
     }
     if members > 1 {
@@ -93,7 +98,20 @@ pub fn traps(site: &AppSite, source: &dyn Files, members: usize) -> Vec<Trap> {
             );
         }
     }
-    traps
+    missing.into_iter().chain(traps).collect()
+}
+
+fn not_included(path: &str) -> Trap {
+    Trap {
+        what: TrapKind::NotIncluded,
+        message: format!("the source has its own `{path}`, which doesn't include the settings"),
+        hint: format!(
+            "put this line into it, before anything uses the database: `{}`; or exclude it from \
+             the platform: `exclude = [\"/{path}\"]`",
+            include_line()
+        ),
+        refuses: true,
+    }
 }
 
 /// What a settings file says that keeps state on one member.

@@ -49,6 +49,8 @@ impl Ground {
         for index in 0..agents {
             let config = world.agent_dir(index).join("agent.toml");
             let text = std::fs::read_to_string(&config).unwrap();
+            // Every question here is a session of its own.
+            let text = text.replace("sessions = 16", "sessions = 500");
             std::fs::write(&config, format!("offers = [\"app\"]\n{text}")).unwrap();
             world.restart_agent(index);
             // The site's user reaches its documents.

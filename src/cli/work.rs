@@ -10,6 +10,7 @@ use super::hub::{self, Hub, store_error};
 use super::human::counted;
 use super::plan::{self, Wish};
 use super::progress::Progress;
+use super::serving;
 use super::tidy::tidy;
 use crate::codes::{Code, Exit, Problem};
 use crate::config::Platform;
@@ -122,6 +123,9 @@ pub(crate) async fn carry_out(
     let mut report = push::run(&engine, depot.clone(), &task, goal).await;
     if changes && let Err(problem) = tidy(hub, &engine, &depot, platform, kind, &mut report).await {
         report.warnings.push(problem);
+    }
+    if changes {
+        serving::rotation::reconcile(hub, platform, &mut report).await;
     }
     engine.events.emit(Event::TaskFinished {
         elapsed: began.elapsed(),

@@ -12,6 +12,7 @@ mod bring;
 pub(crate) mod databases;
 mod graph;
 mod materials;
+pub(crate) mod rotation;
 pub(crate) mod updates;
 
 pub(crate) use graph::{Built, graph};

@@ -143,7 +143,7 @@ impl Rotation {
     ///
     /// # Errors
     /// [`Code::TooFewHealthy`], [`Code::MemberBusy`], or a balancer doesn't answer. Then they are in
-    /// again, unless a person wants them out.
+    /// again, unless they are stale or a person wants them out.
     pub async fn take_out(
         &self,
         members: &[ServerName],
@@ -171,7 +171,7 @@ impl Rotation {
         let Err(problem) = left else {
             return Ok(());
         };
-        if cause != Cause::Person {
+        if cause == Cause::Push {
             let again: Vec<ServerName> = members
                 .iter()
                 .filter(|name| !before.contains_key(*name))

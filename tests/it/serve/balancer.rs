@@ -503,6 +503,25 @@ fn a_release_that_breaks_the_site_goes_back_before_the_second_member_has_it() {
 }
 
 #[test]
+fn a_member_that_missed_a_push_leaves_and_comes_back_when_it_has_caught_up() {
+    if !is_ready() {
+        return;
+    }
+    let mut site = Site::start(&[("blog", "switched")]);
+    site.wait_for_all_up();
+    let name = site.world.agent_name(1).to_owned();
+    site.world.kill_agent(1);
+    write_release(&site.world.source("blog"), 2);
+    // Its web server goes on serving what it has: nobody may see that any more.
+    site.world.push("blog", &[]).exits(3);
+    assert_eq!(site.states()[&name], "DRAIN");
+    site.world.restart_agent(1);
+    let (_, tally) = unnoticed(&site, "blog", "resync", || site.world.resync(&[]).success());
+    assert_eq!(releases(&tally), ["release 2"]);
+    assert_eq!(site.states()[&name], "UP");
+}
+
+#[test]
 fn a_check_shows_the_member_that_answers_differently() {
     if !is_ready() {
         return;

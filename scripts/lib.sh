@@ -53,12 +53,20 @@ as_root() {
     fi
 }
 
+# A program by its name, or a file by its path: modules of PHP are no programs.
+is_there() {
+    case "$1" in
+    /*) [ -e "$1" ] ;;
+    *) command -v "$1" >/dev/null 2>&1 ;;
+    esac
+}
+
 # install_programs PROGRAM:PACKAGE... installs the Debian packages of the programs that are
 # missing; where that can't be done it says what to install and fails.
 install_programs() {
     missing=
     for pair in "$@"; do
-        if ! command -v "${pair%%:*}" >/dev/null 2>&1; then
+        if ! is_there "${pair%%:*}"; then
             case " $missing " in
             *" ${pair#*:} "*) ;;
             *) missing="$missing ${pair#*:}" ;;

@@ -11,7 +11,7 @@ use crate::services::app::{self, AppSite, SETTINGS_NAME, SiteDatabase, SiteKey};
 use crate::services::web::{self, Custom, Inputs, Mode, Settings, SiteInputs, Templates};
 use crate::services::{balancer, web::RenderError};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use sync_proto::wire::service::{AppDriver, ServiceFacts};
 
 /// What the hub has for its sites, beside the inventory.
@@ -175,6 +175,10 @@ fn proxies(inventory: &Inventory, sites: &[(&Site, &Platform)]) -> Vec<IpNet> {
                 found.extend(server.address.host().parse::<IpAddr>().ok());
             }
         }
+    }
+    if !found.is_empty() {
+        // The agent asks as the balancer does, on the member itself.
+        found.extend([IpAddr::from([127, 0, 0, 1]), Ipv6Addr::LOCALHOST.into()]);
     }
     found.into_iter().map(IpNet::from).collect()
 }

@@ -101,6 +101,48 @@ fn netns_a_server_is_installed_over_ssh_and_pushed_to() {
 }
 
 #[test]
+fn netns_a_server_added_for_a_role_offers_what_the_role_needs() {
+    if !root_or_skip("a host of its own") {
+        return;
+    }
+    let lab = Lab::new();
+    let hub = hub(&lab);
+    let web = lab.plain_host("web1");
+    web.run(&["mkdir", "-p", "/data"]).success();
+    let sshd = Sshd::start(&web);
+    sshd.admit(&hub, "root");
+    let ssh = ["--ssh", "root@web1", "--web", "nginx", "--allow", "/data"];
+    add_server(&hub, "web1:4600", &ssh).success();
+    let config = || web.run(&["cat", "/etc/fanout/agent.toml"]).success().text();
+    let pid = || {
+        web.run(&["cat", "/var/lib/fanout/agent/agent.pid"])
+            .success()
+            .text()
+    };
+    let (before, first) = (config(), pid());
+    assert!(
+        before.contains(r#"offers = ["web", "app", "setup"]"#),
+        "{before}"
+    );
+    assert!(before.contains(r#"allow = ["/data"]"#), "{before}");
+    // Once more for another role: the agent keeps what it offered, and reads the rest.
+    hub.run(&["fanout", "remove", "server", "web1", "--dir", "/root/hub"])
+        .success();
+    let ssh = ["--ssh", "root@web1", "--offer", "balancer,web"];
+    add_server(&hub, "web1:4600", &ssh).success();
+    let after = config();
+    assert!(
+        after.contains(r#"offers = ["web", "app", "setup", "balancer"]"#),
+        "{after}"
+    );
+    assert_ne!(
+        pid(),
+        first,
+        "an agent reads its configuration when it starts"
+    );
+}
+
+#[test]
 fn netns_without_udp_the_session_runs_over_ssh_and_the_rule_is_told() {
     if !root_or_skip("a host of its own") {
         return;

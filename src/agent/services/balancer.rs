@@ -6,6 +6,7 @@
 //! survives a reload and a restart.
 
 use super::Services;
+use super::app::opcache::forget_all;
 use crate::codes::{Code, Problem};
 use crate::fs::durable::write_atomically;
 use crate::fs::{Dir, FsError, system};
@@ -267,6 +268,7 @@ impl Services {
                 }
             }
             MemberRequest::Probe(probe) => look(probe).await,
+            MemberRequest::Forget => Ok(MemberAnswer::Forgotten(forget_all().await?)),
         }
     }
 }

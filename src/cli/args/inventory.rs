@@ -4,7 +4,7 @@ use super::services::{AppArgs, ClusterArgs, DbArgs, WebArgs};
 use super::sites::{AddBalancerArgs, AddSiteArgs};
 use super::values::{LayoutArg, ResyncArg, TransportArg, owner, word};
 use crate::cli::complete;
-use crate::model::Offer;
+use crate::model::{AbsPath, Offer};
 use clap::builder::NonEmptyStringValueParser as NonEmpty;
 use clap::{Args, Subcommand};
 use clap_complete::ArgValueCandidates;
@@ -90,6 +90,9 @@ pub(crate) struct AddServerArgs {
     /// Only write it down: there is no agent, as on somebody else's database server
     #[arg(long)]
     pub(crate) no_agent: bool,
+    /// Directory below which roots may lie, instead of /srv and /var/www (can be repeated)
+    #[arg(long, value_name = "DIR", requires = "ssh")]
+    pub(crate) allow: Vec<AbsPath>,
     /// Services that the agent shall let hubs manage, separated by commas [default: what the roles
     /// need]
     #[arg(

@@ -14,9 +14,12 @@ use crate::codes::{Code, Exit};
 use crate::config::{
     AegirError, CarriedOver, ConfigError, Edit, HubDir, Inventory, Secrets, carry_over,
 };
+use crate::model::AbsPath;
 use crate::services::database::Names;
 use crate::store::{Holder, SiteDatabase, Store, StoreError};
 use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::Path;
 
 pub(crate) async fn run(context: &Context, args: ImportArgs) -> Result<Exit, CommandError> {
     let ImportNoun::Aegir(args) = args.noun;
@@ -108,12 +111,18 @@ fn report(context: &Context, args: &ImportAegirArgs, carried: &CarriedOver, foun
     let servers = found.servers.values().filter(|it| it.web.is_some());
     let next: Vec<String> = servers
         .map(|it| {
-            format!(
-                "fanout add server {0} --address {1} --ssh root@{2}{option}",
-                it.name,
-                it.address,
-                it.address.host()
-            )
+            // Roots lie strictly below what an agent allows.
+            let roots = found.platforms_on(&it.name).into_iter();
+            let roots: Vec<AbsPath> = roots.map(|it| it.root.clone()).collect();
+            let parents = roots.iter().filter_map(|root| root.as_path().parent());
+            let parents: BTreeSet<&Path> = parents.filter(|it| it.parent().is_some()).collect();
+            let allow: String = parents
+                .iter()
+                .map(|it| format!(" --allow {}", it.display()))
+                .collect();
+            let (name, address) = (&it.name, &it.address);
+            let host = address.host();
+            format!("fanout add server {name} --address {address} --ssh root@{host}{allow}{option}")
         })
         .collect();
     if context.ui.is_json() {

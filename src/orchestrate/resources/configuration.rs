@@ -120,12 +120,15 @@ impl Configuration {
                 }),
             }
         }
+        // What the sites that stay share with each other stays as well.
+        let is_kept = !self.kept.sites.is_empty();
         let mut kept = BTreeSet::new();
         for key in there.keys().filter(|key| !wanted.contains_key(*key)) {
             match self.kept.site_of(key) {
                 Some((site, _)) => {
                     kept.insert(site);
                 }
+                None if is_kept => {}
                 None => found.changes.push(Change::new(Sign::Remove, shown(key))),
             }
         }
@@ -263,19 +266,19 @@ impl Configuration {
         }
         for (key, live) in &there {
             let is_wanted = |file: &ConfigFile| (file.area, file.name.as_str()) == (key.0, &key.1);
-            if let Some((_, group)) = self.kept.site_of(key)
-                && !files.iter().any(is_wanted)
-            {
-                files.push(ConfigFile {
-                    area: key.0,
-                    name: key.1.clone(),
-                    group: match key.0 {
-                        ConfigArea::Settings => group.to_owned(),
-                        _ => String::new(),
-                    },
-                    content: Content::Same(live.digest),
-                });
+            if self.kept.sites.is_empty() || files.iter().any(is_wanted) {
+                continue;
             }
+            let group = match (key.0, self.kept.site_of(key)) {
+                (ConfigArea::Settings, Some((_, group))) => group.to_owned(),
+                _ => String::new(),
+            };
+            files.push(ConfigFile {
+                area: key.0,
+                name: key.1.clone(),
+                group,
+                content: Content::Same(live.digest),
+            });
         }
         let (mut part, mut bytes) = (Vec::new(), 0);
         for file in files {

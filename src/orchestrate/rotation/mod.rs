@@ -315,7 +315,11 @@ impl task::Rotation for Rotation {
     }
 
     fn prove<'a>(&'a self, members: &'a [MemberName]) -> task::Asked<'a> {
-        Box::pin(async move { self.prove(&parsed(members)).await })
+        Box::pin(async move {
+            let members = parsed(members);
+            self.sites.forget(&members).await?;
+            self.prove(&members).await
+        })
     }
 
     fn back<'a>(&'a self, members: &'a [MemberName]) -> task::Asked<'a> {

@@ -64,6 +64,18 @@ impl Sites {
         }
     }
 
+    /// Has PHP forget what it compiled, on members that no visitor is on: a proof is about the code
+    /// that is there, not about what was remembered of it.
+    pub(super) async fn forget(&self, members: &[ServerName]) -> Result<(), Problem> {
+        for name in members {
+            if !self.sites.is_empty() && self.webs.contains_key(name) {
+                let request = ServiceRequest::Member(MemberRequest::Forget);
+                self.servers.ask(name, request, LOOK).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Asks each member for each site until it answers as it should.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ mod tests;
 
 pub use certificate::Certificate;
 pub use inputs::{Custom, Inputs, Mode, Settings, SiteInputs, Snippets};
-pub use names::{pool_name, pool_socket, pool_user, settings_path, site_of};
+pub use names::{is_pool_name, pool_name, pool_socket, pool_user, settings_path, site_of};
 pub use passwords::passwords;
 pub use rules::{AppRules, Scripts};
 pub use templates::Templates;

@@ -32,6 +32,12 @@ pub fn pool_name(uri: &SiteUri) -> String {
     format!("{PREFIX}{}-{hash}", slug.trim_matches('-'))
 }
 
+/// Is this the name of a pool of ours?
+pub fn is_pool_name(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    name.starts_with(PREFIX) && name.len() <= MAX_USER_BYTES && name.chars().all(is_plain)
+}
+
 /// The system user that a site's PHP runs as, and the name of that user's group: the site's own
 /// word, or one named like its pool, which the agent makes.
 pub fn pool_user(site: &Site) -> String {

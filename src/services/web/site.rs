@@ -5,6 +5,7 @@ use super::names::{below, pool_name, pool_socket, pool_user, root_variable, sett
 use super::templates::vars;
 use super::text::{Pattern, Plain, Quoted, TextError};
 use super::{Files, Inputs, Mode, RenderError, Scripts, SiteInputs};
+use crate::config::Site;
 use crate::model::SiteTls;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -246,7 +247,7 @@ fn view(
     Ok(View {
         uri: Quoted::parse("the address", it.uri.as_str())?,
         host: Plain::parse("the host", it.uri.host())?,
-        title: Quoted::parse("the title", it.title.as_deref().unwrap_or(it.uri.as_str()))?,
+        title: title(it),
         aliases: it
             .aliases
             .iter()
@@ -327,6 +328,16 @@ fn view(
             base => Plain::parse("the path", base)?,
         },
     })
+}
+
+/// What a page calls the site: its title, where every template could take it, or its address.
+fn title(site: &Site) -> Quoted {
+    let titles = [site.title.as_deref().unwrap_or_default(), site.uri.as_str()];
+    let usable = titles.into_iter().filter(|it| !it.is_empty());
+    usable
+        .filter_map(|it| Quoted::parse("the title", it).ok())
+        .next()
+        .unwrap_or_default()
 }
 
 /// The administrator's own lines as they are: what is wrong in them is found by the test of the

@@ -78,7 +78,7 @@ impl fmt::Display for Plain {
 }
 
 /// Text that stands between double quotes only: a path with spaces, a title.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct Quoted(String);
 

@@ -92,7 +92,7 @@ fn an_aegir_hub_is_imported_once_with_its_secrets_apart() {
     assert!(
         result["next"]
             .to_string()
-            .contains("--ssh root@web1.example.com"),
+            .contains("--ssh root@web1.example.com --allow /var/aegir/platforms"),
         "{result}"
     );
     for text in [fs::read_to_string(&inventory).unwrap(), done.describe()] {
@@ -117,6 +117,9 @@ fn an_aegir_hub_is_imported_once_with_its_secrets_apart() {
         "{}",
         kept.describe()
     );
+    // Aegir never said what becomes of uploads, so the first plan asks.
+    let plan = world.fanout(&["plan"]).exits(5).error_text();
+    assert!(plan.contains("FX0789") && plan.contains("--uploads pin:"), "{plan}");
     // It is an inventory like any other, and nobody's is overwritten.
     let listed = world.fanout(&["secret", "list"]).success().text();
     assert!(listed.contains("the database server on db1"), "{listed}");

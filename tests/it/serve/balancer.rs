@@ -1,6 +1,6 @@
 //! A cluster behind HAProxy under load: members leave and come back without a visitor noticing.
 
-use super::load::{Load, Tally};
+use super::load::{Kind, Load, Tally};
 use crate::support::env::{CLUSTER, World, platform_root};
 use crate::support::host::Host;
 use crate::support::run::{Running, USUAL_TIME, is_installed, wait_until};
@@ -388,10 +388,7 @@ fn visitors_notice_nothing_of_a_rolling_push_in_place_and_a_lot_of_a_copy() {
         tally.failures()
     );
     // Pages are asked for again elsewhere. Forms and the rest of a download can't be.
-    let pages = tally
-        .failed
-        .iter()
-        .filter(|(kind, _)| *kind == super::load::Kind::Read);
+    let pages = tally.failed.iter().filter(|(kind, _)| *kind == Kind::Read);
     assert_eq!(pages.count(), 0, "{:#?}", tally.failures());
     assert!(
         tally.failed.len() <= 4,

@@ -145,7 +145,7 @@ impl Farm {
         command.args(&words);
         let output = run::run_within(&mut command, input, LONG);
         // Shown where the test fails.
-        println!("{}", output.describe());
+        eprintln!("{}", output.describe());
         output
     }
 

@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Read,
     /// Sends forms.
     Write,
+    /// Sends forms, each on a connection of its own.
+    WriteAlone,
     /// Fetches something long, slowly.
     Download,
 }
@@ -51,7 +53,7 @@ impl Tally {
         format!(
             "{} pages, {} forms, {} downloads, {} failed, longest page {:?}",
             of(Kind::Read),
-            of(Kind::Write),
+            of(Kind::Write) + of(Kind::WriteAlone),
             of(Kind::Download),
             self.failed.len(),
             self.longest
@@ -76,18 +78,30 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts visitors on a host: readers, writers and downloaders, of one site, at one address.
+    /// Starts readers, writers and downloaders on a host, of one site, at one address.
     pub(crate) fn start(from: &Host, at: SocketAddr, site: &str, visitors: [usize; 3]) -> Self {
+        let kinds = [Kind::Read, Kind::Write, Kind::Download];
+        let visitors: Vec<_> = kinds.into_iter().zip(visitors).collect();
+        Self::with(from, at, site, &visitors)
+    }
+
+    /// Starts so many visitors of each kind.
+    pub(crate) fn with(
+        from: &Host,
+        at: SocketAddr,
+        site: &str,
+        visitors: &[(Kind, usize)],
+    ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let tally = Arc::new(Mutex::new(Tally::default()));
         let (stopped, counted) = (stop.clone(), tally.clone());
         let (pid, site) = (from.init_pid(), site.to_owned());
+        let visitors = visitors.to_vec();
         let thread = std::thread::spawn(move || {
             enter_network(pid);
             let (site, stopped, counted) = (&site, &stopped, &counted);
             std::thread::scope(|scope| {
-                let kinds = [Kind::Read, Kind::Write, Kind::Download];
-                for (kind, count) in kinds.into_iter().zip(visitors) {
+                for (kind, count) in visitors {
                     for _ in 0..count {
                         // Threads begin in the network of the one that starts them.
                         scope.spawn(move || visit(kind, at, site, stopped, counted));
@@ -160,6 +174,9 @@ fn ask(
     site: &str,
     turn: usize,
 ) -> Result<String, String> {
+    if kind == Kind::WriteAlone {
+        *connection = None;
+    }
     let was_open = connection.is_some();
     let request = request(kind, site, turn);
     match once(connection, kind, at, &request) {
@@ -192,7 +209,7 @@ fn request(kind: Kind, site: &str, turn: usize) -> Vec<u8> {
         Kind::Read => {
             format!("GET /index.php?{turn} HTTP/1.1\r\nHost: {site}\r\n\r\n").into_bytes()
         }
-        Kind::Write => {
+        Kind::Write | Kind::WriteAlone => {
             let form = "x".repeat(20_000 + turn % 1_000);
             format!(
                 "POST /form.php HTTP/1.1\r\nHost: {site}\r\nContent-Type: text/plain\r\n\

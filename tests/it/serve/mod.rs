@@ -6,6 +6,7 @@ mod database;
 mod database_commands;
 mod farm;
 mod head;
+mod kinds;
 mod load;
 mod setup_db;
 mod story;

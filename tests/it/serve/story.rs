@@ -55,7 +55,7 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
     farm.fanout("apply --yes").success();
     farm.lb.start_haproxy();
     farm.fanout(&format!("install site {SITE} --yes")).success();
-    println!("from change to every member proved: {:?}", began.elapsed());
+    eprintln!("from change to every member proved: {:?}", began.elapsed());
     let (status, body) = farm.visit(SITE, "/");
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("Fanout story"), "{body}");
@@ -92,7 +92,7 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
     farm.web[1].mend();
     let output = load.finish_within(Duration::from_secs(60));
     let (by_status, lost) = answers(&output);
-    println!("a member dies and returns under load: {by_status:?}, {lost} without an answer");
+    eprintln!("a member dies and returns under load: {by_status:?}, {lost} without an answer");
     assert!(
         by_status.iter().all(|(status, _)| *status == 200),
         "{}",
@@ -106,10 +106,10 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
     farm.fanout("push platform blog --update after").success();
     let began = Instant::now();
     farm.fanout("rollback platform blog").success();
-    println!("from rollback to proved: {:?}", began.elapsed());
+    eprintln!("from rollback to proved: {:?}", began.elapsed());
     let output = load.finish_within(Duration::from_secs(60));
     let (by_status, lost) = answers(&output);
-    println!("push and rollback under load: {by_status:?}, {lost} without an answer");
+    eprintln!("push and rollback under load: {by_status:?}, {lost} without an answer");
     assert_eq!(lost, 0, "{}", output.describe());
     assert!(
         by_status.iter().all(|(status, _)| *status == 200),

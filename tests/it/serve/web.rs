@@ -2,12 +2,14 @@
 //! test here.
 
 use super::head::{Head, SERVICES, TestSite, text_of};
+use super::load::Load;
 use crate::support::root_or_skip;
 use crate::support::run::wait_until;
 use fanout::model::{SiteTls, WebKind};
 use fanout::services::web::{Mode, passwords};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use sync_proto::wire::service::{ConfigArea, ConfigRequest};
+use sync_proto::wire::service::{ConfigArea, ConfigFile, ConfigRequest, Content};
 
 /// A head with nginx, one generation and the site `www.example.com`.
 fn head() -> Option<Head> {
@@ -184,7 +186,7 @@ fn two_sites_of_ours_with_one_name_are_told_apart_from_one() {
     let again = text_of(&files, ConfigArea::Nginx, "site-www.example.com.conf");
     let mut copy = files[0].clone();
     copy.name = "site-zz.example.conf".into();
-    copy.content = sync_proto::wire::service::Content::Bytes(again.into_bytes());
+    copy.content = Content::Bytes(again.into_bytes());
     copy.area = ConfigArea::Nginx;
     files.push(copy);
     let (_, tested) = head.put(files);
@@ -410,7 +412,7 @@ fn names_owners_and_edits_by_hand_are_looked_at() {
         .find(|it| it.name == same.name)
         .unwrap()
         .put;
-    same.content = sync_proto::wire::service::Content::Same(put);
+    same.content = Content::Same(put);
     let refusal = head.refused(ConfigRequest::Put {
         set: [7; 16],
         files: vec![same],
@@ -441,4 +443,94 @@ fn names_owners_and_edits_by_hand_are_looked_at() {
     });
     assert!(refusal.contains("nginx isn't running here"), "{refusal}");
     assert!(stopped(&head));
+}
+
+#[test]
+fn visitors_notice_neither_new_configurations_nor_new_generations() {
+    let Some(mut head) = head() else { return };
+    head.apply(head.rendered(WebKind::Nginx, &[site()]));
+    let at = SocketAddr::new(head.host.address(), 80);
+    let load = Load::start(&head.host, at, "www.example.com", [4, 0, 0]);
+    let started = Instant::now();
+    let mut slowest = 0;
+    for round in 0..5 {
+        head.switch_to(["two", "one"][round % 2]);
+        // Another site comes and goes: nginx and PHP-FPM both begin anew.
+        let more = TestSite::new("other.example");
+        let sites = match round % 2 {
+            0 => vec![site(), more],
+            _ => vec![site()],
+        };
+        let (set, tested) = head.put(head.rendered(WebKind::Nginx, &sites));
+        assert!(tested.faults.is_empty(), "{tested:#?}");
+        let activated = head.activate(set, 60);
+        // A pool is there before it is asked for, and goes after.
+        let order = [["php8.2-fpm", "nginx"], ["nginx", "php8.2-fpm"]];
+        assert_eq!(activated.proved, order[round % 2]);
+        slowest = slowest.max(activated.elapsed_us);
+        head.config(ConfigRequest::Confirm { set });
+    }
+    let tally = load.end();
+    eprintln!(
+        "5 sets in {:?}, the slowest live and proved in {} ms: {}",
+        started.elapsed(),
+        slowest / 1000,
+        tally.line()
+    );
+    assert!(tally.failed.is_empty(), "{:?}", tally.failures());
+    assert!(tally.total() > 50, "{}", tally.line());
+}
+
+#[test]
+fn a_broken_pool_is_named_and_php_never_runs_as_root() {
+    let Some(mut head) = head() else { return };
+    let sites = [site(), TestSite::new("broken.example")];
+    let mut files = head.rendered(WebKind::Nginx, &sites);
+    let pool = "8.2-broken.example.conf";
+    let broken = text_of(&files, ConfigArea::PhpFpm, pool).replace("pm = ondemand", "pm = often");
+    let replace = |files: &mut Vec<ConfigFile>, text: String| {
+        let own = files.iter_mut().find(|it| it.name == pool).unwrap();
+        own.content = Content::Bytes(text.into_bytes());
+    };
+    replace(&mut files, broken);
+    let (_, tested) = head.put(files.clone());
+    let named: Vec<&str> = tested.faults.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(named, [pool], "{tested:#?}");
+    let said = &tested.faults[0].message;
+    assert!(said.contains("invalid process manager"), "{tested:#?}");
+    let sound = head.rendered(WebKind::Nginx, &sites);
+    let root = text_of(&sound, ConfigArea::PhpFpm, pool);
+    let user = root
+        .lines()
+        .find(|it| it.starts_with("user = "))
+        .unwrap()
+        .to_owned();
+    replace(&mut files, root.replace(&user, "user = root"));
+    let (_, tested) = head.put(files);
+    let said = &tested.faults[0].message;
+    assert!(said.contains("PHP may not run as `root`"), "{tested:#?}");
+    assert_eq!(tested.faults[0].name, pool);
+}
+
+#[test]
+fn a_confirmed_set_can_be_taken_back_while_the_one_before_is_whole() {
+    let Some(mut head) = head() else { return };
+    let down = |uri: &str| TestSite::new(uri).mode(Mode::Disabled);
+    let first = head.apply(head.rendered(WebKind::Nginx, &[site()]));
+    let second = head.apply(head.rendered(WebKind::Nginx, &[down("www.example.com")]));
+    assert!(head.page("www.example.com", "/").contains("switched off"));
+    head.config(ConfigRequest::Revert { set: second });
+    assert_eq!(head.state().live, Some(first));
+    assert!(head.page("www.example.com", "/").contains("one /index.php"));
+    // With a site's key gone the one before isn't whole any more.
+    let leaving = TestSite::new("leaving.example").tls(SiteTls::Optional);
+    let both = [site(), leaving];
+    head.apply(head.rendered(WebKind::NginxSsl, &both));
+    let last = head.apply(head.rendered(WebKind::NginxSsl, &[site()]));
+    let refusal = head.refused(ConfigRequest::Revert { set: last });
+    assert!(
+        refusal.contains("lacks keys/leaving.example.pem"),
+        "{refusal}"
+    );
+    assert_eq!(head.state().live, Some(last));
 }

@@ -9,7 +9,7 @@ mod command;
 mod install;
 mod journal;
 mod look;
-mod opcache;
+pub(super) mod opcache;
 mod prepare;
 mod run;
 mod site;

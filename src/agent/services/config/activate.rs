@@ -126,7 +126,6 @@ impl Sets {
 
     async fn go_back(self: &Arc<Self>, pending: &Pending) -> Result<(), Problem> {
         if let Some(previous) = &pending.previous {
-            self.is_whole(previous)?;
             self.write_roots(previous).await?;
         }
         let change = self.change(Some(&pending.set), pending.previous.as_ref())?;

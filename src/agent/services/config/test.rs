@@ -5,6 +5,8 @@ use super::{Sets, blocking, unknown};
 use crate::agent::services::programs::{Staged, users};
 use crate::codes::Problem;
 use crate::net::certificate;
+use std::collections::BTreeMap;
+use crate::services::balancer::is_bundle;
 use std::io::Write as _;
 use std::sync::Arc;
 use sync_proto::path::Name;
@@ -15,20 +17,17 @@ impl Sets {
         let record = self.place.record(set)?.ok_or_else(|| unknown(set))?;
         let mut tested = Tested::default();
         // Pools can't be tested, nor files given away, without their users.
-        for user in self.users(set, &record)? {
+        for (user, file) in self.users(set, &record)? {
             match users::ensure(&user).await {
                 Ok(true) => tested
                     .warnings
                     .push(format!("Made the system user `{user}`")),
                 Ok(false) => {}
-                Err(problem) => {
-                    let pools = record.files.iter().find(|it| it.area == ConfigArea::PhpFpm);
-                    tested.faults.push(ConfigFault {
-                        area: ConfigArea::PhpFpm,
-                        name: pools.map(|it| it.name.clone()).unwrap_or_default(),
-                        message: problem.message,
-                    });
-                }
+                Err(problem) => tested.faults.push(ConfigFault {
+                    area: ConfigArea::PhpFpm,
+                    name: file,
+                    message: problem.message,
+                }),
             }
         }
         if !tested.faults.is_empty() {
@@ -70,9 +69,13 @@ impl Sets {
         Ok(tested)
     }
 
-    /// The system users that the pools of a set name.
-    fn users(&self, set: &ConfigSetId, record: &Record) -> Result<Vec<String>, Problem> {
-        let mut users = Vec::new();
+    /// The system users that the pools of a set name, with the file of the first that does.
+    fn users(
+        &self,
+        set: &ConfigSetId,
+        record: &Record,
+    ) -> Result<BTreeMap<String, String>, Problem> {
+        let mut users = BTreeMap::new();
         for file in record
             .files
             .iter()
@@ -85,12 +88,11 @@ impl Sets {
                 if let Some((key, value)) = line.split_once('=')
                     && matches!(key.trim(), "user" | "group")
                 {
-                    users.push(value.trim().to_owned());
+                    let user = value.trim().to_owned();
+                    users.entry(user).or_insert_with(|| file.name.clone());
                 }
             }
         }
-        users.sort();
-        users.dedup();
         Ok(users)
     }
 
@@ -107,7 +109,11 @@ impl Sets {
                 let bytes = self.content(set, area, &file.name)?.unwrap_or_default();
                 Ok(String::from_utf8_lossy(&bytes).into_owned())
             };
-            let chain = text(ConfigArea::Certificates)?;
+            // Balancers read both from one file.
+            let chain = text(match is_bundle(&file.name) {
+                true => ConfigArea::Keys,
+                false => ConfigArea::Certificates,
+            })?;
             if let Err(error) = certificate::check(&chain, &text(ConfigArea::Keys)?) {
                 faults.push(ConfigFault {
                     area: ConfigArea::Keys,

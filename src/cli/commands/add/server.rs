@@ -64,23 +64,17 @@ pub(super) async fn run(context: &Context, args: AddServerArgs) -> Result<Exit, 
         edit.add_server(&name, &new).map_err(config_error)?;
         edit.check().map_err(config_error)?;
     }
+    let asked = ssh::Asked {
+        offers: offers(&args, &hub.inventory),
+        allow: args.allow.clone(),
+    };
     let facts = match (&args.token_file, &args.ssh) {
         (None, None) if args.no_agent => {
             edit.save().map_err(config_error)?;
             None
         }
         (Some(file), _) => Some(by_token(&hub, &name, &new, file, edit).await?),
-        (None, Some(_)) => Some(
-            ssh::run(
-                context,
-                &hub,
-                &name,
-                &new,
-                offers(&args, &hub.inventory),
-                edit,
-            )
-            .await?,
-        ),
+        (None, Some(_)) => Some(ssh::run(context, &hub, &name, &new, asked, edit).await?),
         (None, None) => return Err(no_way_in(&name)),
     };
     if let Some(facts) = &facts {

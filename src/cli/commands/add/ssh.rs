@@ -7,16 +7,24 @@ use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, config_error};
 use crate::cli::human::bytes;
 use crate::config::{Edit, NewServer};
-use crate::model::{Offer, ServerName, Transport};
+use crate::model::{AbsPath, Offer, ServerName, Transport};
 use std::collections::BTreeSet;
 use sync_proto::wire::Facts;
+
+/// What the agent is asked to allow.
+pub(super) struct Asked {
+    /// Services that hubs may manage.
+    pub(super) offers: BTreeSet<Offer>,
+    /// Where roots may lie; the usual places if it is empty.
+    pub(super) allow: Vec<AbsPath>,
+}
 
 pub(super) async fn run(
     context: &Context,
     hub: &Hub,
     name: &ServerName,
     new: &NewServer,
-    offers: BTreeSet<Offer>,
+    asked: Asked,
     edit: Edit,
 ) -> Result<Facts, CommandError> {
     let destination = new
@@ -30,7 +38,8 @@ pub(super) async fn run(
         interactive: context.ui.is_interactive(),
     };
     let mut install = Install::new(name.clone(), new.address.clone());
-    install.offers = offers;
+    install.offers = asked.offers;
+    install.allow = asked.allow;
     install.transport = new.transport.unwrap_or(Transport::Auto);
     let identity = hub.identity()?;
     let say = |step: Step| context.ui.status(words(name, &step));

@@ -128,6 +128,8 @@ pub enum MemberRequest {
     },
     /// Asks its own web server.
     Probe(Probe),
+    /// Has PHP forget what it compiled: its files were changed in place.
+    Forget,
 }
 
 /// The answer to a [`MemberRequest`].
@@ -137,6 +139,8 @@ pub enum MemberAnswer {
     Marked(bool),
     /// To Probe.
     Probed(Box<Probed>),
+    /// To Forget: so many pools had something to forget.
+    Forgotten(u32),
 }
 
 /// A question to a web server, as a visitor would ask it.

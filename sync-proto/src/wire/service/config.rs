@@ -4,6 +4,10 @@
 //! A set is put beside the live one ([`ConfigRequest::Put`]), tested there by the programs that
 //! will read it, and activated by one rename. It stays live only if the hub confirms it in time;
 //! otherwise the server goes back to the one before by itself.
+//!
+//! Names that mean something to an agent: `00-*` is shared by all sites; `00-health-PORT.conf` is the
+//! endpoint that proves a reload; `sub-*` is included by another file of the set; the name of a pool
+//! begins with its version of PHP. `docs/wire-protocol.md` has the rest.
 
 use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
@@ -88,7 +92,8 @@ pub enum ConfigRequest {
         /// Some of its files.
         files: Vec<ConfigFile>,
     },
-    /// The set is complete: test each file that can be tested alone, then all together.
+    /// The set is complete: test it all together, and where that fails file by file, so that each
+    /// fault names its file. Makes the system users that its pools name.
     Test {
         /// The set.
         set: ConfigSetId,

@@ -39,6 +39,16 @@ impl SourceFiles {
     }
 }
 
+impl SourceFiles {
+    /// The same with what a push leaves out.
+    fn with_excluded(self) -> Self {
+        Self {
+            exclude: Rules::default(),
+            ..self
+        }
+    }
+}
+
 impl Files for SourceFiles {
     fn head(&self, path: &str, limit_bytes: usize) -> Option<Vec<u8>> {
         let path = RelPath::parse(path.as_bytes()).ok()?;
@@ -72,7 +82,11 @@ pub(crate) fn driver(platform: &Platform) -> AppDriver {
 /// would stay.
 pub(crate) fn preserve(platform: &Platform) -> Vec<String> {
     match (platform.app, SourceFiles::published(platform)) {
-        (Some(_), Some(files)) => preserve_owned(driver(platform), &platform.docroot, &files),
+        (Some(_), Some(files)) => {
+            // What is excluded belongs to the member anyway.
+            let whole = files.with_excluded();
+            preserve_owned(driver(platform), &platform.docroot, &whole)
+        }
         _ => Vec::new(),
     }
 }

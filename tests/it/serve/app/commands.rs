@@ -45,6 +45,8 @@ fn a_site_is_run_logged_in_to_and_updated_by_commands_debian_netns() {
         return;
     }
     let ground = ground();
+    // A push proves that the site answers afterwards.
+    let _web = ground.start_web();
     let fanout = |words: &[&str]| ground.world.fanout(words);
     let link = fanout(&["login", "site", SITE]).success().text();
     assert!(

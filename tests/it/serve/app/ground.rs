@@ -51,7 +51,7 @@ impl Ground {
             let text = std::fs::read_to_string(&config).unwrap();
             // Every question here is a session of its own.
             let text = text.replace("sessions = 16", "sessions = 500");
-            std::fs::write(&config, format!("offers = [\"app\"]\n{text}")).unwrap();
+            std::fs::write(&config, format!("offers = [\"app\", \"web\"]\n{text}")).unwrap();
             world.restart_agent(index);
             // The site's user reaches its documents.
             for ancestor in world.agent_prefix(index).ancestors().take(3) {
@@ -96,6 +96,29 @@ impl Ground {
         self.world.restart_agent(0);
         // It keeps its own directory to itself; where it isn't given one, settings lie elsewhere.
         open_to_all(&self.world.agent_dir(0));
+    }
+
+    /// A web server for the first member: the one that PHP brings.
+    #[track_caller]
+    pub(super) fn start_web(&self) -> Running {
+        let settings = self.world.agent_dir(0).join("services/current/settings");
+        let settings = settings.join(settings_name(&SITE.parse().unwrap()));
+        let settings = format!("FANOUT_SETTINGS={}", settings.display());
+        let root = self.live(0).display().to_string();
+        let words = ["env", &settings, "php", "-S", "127.0.0.1:80", "-t", &root];
+        let running = self.host().spawn(&words);
+        let asked = [
+            "curl",
+            "-s",
+            "-o",
+            "/dev/null",
+            "-H",
+            "Host: www.example.com",
+            "http://127.0.0.1/",
+        ];
+        let answers = || self.host().run(&asked).code == Some(0);
+        assert!(wait_until(USUAL_TIME, answers));
+        running
     }
 
     /// The live tree of a member.

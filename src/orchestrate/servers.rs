@@ -66,6 +66,19 @@ impl Servers {
             .await
     }
 
+    /// Software and version of an agent, and by how many microseconds its clock is ahead of ours.
+    ///
+    /// # Errors
+    /// As [`Servers::ask`].
+    pub async fn greeting(&self, name: &ServerName) -> Result<(String, i64), Problem> {
+        self.session(name, async |session| {
+            let skew_us = session.clock_skew_us().await?;
+            Ok((session.facts().software.clone(), skew_us))
+        })
+        .await
+        .map_err(|problem| about(name, problem))
+    }
+
     /// What a server has of a tree.
     ///
     /// # Errors

@@ -39,8 +39,8 @@ pub(crate) use inventory::{
 pub(crate) use rotate::{RotateArgs, RotateNoun, RotateSiteArgs, RotateWhat};
 pub(crate) use secrets::{SecretArgs, SecretNoun, SecretRemoveArgs, SecretSetArgs};
 pub(crate) use serve::{
-    ApplyArgs, CheckArgs, CheckNoun, CheckSiteArgs, DrainArgs, DrainNoun, LogArgs, PlanArgs,
-    ReadyArgs, ReadyNoun, ScopeArgs,
+    ApplyArgs, CheckArgs, CheckNoun, CheckSiteArgs, DoctorArgs, DrainArgs, DrainNoun, LogArgs,
+    PlanArgs, ReadyArgs, ReadyNoun, ScopeArgs,
 };
 pub(crate) use setup::{SetupArgs, SetupDbArgs, SetupNoun, SetupServerArgs};
 pub(crate) use sites::{AddBalancerArgs, AddSiteArgs};
@@ -208,6 +208,8 @@ pub(crate) enum Command {
     Login(LoginArgs),
     /// Bring uploads from the member that they are pinned to to the others
     Deliver(DeliverArgs),
+    /// Look for what servers lack, each with its remedy; changes nothing
+    Doctor(DoctorArgs),
     /// Explain an error code, or which rule decided about a path
     Explain(ExplainArgs),
     /// Show the whole story on this machine alone

@@ -183,3 +183,19 @@ pub(crate) struct CheckSiteArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     pub(crate) timeout: u32,
 }
+
+/// `fanout doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Looks and changes nothing: agents and their versions, clocks, web servers and PHP, balancers, the way
+from each member to its databases, and what each site's application needs. Exits with 2 if something
+was found.
+
+Examples:
+  fanout doctor
+  fanout doctor web1 --json")]
+pub(crate) struct DoctorArgs {
+    /// Servers to look at; none means all
+    #[arg(value_parser = NonEmpty::new(), add = ArgValueCandidates::new(complete::servers))]
+    pub(crate) servers: Vec<String>,
+}

@@ -10,6 +10,7 @@ mod cron;
 mod delete;
 mod deliver;
 mod demo;
+mod doctor;
 mod drain;
 mod edit;
 mod explain;
@@ -85,6 +86,7 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Cron(args) => cron::run(context, args).await,
         Command::Login(args) => login::run(context, args).await,
         Command::Deliver(args) => deliver::run(context, args).await,
+        Command::Doctor(args) => doctor::run(context, args).await,
         Command::Explain(args) => explain::run(context, args).await,
         Command::Demo(args) => demo::run(context, args).await,
         Command::Completions(args) => completions::run(context, args).await,

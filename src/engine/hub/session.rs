@@ -479,6 +479,15 @@ impl Session {
         Ok(())
     }
 
+    /// By how many microseconds the member's clock is ahead of ours, as one ping shows it.
+    pub async fn clock_skew_us(&self) -> Result<i64, SessionError> {
+        let sent = now_us();
+        match self.ask(&Request::Ping, "a ping", IDLE).await? {
+            Reply::Pong { now_us: theirs } => Ok(theirs - (sent + now_us()) / 2),
+            other => Err(unexpected(&other, "Pong")),
+        }
+    }
+
     /// Tells the decision `commit` and waits until it is carried out.
     pub async fn commit(&self, txn: TxnKey) -> Result<Done, SessionError> {
         let request = Request::Decide {

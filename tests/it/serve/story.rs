@@ -52,6 +52,33 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("Fanout story"));
 
+    // The environment is looked at as well: here nothing is missing, and then one line is.
+    let healthy = farm.fanout("doctor").success();
+    assert!(
+        healthy.error_text().contains(" 0 findings"),
+        "{}",
+        healthy.describe()
+    );
+    third
+        .host
+        .sh("mv /etc/nginx/conf.d/fanout.conf /root/")
+        .success();
+    let ill = farm.fanout("doctor web3").exits(2);
+    assert!(
+        ill.text().contains("doesn't include fanout's files"),
+        "{}",
+        ill.describe()
+    );
+    assert!(
+        ill.text().contains("remedy: fanout setup server web3"),
+        "{}",
+        ill.describe()
+    );
+    third
+        .host
+        .sh("mv /root/fanout.conf /etc/nginx/conf.d/")
+        .success();
+
     // One dies under load, and comes back.
     let load = farm.load(SITE, 15);
     std::thread::sleep(Duration::from_secs(2));

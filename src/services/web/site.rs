@@ -288,7 +288,8 @@ fn view(
             None => "=404".into(),
         },
         front,
-        has_indexes: !matches!(app.scripts, Scripts::Only(_)),
+        // Without a front controller nothing else answers for a directory, the site's own included.
+        has_indexes: app.front.is_none() || !matches!(app.scripts, Scripts::Only(_)),
         no_scripts: scripts
             .as_ref()
             .map(|scripts| no_scripts(&app.scripts, scripts)),

@@ -7,6 +7,7 @@ use crate::support::root_or_skip;
 use std::time::{Duration, Instant};
 
 const SITE: &str = "www.example.com";
+const WIKI: &str = "wiki.example.com";
 
 #[test]
 fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
@@ -94,6 +95,52 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
         output.describe()
     );
 
+    // The pages that members show by themselves.
+    farm.fanout(&format!("maintenance site {SITE} --yes"))
+        .success();
+    assert_eq!(farm.visit(SITE, "/").0, 503);
+    farm.fanout(&format!("disable site {SITE} --yes")).success();
+    assert_eq!(farm.visit(SITE, "/").0, 403);
+    farm.fanout(&format!("enable site {SITE} --yes")).success();
+    assert_eq!(farm.visit(SITE, "/").0, 200);
+
+    // What a visitor left on the pinned member is there on all of them.
+    let uploads = "/srv/platforms/blog/wp-content/uploads";
+    farm.web[0]
+        .host
+        .sh(&format!(
+            "echo picture >{uploads}/picture.txt && chmod 644 {uploads}/picture.txt"
+        ))
+        .success();
+    farm.fanout("deliver uploads").success();
+    for server in farm.web.iter().chain([&third]) {
+        let answer = farm.ask(server, SITE, "/wp-content/uploads/picture.txt");
+        assert_eq!(answer, (200, "picture\n".into()), "{}", server.host.name());
+    }
+
+    // A second application on the same three members.
+    let wiki = debian::mediawiki();
+    debian::copy_tree(&wiki, &farm.hub.path("/srv/src/wiki"));
+    let links = "find /srv/src/wiki -type l ! -exec test -e {} ';' -delete";
+    farm.hub.sh(links).success();
+    let platform =
+        "add platform wiki --app mediawiki --path /srv/src/wiki --root /srv/platforms/wiki";
+    farm.fanout(&format!("{platform} --on front")).success();
+    farm.fanout("push platform wiki").success();
+    let site = format!("add site {WIKI} --platform wiki --db db1 --uploads pin:web1");
+    farm.fanout(&format!(
+        "{site} --title 'Fanout wiki' --mail admin@example.com"
+    ))
+    .success();
+    farm.fanout(&format!("install site {WIKI} --yes")).success();
+    for server in farm.web.iter().chain([&third]) {
+        let (status, body) = farm.ask(server, WIKI, "/index.php/Main_Page");
+        assert_eq!(status, 200, "{}: {body}", server.host.name());
+        assert!(body.contains("Fanout wiki"), "{}", server.host.name());
+    }
+    let (status, _) = farm.visit(WIKI, "/index.php/Main_Page");
+    assert_eq!(status, 200);
+
     // An upgrade and the way back, under load.
     let upgraded = debian::wordpress_upgraded();
     copy_to_hub(&farm, &upgraded);
@@ -111,6 +158,13 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
         "{}",
         output.describe()
     );
+
+    // The same once more with maintenance pages meanwhile; and what was uploaded is still there.
+    farm.fanout("push platform blog --update maintenance")
+        .success();
+    assert_eq!(farm.visit(SITE, "/").0, 200);
+    let answer = farm.visit(SITE, "/wp-content/uploads/picture.txt");
+    assert_eq!(answer, (200, "picture\n".into()));
 
     // A member leaves: out of rotation, without accounts, without keys and files.
     farm.fanout("edit cluster front --remove-members web3")

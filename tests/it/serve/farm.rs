@@ -8,7 +8,7 @@ use crate::support::run::{self, Output, Running, wait_until};
 use std::time::Duration;
 
 /// Where configuration sets lie on a server.
-const SERVICES: &str = "/var/lib/fanout-services";
+pub(crate) const SERVICES: &str = "/var/lib/fanout-services";
 /// How long a command may take while services are installed, tested and reloaded.
 pub(crate) const LONG: Duration = Duration::from_secs(180);
 

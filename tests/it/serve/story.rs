@@ -1,7 +1,7 @@
 //! The story of the README's second section, from nothing to a site behind a balancer, and what
 //! happens to it afterwards; every step looked at from outside.
 
-use super::farm::{Farm, Server, answers};
+use super::farm::{Farm, SERVICES, Server, answers};
 use crate::support::debian;
 use crate::support::root_or_skip;
 use std::time::{Duration, Instant};
@@ -48,7 +48,12 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
     third.start_nginx();
     farm.fanout("edit cluster front --add-members web3")
         .success();
-    farm.fanout("apply --yes").success();
+    // The hub dies in the middle of it; whatever had been done, the rest is done afterwards.
+    let mut cut_off = farm.hub.spawn(&["fanout", "apply", "--yes"]);
+    std::thread::sleep(Duration::from_millis(900));
+    cut_off.kill();
+    farm.fanout("log").success();
+    farm.fanout("apply --resume").success();
     let (status, body) = farm.ask(&third, SITE, "/");
     assert_eq!(status, 200, "{body}");
     assert!(body.contains("Fanout story"));
@@ -175,7 +180,26 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
         "{}",
         shown.describe()
     );
-    farm.fanout("apply --yes --allow-remove web3").success();
+    // A saved plan is carried out as it was shown, or not at all.
+    farm.fanout("plan --out /root/leave.plan --allow-remove web3")
+        .success();
+    let vhost = format!("{SERVICES}/current/nginx/site-{SITE}.conf");
+    farm.web[0]
+        .host
+        .sh(&format!("echo '# by hand' >>{vhost}"))
+        .success();
+    farm.fanout("apply /root/leave.plan").exits(5);
+    let seen = farm
+        .fanout("plan --out /root/leave.plan --allow-remove web3")
+        .success();
+    assert!(
+        seen.text().contains("edited by hand"),
+        "{}",
+        seen.describe()
+    );
+    farm.fanout("apply /root/leave.plan").success();
+    let text = farm.web[0].host.run(&["cat", &vhost]).success().text();
+    assert!(!text.contains("by hand"), "{text}");
     let address = third.host.address();
     let accounts = farm.db.host.sh(&format!(
         "mariadb -N -e \"select count(*) from mysql.user where host='{address}'\""

@@ -2,7 +2,7 @@
 //!
 //! Never publishes anything: a platform that was never pushed has nothing to bring.
 
-use crate::codes::Problem;
+use crate::codes::{Code as ErrorCode, Problem};
 use crate::model::{PlatformName, ServerName};
 use crate::orchestrate::resource::{Applied, Change, Difference, Resource, Sign, Work};
 use crate::orchestrate::servers::Servers;
@@ -42,7 +42,20 @@ impl Resource for Code {
 
     fn inspect(&self) -> Work<'_, Difference> {
         Box::pin(async {
-            let survey = self.servers.survey(&self.server, self.tree).await?;
+            let survey = match self.servers.survey(&self.server, self.tree).await {
+                Ok(survey) => survey,
+                // A hub that died has left its session behind: bringing the code takes it over,
+                // and waits for one that is alive.
+                Err(problem) if problem.code == ErrorCode::TaskLocked => {
+                    let what = format!("generation unknown, in other hands -> #{}", self.desired);
+                    return Ok(Difference {
+                        changes: vec![Change::new(Sign::Change, what)],
+                        seen: "in other hands".into(),
+                        ..Difference::default()
+                    });
+                }
+                Err(problem) => return Err(problem),
+            };
             let changes = match survey.live {
                 Some(live) if live == self.desired => Vec::new(),
                 Some(live) => vec![Change::new(

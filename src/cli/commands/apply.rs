@@ -158,7 +158,8 @@ pub(crate) async fn carried_out(
         let message = format!("cut off; continued by task {id}");
         work::end(hub, resumed, Exit::Partial, &message).await?;
     }
-    if exit == Exit::Done {
+    // A site that was left out somewhere is no reason to forget who serves the others.
+    if outcome.exit() == Exit::Done {
         serving::note_served(hub, request).await?;
     }
     report(context, &outcome, id);

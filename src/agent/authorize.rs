@@ -4,6 +4,7 @@
 //! peers/KEY.hub    an accepted hub
 //! peers/KEY.token  a token's one-time key with its end, which the running agent hasn't seen yet
 //! peers/KEY.grant  the same, seen
+//! peers/KEY.gone   a hub that was revoked, which the running agent hasn't seen yet
 //! ```
 //!
 //! `fanout agent invite` is another process, so the directory is looked at again and again; what
@@ -26,6 +27,7 @@ use sync_proto::path::Name;
 const HUB: &str = ".hub";
 const TOKEN: &str = ".token";
 const GRANT: &str = ".grant";
+const GONE: &str = ".gone";
 /// LIMIT: bytes of one file.
 const MAX_BYTES: u64 = 4096;
 
@@ -57,12 +59,15 @@ impl Peers {
     pub fn reload(&self) -> Result<(), Problem> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut accepted, mut grants, mut seen) = (Vec::new(), Vec::new(), Vec::new());
+        let mut gone = Vec::new();
         for listed in self.dir.list().map_err(|error| of_fs(&error))? {
             let Some((key, kind)) = parse(&listed.name) else {
                 continue;
             };
             if kind == HUB {
                 accepted.push((key, Role::Hub));
+            } else if kind == GONE {
+                gone.push(listed.name);
             } else if let Some(grant) = self.grant(&listed.name, key) {
                 if kind == TOKEN {
                     seen.push((listed.name, key));
@@ -99,6 +104,10 @@ impl Peers {
             let moved = self.dir.rename_to(&name, &self.dir, &grant);
             moved.map_err(|error| of_fs(&error))?;
         }
+        // ORDER: likewise, who revoked it may rely on its being shut out.
+        for name in gone {
+            self.dir.unlink(&name).map_err(|error| of_fs(&error))?;
+        }
         Ok(())
     }
 
@@ -126,11 +135,20 @@ impl Peers {
         Ok(keys)
     }
 
-    /// Takes a hub off the disk, durably; a running agent closes its connections.
+    /// Takes a hub off the list, durably; a running agent closes its connections when it sees it.
     pub fn revoke(&self, hub: NodeKey) -> Result<(), Problem> {
-        file_name(hub, HUB)
-            .and_then(|name| self.dir.unlink(&name))
+        let (accepted, gone) = (file_name(hub, HUB), file_name(hub, GONE));
+        accepted
+            .and_then(|accepted| self.dir.rename_to(&accepted, &self.dir, &gone?))
             .and_then(|()| self.dir.sync())
+            .map_err(|error| of_fs(&error))
+    }
+
+    /// True if no agent has taken note of the revocation yet.
+    pub fn is_leaving(&self, hub: NodeKey) -> Result<bool, Problem> {
+        file_name(hub, GONE)
+            .and_then(|name| self.dir.stat(&name))
+            .map(|stat| stat.is_some())
             .map_err(|error| of_fs(&error))
     }
 
@@ -187,7 +205,7 @@ impl Peers {
 
 fn parse(name: &Name) -> Option<(NodeKey, &'static str)> {
     let name = std::str::from_utf8(name.as_bytes()).ok()?;
-    [HUB, TOKEN, GRANT]
+    [HUB, TOKEN, GRANT, GONE]
         .into_iter()
         .find_map(|kind| Some((name.strip_suffix(kind)?.parse().ok()?, kind)))
 }
@@ -242,5 +260,22 @@ mod tests {
         std::fs::remove_file(dir.path().join(format!("{}.hub", hub.key()))).unwrap();
         peers.reload().unwrap();
         assert_eq!(peers.trust().role(hub.key()), None);
+    }
+
+    #[test]
+    fn a_revocation_counts_as_noticed_only_when_the_key_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let peers = Peers::open(dir.path()).unwrap();
+        let token = invited(&peers);
+        peers.reload().unwrap();
+        let hub = Identity::generate().unwrap();
+        peers.join(token, hub.certificate()).unwrap();
+        let other = Peers::open(dir.path()).unwrap();
+        other.revoke(hub.key()).unwrap();
+        assert!(other.is_leaving(hub.key()).unwrap());
+        assert_eq!(other.hubs().unwrap(), []);
+        peers.reload().unwrap();
+        assert_eq!(peers.trust().role(hub.key()), None);
+        assert!(!other.is_leaving(hub.key()).unwrap());
     }
 }

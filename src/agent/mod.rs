@@ -84,11 +84,23 @@ pub async fn invite(dir: &AgentDir, lifetime: Duration) -> Result<Token, Problem
         .map_err(|error| Problem::from_error(Code::TokenInvalid, &error))?;
     let peers = Peers::open(&dir.peers())?;
     peers.offer(&grant)?;
+    noticed(dir, || peers.is_offered(&grant)).await?;
+    Ok(token)
+}
+
+/// Waits until a running agent has taken note of a change; false if it didn't in time.
+async fn noticed(
+    dir: &AgentDir,
+    is_pending: impl Fn() -> Result<bool, Problem>,
+) -> Result<bool, Problem> {
     let until = tokio::time::Instant::now() + NOTICE;
-    while peers.is_offered(&grant)? && is_running(dir)? && tokio::time::Instant::now() < until {
+    while is_pending()? && is_running(dir)? {
+        if tokio::time::Instant::now() >= until {
+            return Ok(false);
+        }
         tokio::time::sleep(serve::RELOAD / 4).await;
     }
-    Ok(token)
+    Ok(true)
 }
 
 /// The hubs that are let in.
@@ -100,12 +112,13 @@ pub fn hubs(dir: &AgentDir) -> Result<Vec<NodeKey>, Problem> {
     Peers::open(&dir.peers())?.hubs()
 }
 
-/// Lets a hub in no more, durably; the running agent notices by itself. `digits` are the first of
-/// its key.
+/// Lets a hub in no more, durably. A running agent has shut it out when this returns. `digits` are
+/// the first of its key.
 ///
 /// # Errors
-/// There is no such hub, there are several, or its file can't be removed.
-pub fn revoke(dir: &AgentDir, digits: &str) -> Result<NodeKey, Problem> {
+/// There is no such hub, there are several, its file can't be removed, or the running agent takes
+/// no note of it.
+pub async fn revoke(dir: &AgentDir, digits: &str) -> Result<NodeKey, Problem> {
     load(dir)?;
     let peers = Peers::open(&dir.peers())?;
     let hubs = peers.hubs()?;
@@ -117,7 +130,12 @@ pub fn revoke(dir: &AgentDir, digits: &str) -> Result<NodeKey, Problem> {
     match (first, second) {
         (Some(hub), None) => {
             peers.revoke(*hub)?;
-            Ok(*hub)
+            if noticed(dir, || peers.is_leaving(*hub)).await? {
+                return Ok(*hub);
+            }
+            let message = format!("The hub {hub} is revoked, but the running agent didn't react");
+            Err(Problem::new(Code::NoProgress, message)
+                .with_hint("restart the agent: it lets the hub in no more when it starts"))
         }
         (None, _) => {
             let message = format!(

@@ -23,7 +23,7 @@ pub(crate) async fn run(context: &Context, args: AgentArgs) -> Result<Exit, Comm
         AgentCommand::Offer(args) => offer(context, args),
         AgentCommand::Run(_) => serve(context).await,
         AgentCommand::Invite(args) => invite(context, args).await,
-        AgentCommand::Revoke(args) => revoke(context, &args),
+        AgentCommand::Revoke(args) => revoke(context, &args).await,
         AgentCommand::Connect(_) => {
             agent::connect(&context.agent_dir()).await?;
             Ok(Exit::Done)
@@ -152,7 +152,7 @@ async fn invite(context: &Context, args: AgentInviteArgs) -> Result<Exit, Comman
     Ok(Exit::Done)
 }
 
-fn revoke(context: &Context, args: &AgentRevokeArgs) -> Result<Exit, CommandError> {
+async fn revoke(context: &Context, args: &AgentRevokeArgs) -> Result<Exit, CommandError> {
     let dir = context.agent_dir();
     let Some(digits) = &args.key else {
         let hubs = agent::hubs(&dir)?;
@@ -168,7 +168,7 @@ fn revoke(context: &Context, args: &AgentRevokeArgs) -> Result<Exit, CommandErro
         }
         return Ok(Exit::Done);
     };
-    let hub = agent::revoke(&dir, digits)?;
+    let hub = agent::revoke(&dir, digits).await?;
     if context.ui.is_json() {
         let shape = json!({ "revoked": hub.to_string() });
         context.ui.json(&ResultLine::new(shape));

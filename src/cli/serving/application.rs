@@ -104,7 +104,8 @@ pub(super) fn look_for_traps(hub: &Hub) -> Result<Vec<Problem>, CommandError> {
         };
         let app = app_site(site, platform, driver(platform));
         let members = hub.inventory.members_of_site(site).len();
-        for trap in traps(&app, &files, members) {
+        let writes_meet = matches!(site.uploads, Some(Uploads::Pin(_)));
+        for trap in traps(&app, &files, members, writes_meet) {
             // Without a database of ours there are no settings to include.
             if trap.what == TrapKind::NotIncluded && site.db.is_none() {
                 continue;

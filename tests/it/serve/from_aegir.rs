@@ -148,6 +148,7 @@ fn netns_the_first_plan_names_each_difference_and_the_second_apply_serves_the_ol
              GRANT ALL ON *.* TO 'aegir_root'@'%' WITH GRANT OPTION;
              CREATE DATABASE {NAME}; CREATE TABLE {NAME}.node (title TEXT);
              INSERT INTO {NAME}.node VALUES ('hello');
+             CREATE TABLE {NAME}.variable (name TEXT, value BLOB);
              CREATE USER '{NAME}'@'{gone}' IDENTIFIED BY '{PASSWORD}';
              GRANT ALL ON {NAME}.* TO '{NAME}'@'{gone}'"
         ),

@@ -248,7 +248,7 @@ fn doctor_names_what_is_wrong(farm: &Farm, third: &Server) {
         .host
         .sh(&format!(
             "{cover} /srv && cd /srv && head -c 1000000 /dev/zero >full &&
-             for n in $(seq 40); do : >$n || break; done 2>/dev/null; true"
+             for n in $(seq 31); do touch $n || break; done 2>/dev/null; true"
         ))
         .success();
     ill(&["web3  disk: ", "web3  inodes: "]);

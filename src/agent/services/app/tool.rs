@@ -182,8 +182,9 @@ async fn carry_out(
         };
         let program = program.args(call).stdin(told.stdin.clone());
         let mut ran = run::finish(program, limit, &input.word).await?;
-        // A tool may repeat what it was asked for.
+        // wp-cli repeats its whole command line with what it was asked for, quoted for a shell.
         ran.hide(&input.password);
+        ran.hide(&input.password.replace('\'', "'\\''"));
         let goes_on = ran.ended_well();
         last = Some(ran);
         if !goes_on {

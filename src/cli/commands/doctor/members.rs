@@ -3,6 +3,7 @@
 use super::Diagnosis;
 use crate::cli::hub::Hub;
 use crate::cli::human::bytes;
+use crate::codes::Code;
 use crate::config::Site;
 use crate::model::{ServerName, Uploads};
 use crate::orchestrate::servers::Servers;
@@ -75,9 +76,15 @@ pub(super) async fn numbers(
         let mut seen: BTreeMap<(u32, u32), Vec<&str>> = BTreeMap::new();
         for member in members {
             diagnosis.checks += 1;
-            // One that isn't there yet is made by the next apply.
-            if let Ok(ids) = uploads::numbers(servers, member, &user).await {
-                seen.entry(ids).or_default().push(member.as_str());
+            match uploads::numbers(servers, member, &user).await {
+                Ok(ids) => seen.entry(ids).or_default().push(member.as_str()),
+                // The next apply makes it, or refuses it.
+                Err(problem)
+                    if matches!(problem.code, Code::OwnerMissing | Code::RoleForbidden) => {}
+                Err(problem) => {
+                    let hint = problem.hint().to_owned();
+                    diagnosis.found(Some(member), "users", problem.message, hint);
+                }
             }
         }
         if seen.len() > 1 {

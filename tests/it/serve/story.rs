@@ -290,7 +290,7 @@ fn doctor_names_what_is_wrong(farm: &Farm, third: &Server) {
         .success();
     let site = "tls.example.com";
     farm.fanout(&format!(
-        "add site {site} --platform blog --dir tls --uploads mount:/srv/share --tls optional \
+        "add site {site} --platform blog --uploads mount:/srv/share --tls optional \
          --certificate /root/old.pem --key file:/root/old.key"
     ))
     .success();

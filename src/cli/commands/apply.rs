@@ -158,11 +158,12 @@ pub(crate) async fn carried_out(
         let message = format!("cut off; continued by task {id}");
         work::end(hub, resumed, Exit::Partial, &message).await?;
     }
-    // A site that was left out somewhere is no reason to forget who serves the others.
-    if outcome.exit() == Exit::Done {
-        serving::note_served(hub, request).await?;
-    }
+    serving::note_served(hub, request, plan, &outcome).await?;
+    let rotated = serving::rotation::after_apply(hub, plan, &outcome).await;
     report(context, &outcome, id);
+    rotated
+        .iter()
+        .for_each(|problem| context.ui.warning(problem));
     Ok(exit)
 }
 
@@ -220,19 +221,25 @@ fn summary(outcome: &Outcome) -> String {
 }
 
 fn report(context: &Context, outcome: &Outcome, id: TaskId) {
+    let mut said: Vec<&Problem> = Vec::new();
     for step in &outcome.steps {
         for warning in &step.applied.warnings {
             context.ui.warning(warning);
         }
-        if let Some(problem) = &step.problem {
+        if let Some(problem) = step.problem.as_ref().filter(|it| !said.contains(it)) {
             context.ui.failure(problem);
+            said.push(problem);
         }
+    }
+    for why in &outcome.kept {
+        context.ui.warn(format!("not taken back, because {why}"));
     }
     if context.ui.is_json() {
         let steps: Vec<Value> = outcome.steps.iter().map(ended).collect();
-        context
-            .ui
-            .json(&ResultLine::new(json!({ "task": id.0, "steps": steps })));
+        let alone: Vec<&str> = outcome.failed_alone.keys().map(|it| it.as_str()).collect();
+        context.ui.json(&ResultLine::new(json!({
+            "task": id.0, "steps": steps, "failed_alone": alone, "kept": outcome.kept,
+        })));
         return;
     }
     if outcome.steps.is_empty() {
@@ -272,9 +279,14 @@ pub(crate) fn show(context: &Context, plan: &Plan, notes: &[Problem], end: &str)
     for note in notes {
         ui.warning(note);
     }
+    let mut said: Vec<&Problem> = Vec::new();
     for (step, problem) in plan.unknown() {
         tracing::debug!(step = step.resource.describe(), "not inspected");
-        ui.failure(problem);
+        // A server that doesn't answer is unknown in every respect, and says so once.
+        if !said.contains(&problem) {
+            ui.failure(problem);
+            said.push(problem);
+        }
     }
     for warning in plan.warnings() {
         ui.warning(warning);

@@ -8,6 +8,7 @@ mod check;
 mod completions;
 mod cron;
 mod delete;
+mod delete_site;
 mod deliver;
 mod demo;
 mod doctor;

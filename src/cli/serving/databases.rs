@@ -206,7 +206,7 @@ impl Databases {
                     server: server.clone(),
                     password: self.password(&names)?,
                     is_allowed: request.allow_remove.iter().any(|name| name == uri.as_str()),
-                    with_database: false,
+                    with_database: request.drop_database.iter().any(|it| it == uri.as_str()),
                     site: uri,
                 };
                 built.graph.add(settled(), Arc::new(resource), after);

@@ -100,18 +100,21 @@ pub(crate) async fn graph(
         notes,
     };
     let mut nodes = Nodes::default();
-    ground.code(&mut built, &mut nodes).await?;
-    nodes.database = databases
-        .make(hub, request, &ground.fates, &mut built)
-        .await?;
+    if request.is_whole() {
+        ground.code(&mut built, &mut nodes).await?;
+        let fates = &ground.fates;
+        nodes.database = databases.make(hub, request, fates, &mut built).await?;
+    }
     let modes = hub.store.site_modes().await.map_err(store_error)?;
     let hidden: BTreeSet<SiteUri> = modes.into_keys().chain(closed).collect();
     ground.web(&materials, &hidden, &mut built, &mut nodes);
     ground.balancers(&materials, &mut built, &mut nodes);
-    ground.former_members(&materials, &mut built, &mut nodes);
-    let mut last = nodes.proofs;
-    last.extend(nodes.balancers.iter().chain(&nodes.left));
-    databases.clean(hub, request, &last, &mut built).await?;
+    if request.is_whole() {
+        ground.former_members(&materials, &mut built, &mut nodes);
+        let mut last = nodes.proofs;
+        last.extend(nodes.balancers.iter().chain(&nodes.left));
+        databases.clean(hub, request, &last, &mut built).await?;
+    }
     Ok(built)
 }
 
@@ -183,7 +186,9 @@ impl<'a> Ground<'a> {
                 names.extend(balancer.servers.iter().cloned());
             }
         }
-        names.retain(|name| inventory.servers.contains_key(name) && !self.request.is_gone(name));
+        let request = self.request;
+        names.retain(|name| inventory.servers.contains_key(name) && !request.is_gone(name));
+        names.retain(|name| request.configures(name));
         names
     }
 
@@ -331,16 +336,12 @@ impl<'a> Ground<'a> {
             };
             let place = self.fates.member(&server.name).within(Phase::Switch);
             let mut before_proof = vec![configured];
-            for (site, platform) in &sites {
+            for (site, platform) in sites.iter().filter(|_| self.request.is_whole()) {
                 before_proof.extend(self.application(server, site, platform, built, configured));
             }
             let platforms: Vec<&Platform> = open.platforms.values().collect();
             let proved = Proved {
-                sites: Arc::new(Sites::of(
-                    &on(&open, &server.name),
-                    &platforms,
-                    self.servers.clone(),
-                )),
+                sites: Sites::of(&on(&open, &server.name), &platforms, self.servers.clone()),
                 server: server.name.clone(),
             };
             let is_alone = matches!(place.fate, Fate::Member(_));

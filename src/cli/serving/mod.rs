@@ -12,7 +12,9 @@ mod bring;
 pub(crate) mod databases;
 mod graph;
 mod materials;
+pub(crate) mod proof;
 pub(crate) mod rotation;
+pub(crate) mod standing;
 pub(crate) mod updates;
 
 pub(crate) use graph::{Built, graph};
@@ -41,11 +43,26 @@ pub(crate) struct Request {
     /// Accounts in databases that fanout didn't make go, too.
     #[serde(default)]
     pub(crate) prune: bool,
+    /// Sites whose database is destroyed with them.
+    #[serde(default)]
+    pub(crate) drop_database: Vec<String>,
+    /// Nothing but the configuration of these servers.
+    #[serde(default)]
+    pub(crate) config_of: Option<Vec<ServerName>>,
 }
 
 impl Request {
     fn is_gone(&self, server: &ServerName) -> bool {
         self.gone.iter().any(|name| name == server.as_str())
+    }
+
+    fn is_whole(&self) -> bool {
+        self.config_of.is_none()
+    }
+
+    fn configures(&self, server: &ServerName) -> bool {
+        let of = self.config_of.as_ref();
+        of.is_none_or(|servers| servers.contains(server))
     }
 
     fn may_remove(&self, name: &str) -> bool {

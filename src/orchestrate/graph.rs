@@ -171,6 +171,12 @@ impl Step {
         self.is_needed
     }
 
+    /// Has it nothing of its own to change, and is done because of what comes before it?
+    pub fn is_follower(&self) -> bool {
+        let is_own = self.found.as_ref().is_ok_and(|found| found.is_pending);
+        self.resource.follows() && !is_own && !changes(&self.found)
+    }
+
     /// Does this problem with it leave its server behind, instead of stopping everybody?
     pub fn is_excused(&self, problem: &Problem) -> bool {
         let is_early = self.found.is_err() || self.place.phase == Phase::Prepare;

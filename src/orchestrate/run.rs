@@ -371,6 +371,13 @@ impl<'a> Running<'a> {
                 continue;
             };
             let Some(note) = row.applied.undo.clone() else {
+                // What a step without a change of its own said is not so any more.
+                if step.is_follower() {
+                    row.state = StepState::Undone;
+                    self.states[id] = StepState::Undone;
+                    let message = "what it is about was taken back";
+                    self.write(id, StepState::Undone, message, None).await?;
+                }
                 continue;
             };
             let (state, message) = match step.resource.undo(&note).await {

@@ -18,6 +18,7 @@ struct Fact {
     is_final: bool,
     is_away: bool,
     is_unclear: bool,
+    follows: bool,
     journal: Journal,
 }
 
@@ -32,6 +33,7 @@ impl Fact {
             is_final: false,
             is_away: false,
             is_unclear: false,
+            follows: false,
             journal: journal.clone(),
         }
     }
@@ -53,6 +55,10 @@ impl Resource for Fact {
         self.member.as_ref()
     }
 
+    fn follows(&self) -> bool {
+        self.follows
+    }
+
     fn inspect(&self) -> Work<'_, Difference> {
         Box::pin(async {
             for (is_so, code) in [
@@ -65,7 +71,7 @@ impl Resource for Fact {
             }
             let is_true = *self.is_true.lock().unwrap();
             Ok(Difference {
-                changes: match is_true {
+                changes: match is_true || self.follows {
                     true => Vec::new(),
                     false => vec![Change::new(Sign::Add, "it")],
                 },
@@ -86,7 +92,7 @@ impl Resource for Fact {
             }
             *self.is_true.lock().unwrap() = true;
             Ok(Applied {
-                undo: (!self.stays).then(String::new),
+                undo: (!self.stays && !self.follows).then(String::new),
                 ..Applied::default()
             })
         })
@@ -381,6 +387,15 @@ async fn a_failure_while_members_switch_takes_back_those_that_decide_together() 
     assert_eq!(left(&lines, &outcome), expected, "{lines:?}");
     assert!(lines.contains(&"undo live 1".to_owned()));
     assert!(outcome.failed_alone.is_empty());
+    // A proof of what was taken back proves nothing.
+    let (_, outcome) = deploy(together, OnFailure::Undo, |name, fact| {
+        fact.fails = name == "proof 2";
+        fact.follows = name.starts_with("proof");
+    })
+    .await;
+    let proofs = outcome.steps.iter().filter(|it| it.title == "proof 1");
+    let states: Vec<StepState> = proofs.map(|it| it.state).collect();
+    assert_eq!(states, [StepState::Undone]);
     assert!(!lines.contains(&"apply clean".to_owned()));
 }
 

@@ -38,7 +38,8 @@ mod status;
 mod update;
 mod verify;
 
-pub(crate) use apply::carried_out;
+pub(crate) use apply::{carried_out, show};
+pub(crate) use deliver::deliver;
 pub(crate) use schema::update;
 
 use super::Context;

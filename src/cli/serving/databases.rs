@@ -232,7 +232,7 @@ impl Databases {
 }
 
 /// What is taken away comes last, and by itself.
-fn settled() -> Place {
+pub(super) fn settled() -> Place {
     Place::default().within(Phase::Settle)
 }
 

@@ -148,15 +148,7 @@ impl<'a> Ground<'a> {
         let inventory = &hub.inventory;
         let servers = servers(hub, inventory.servers.keys().cloned()).await?;
         let apps = apps(hub, &servers).await?;
-        let mut former: BTreeMap<ServerName, BTreeSet<SiteUri>> = BTreeMap::new();
-        for (server, site) in hub.store.served().await.map_err(store_error)? {
-            let is_served = sites_on(inventory, &server)
-                .iter()
-                .any(|(listed, _)| listed.uri == site);
-            if !is_served {
-                former.entry(server).or_default().insert(site);
-            }
-        }
+        let former = former(hub).await?;
         let mut ground = Self {
             context,
             hub,
@@ -197,10 +189,13 @@ impl<'a> Ground<'a> {
         let mut asking = tokio::task::JoinSet::new();
         for name in self.configured() {
             let servers = self.servers.clone();
-            let apps: Vec<Application> = sites_on(&self.hub.inventory, &name)
-                .into_iter()
-                .filter_map(|(site, _)| self.apps.get(&site.uri).cloned())
-                .collect();
+            let listed = sites_on(&self.hub.inventory, &name).into_iter();
+            let listed: BTreeSet<&SiteUri> = listed.map(|(site, _)| &site.uri).collect();
+            // Where a site moves to servers that never had it, only those that did can say.
+            let former = self.former.get(&name).into_iter().flatten();
+            let uris: BTreeSet<&SiteUri> = listed.into_iter().chain(former).collect();
+            let apps = uris.into_iter().filter_map(|uri| self.apps.get(uri));
+            let apps: Vec<Application> = apps.cloned().collect();
             asking.spawn(async move {
                 let facts = servers.facts(&name).await;
                 let mut states = Vec::new();
@@ -234,11 +229,9 @@ impl<'a> Ground<'a> {
                 return false;
             };
             let needs = app::is_installable(driver(platform)) && site.db.is_some();
-            let says = inventory.members_of_site(site);
-            let mut says = says
-                .iter()
-                .filter_map(|server| self.states.get(&(server.name.clone(), site.uri.clone())));
-            needs && !says.any(|state| state.is_installed == Some(true))
+            let of_it = self.states.iter().filter(|((_, uri), _)| *uri == site.uri);
+            let mut says = of_it.map(|(_, state)| state.is_installed);
+            needs && !says.any(|is_installed| is_installed == Some(true))
         };
         let sites = inventory.sites.values().filter(is_closed);
         sites.map(|site| site.uri.clone()).collect()
@@ -538,6 +531,20 @@ impl<'a> Ground<'a> {
             }
         }
     }
+}
+
+/// Sites that servers serve and aren't listed there any more.
+pub(super) async fn former(
+    hub: &Hub,
+) -> Result<BTreeMap<ServerName, BTreeSet<SiteUri>>, CommandError> {
+    let mut former: BTreeMap<ServerName, BTreeSet<SiteUri>> = BTreeMap::new();
+    for (server, site) in hub.store.served().await.map_err(store_error)? {
+        let listed = sites_on(&hub.inventory, &server);
+        if !listed.iter().any(|(listed, _)| listed.uri == site) {
+            former.entry(server).or_default().insert(site);
+        }
+    }
+    Ok(former)
 }
 
 /// A server whose configuration nobody can say anything about.

@@ -13,6 +13,7 @@ pub(crate) mod databases;
 mod graph;
 mod materials;
 pub(crate) mod proof;
+pub(crate) mod reconcile;
 pub(crate) mod rotation;
 pub(crate) mod standing;
 pub(crate) mod updates;

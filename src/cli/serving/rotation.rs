@@ -74,7 +74,7 @@ pub(crate) async fn rotation_of(
     ))
 }
 
-fn said(problems: Vec<(ServerName, Problem)>) -> Vec<Problem> {
+pub(super) fn said(problems: Vec<(ServerName, Problem)>) -> Vec<Problem> {
     let on = |(name, problem): (ServerName, Problem)| {
         let message = format!("{name} and the rotation: {}", problem.message);
         Problem::new(problem.code, message).with_hint(problem.hint().to_owned())

@@ -161,7 +161,8 @@ impl Configuration {
     async fn look(&self) -> Result<Difference, Problem> {
         let state = self.state().await?;
         let there = by_name(&state);
-        let wanted = self.by_name();
+        let all = self.wanted(&there).await?;
+        let wanted = contents(&all);
         let mut found = Difference {
             seen: seen(&state),
             ..Difference::default()
@@ -210,15 +211,27 @@ impl Configuration {
         self.done(ConfigRequest::Revert { set }).await
     }
 
-    fn by_name(&self) -> BTreeMap<Key, &[u8]> {
-        let one = |wanted: &'_ Wanted| match &wanted.file.content {
-            Content::Bytes(_) => Some((wanted.file.area, wanted.file.name.clone())),
-            Content::Same(_) => None,
-        };
-        self.wanted
-            .iter()
-            .filter_map(|wanted| Some((one(wanted)?, bytes_of(&wanted.file))))
-            .collect()
+    /// The files that the server should have, with what sites that stay need of the shared ones.
+    async fn wanted(&self, there: &BTreeMap<Key, &FileState>) -> Result<Vec<Wanted>, Problem> {
+        let mut all = self.wanted.clone();
+        if self.kept.sites.is_empty() {
+            return Ok(all);
+        }
+        for file in all.iter_mut().map(|wanted| &mut wanted.file) {
+            let key = (file.area, file.name.clone());
+            if web::is_roots(file.area, &file.name) && there.contains_key(&key) {
+                let (area, name) = key;
+                let read = ConfigRequest::Read { area, name };
+                let ConfigAnswer::Read { bytes } =
+                    self.servers.config(&self.server, read, LOOK).await?
+                else {
+                    return Err(unexpected(&self.server));
+                };
+                let merged = web::with_live_roots(bytes_of(file), &bytes);
+                file.content = Content::Bytes(merged);
+            }
+        }
+        Ok(all)
     }
 
     async fn state(&self) -> Result<ConfigState, Problem> {
@@ -332,7 +345,7 @@ impl Configuration {
         let set: ConfigSetId = rand::random();
         let there = by_name(state);
         let mut files = Vec::new();
-        for wanted in &self.wanted {
+        for wanted in &self.wanted(&there).await? {
             let file = &wanted.file;
             let live = there.get(&(file.area, file.name.clone()));
             let stays = wanted
@@ -430,6 +443,18 @@ fn shown_fault(fault: &ConfigFault) -> String {
             fault.message
         ),
     }
+}
+
+/// The bytes of every file that has any.
+fn contents(wanted: &[Wanted]) -> BTreeMap<Key, &[u8]> {
+    let one = |wanted: &'_ Wanted| match &wanted.file.content {
+        Content::Bytes(_) => Some((wanted.file.area, wanted.file.name.clone())),
+        Content::Same(_) => None,
+    };
+    wanted
+        .iter()
+        .filter_map(|wanted| Some((one(wanted)?, bytes_of(&wanted.file))))
+        .collect()
 }
 
 fn by_name(state: &ConfigState) -> BTreeMap<Key, &FileState> {

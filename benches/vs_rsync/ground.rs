@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -139,6 +139,7 @@ impl Ground {
         for number in self.members() {
             let mut sshd = self.member_command(number, &self.theirs.members);
             sshd.args(["/usr/sbin/sshd", "-D", "-e", "-f"]);
+            sshd.stderr(Stdio::null());
             self.servers
                 .push(Daemon::start(sshd.arg(&self.keys.server_config))?);
             let config = self.place.join(format!("rsyncd{number}.conf"));

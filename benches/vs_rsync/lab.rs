@@ -19,7 +19,8 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Plugs everything in. `congestion` is the kernel's congestion control on all machines.
+    /// Plugs everything in. `congestion` is the kernel's congestion control on all machines: of
+    /// their routes, since a namespace may not choose freely among those of the kernel.
     pub(crate) fn new(members: usize, wide: Option<Wide>, congestion: &str) -> Result<Self> {
         // From here on it is taken down again whatever happens.
         let mut lab = Self {
@@ -32,15 +33,10 @@ impl Lab {
         in_switch(&["ip", "address", "add", "10.99.0.1/16", "dev", "br0"])?;
         in_switch(&["ip", "link", "set", "br0", "up"])?;
         if let Some(wide) = wide {
-            lab.link = Some(connect_far(wide)?);
+            lab.link = Some(connect_far(wide, congestion)?);
         } else {
-            connect_near()?;
+            connect_near(congestion)?;
         }
-        set(
-            "/proc/sys/net/ipv4/tcp_congestion_control",
-            congestion,
-            None,
-        )?;
         for number in 1..=members {
             plug_in(number, wide.is_some(), congestion)?;
         }
@@ -88,22 +84,25 @@ fn namespace(number: usize) -> String {
     format!("m{number}")
 }
 
-fn connect_near() -> Result<()> {
+fn connect_near(congestion: &str) -> Result<()> {
     let peer = ["peer", "name", "hub0", "netns", SWITCH];
     run(&[&["ip", "link", "add", "up0", "type", "veth"][..], &peer].concat())?;
     in_switch(&["ip", "link", "set", "hub0", "master", "br0", "up"])?;
     run(&["ip", "address", "add", "10.99.0.2/16", "dev", "up0"])?;
-    run(&["ip", "link", "set", "up0", "up"])
+    run(&["ip", "link", "set", "up0", "up"])?;
+    let route = ["ip", "route", "replace", "10.99.0.0/16", "dev", "up0"];
+    run(&[&route[..], &["src", "10.99.0.2", "congctl", congestion]].concat())
 }
 
-fn connect_far(wide: Wide) -> Result<Link> {
+fn connect_far(wide: Wide, congestion: &str) -> Result<Link> {
     let link = Link::start(wide, &format!("/run/netns/{SWITCH}"))?;
     run(&["ip", "address", "add", "10.98.0.1/30", "dev", "wan0"])?;
     run(&["ip", "link", "set", "wan0", "mtu", "1500", "up"])?;
-    run(&["ip", "route", "add", "default", "via", "10.98.0.2"])?;
+    let route = ["ip", "route", "add", "default", "via", "10.98.0.2"];
+    run(&[&route[..], &["congctl", congestion]].concat())?;
     in_switch(&["ip", "address", "add", "10.98.0.2/30", "dev", "wan0"])?;
     in_switch(&["ip", "link", "set", "wan0", "mtu", "1500", "up"])?;
-    set("/proc/sys/net/ipv4/ip_forward", "1", Some(SWITCH))?;
+    in_switch(&["sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"])?;
     let rate = format!("{}mbit", wide.mbit);
     let shape = [
         "tc", "qdisc", "add", "dev", "wan0", "root", "tbf", "rate", &rate,
@@ -125,29 +124,17 @@ fn plug_in(number: usize, is_far: bool, congestion: &str) -> Result<()> {
     let own = format!("{}/16", address(number));
     inside(&["address", "add", &own, "dev", "eth0"])?;
     inside(&["link", "set", "eth0", "up"])?;
+    let near = ["route", "replace", "10.99.0.0/16", "dev", "eth0"];
+    let own = address(number).to_string();
+    inside(&[&near[..], &["src", &own, "congctl", congestion]].concat())?;
     if is_far {
-        inside(&["route", "add", "default", "via", "10.99.0.1"])?;
+        let far = ["route", "add", "default", "via", "10.99.0.1"];
+        inside(&[&far[..], &["congctl", congestion]].concat())?;
     }
-    let file = "/proc/sys/net/ipv4/tcp_congestion_control";
-    set(file, congestion, Some(&name))
+    Ok(())
 }
 
 fn in_switch(words: &[&str]) -> Result<()> {
     let at = format!("--net=/run/netns/{SWITCH}");
     run(&[&["nsenter", &at, "--"][..], words].concat())
-}
-
-/// Sets what each network namespace has of its own below `/proc/sys/net`.
-fn set(file: &str, value: &str, namespace: Option<&str>) -> Result<()> {
-    let script = format!("echo {value} >{file}");
-    match namespace {
-        None => run(&["sh", "-c", &script]),
-        Some(name) => run(&[
-            "nsenter",
-            &format!("--net=/run/netns/{name}"),
-            "sh",
-            "-c",
-            &script,
-        ]),
-    }
 }

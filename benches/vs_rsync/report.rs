@@ -207,7 +207,7 @@ pub(crate) fn medians(row: &Row) -> Values {
                 .collect();
             all.sort_by(f64::total_cmp);
             let middle = all.len() / 2;
-            let median = if all.len() % 2 == 0 {
+            let median = if all.len().is_multiple_of(2) {
                 f64::midpoint(all[middle - 1], all[middle])
             } else {
                 all[middle]

@@ -15,6 +15,7 @@ mod materials;
 pub(crate) mod proof;
 pub(crate) mod reconcile;
 pub(crate) mod rotation;
+pub(crate) mod shares;
 pub(crate) mod standing;
 pub(crate) mod updates;
 

@@ -118,7 +118,7 @@ async fn install(
                 context.ui.warning(warning);
             }
             context.ui.status(format!("{uri}: {}", applied.message));
-            let name = serving::secret_name(uri, "admin")?;
+            let name = crate::model::SecretName::of_site("admin", uri);
             context.ui.hint(format!(
                 "the password of `{}` is the secret {name}; or: fanout login site {uri}",
                 args.admin

@@ -85,7 +85,7 @@ pub(crate) async fn graph(
     refuse_undecided(hub)?;
     let traps = look_for_traps(hub)?;
     let ground = Ground::look(context, hub, request).await?;
-    let closed = ground.closed_sites();
+    let closed = ground.closed_sites().await?;
     let databases = Databases::open(context, hub, &ground.servers).await?;
     let databases = databases.with_staying(ground.staying());
     let (materials, mut notes) = materials::materials(context, hub, &closed, &databases).await?;
@@ -221,20 +221,39 @@ impl<'a> Ground<'a> {
         }
     }
 
-    /// Sites with an installer whose database holds no installation, as far as members can say.
-    fn closed_sites(&self) -> BTreeSet<SiteUri> {
+    /// Sites with an installer whose database holds no installation, as far as members can say. One
+    /// that was there before fanout, or that a member could not find out about, is not closed for
+    /// that alone: it may be served.
+    async fn closed_sites(&self) -> Result<BTreeSet<SiteUri>, CommandError> {
         let inventory = &self.hub.inventory;
-        let is_closed = |site: &&Site| {
+        let mut closed = BTreeSet::new();
+        for site in inventory.sites.values() {
             let Some(platform) = inventory.platforms.get(&site.platform) else {
-                return false;
+                continue;
             };
-            let needs = app::is_installable(driver(platform)) && site.db.is_some();
+            if site.db.is_none() || !app::is_installable(driver(platform)) {
+                continue;
+            }
+            // A site that moves is installed where it is still.
             let of_it = self.states.iter().filter(|((_, uri), _)| *uri == site.uri);
-            let mut says = of_it.map(|(_, state)| state.is_installed);
-            needs && !says.any(|is_installed| is_installed == Some(true))
-        };
-        let sites = inventory.sites.values().filter(is_closed);
-        sites.map(|site| site.uri.clone()).collect()
+            let says: Vec<&AppState> = of_it.map(|(_, state)| state).collect();
+            let any = |word| says.iter().any(|state| state.is_installed == word);
+            let is_open = any(Some(true))
+                || (!any(Some(false))
+                    && (says.iter().any(|state| !state.warnings.is_empty())
+                        || self.was_there(&site.uri).await?));
+            if !is_open {
+                closed.insert(site.uri.clone());
+            }
+        }
+        Ok(closed)
+    }
+
+    /// Its database was there before fanout was.
+    async fn was_there(&self, site: &SiteUri) -> Result<bool, CommandError> {
+        let recorded = self.hub.store.site_database(site).await;
+        let recorded = recorded.map_err(store_error)?;
+        Ok(recorded.is_some_and(|it| it.was_there()))
     }
 
     /// The code of every platform that was pushed, on each of its members.

@@ -19,7 +19,7 @@ pub(crate) mod standing;
 pub(crate) mod updates;
 
 pub(crate) use graph::{Built, graph};
-pub(crate) use materials::{ensure, secret_name};
+pub(crate) use materials::{SOON_S, certificate_there, ensure, own_template};
 
 use super::error::CommandError;
 use super::hub::{Hub, store_error};

@@ -85,6 +85,7 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
         .host
         .sh("mv /root/fanout.conf /etc/nginx/conf.d/")
         .success();
+    doctor_names_what_is_wrong(&farm, &third);
 
     // One dies under load, and comes back.
     let load = farm.load(SITE, 15);
@@ -184,6 +185,10 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
     };
     for server in &farm.web {
         assert!(wiki_on(&farm, server), "{}", server.host.name());
+        // What stands behind the script's name reaches it, with nginx and with apache.
+        let (status, body) = farm.ask(server, WIKI, "/rest.php/v1/page/Main_Page/bare");
+        assert_eq!(status, 200, "{}: {body}", server.host.name());
+        assert!(body.contains("\"title\":\"Main Page\""), "{body}");
     }
     assert!(wiki_on(&farm, &farm.lb));
 
@@ -340,4 +345,99 @@ fn copy_to_hub(farm: &Farm, source: &std::path::Path) {
     farm.hub
         .run(&["rm", "-f", "/srv/src/blog/wp-config.php"])
         .success();
+}
+
+/// Space, inodes, numbers of users, certificates, shares, templates: each is found, with its remedy.
+#[track_caller]
+fn doctor_names_what_is_wrong(farm: &Farm, third: &Server) {
+    let ill = |found: &[&str]| {
+        let said = farm.fanout("doctor").exits(2);
+        let text = said.text();
+        for words in found {
+            let at = text.find(words);
+            let at = at.unwrap_or_else(|| panic!("{words}\n{}", said.describe()));
+            let next = text[at..].lines().nth(1).unwrap_or_default();
+            let has_remedy = words.starts_with("remedy: ") || next.starts_with("  remedy: ");
+            assert!(has_remedy, "{words}\n{}", said.describe());
+        }
+    };
+    // The file system of the platforms is full, in bytes and in inodes.
+    let cover = "mount -t tmpfs -o size=1m,nr_inodes=32 tmpfs";
+    third
+        .host
+        .sh(&format!(
+            "{cover} /srv && cd /srv && head -c 1000000 /dev/zero >full &&
+             for n in $(seq 31); do touch $n || break; done 2>/dev/null; true"
+        ))
+        .success();
+    ill(&["web3  disk: ", "web3  inodes: "]);
+    third.host.sh("umount /srv").success();
+    // The web server's user has another number there.
+    third
+        .host
+        .sh("cp /etc/passwd /root/ && sed -i 's/^www-data:x:33:/www-data:x:4033:/' /etc/passwd")
+        .success();
+    ill(&["users: `www-data` is 33:33 on web1, web2 and 4033:33 on web3"]);
+    third.host.sh("cat /root/passwd >/etc/passwd").success();
+    // Its account in the database was locked.
+    let lock = |word: &str| {
+        let accounts = format!(
+            "SELECT CONCAT(QUOTE(User), '@', QUOTE(Host)) FROM mysql.user WHERE Host = '{}'",
+            third.host.address()
+        );
+        farm.db
+            .host
+            .sh(&format!(
+                "mariadb -Ne \"{accounts}\" | while read one; do \
+                 mariadb -e \"ALTER USER $one ACCOUNT {word}\"; done"
+            ))
+            .success();
+    };
+    lock("LOCK");
+    ill(&["web3  database: can't log in to the database of www.example.com: "]);
+    lock("UNLOCK");
+    // A site whose certificate ends soon, names another host and has no chain, and whose uploads lie
+    // on a share that is mounted nowhere.
+    farm.hub
+        .sh(
+            "cd /root && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+             -days 10 -subj /CN=old.example -addext subjectAltName=DNS:old.example \
+             -keyout old.key -out old.pem 2>/dev/null &&
+             openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out other.key &&
+             chmod 600 *.key",
+        )
+        .success();
+    let site = "tls.example.com";
+    farm.fanout(&format!(
+        "add site {site} --platform blog --dir tls --uploads mount:/srv/share --tls optional \
+         --certificate /root/old.pem --key file:/root/old.key"
+    ))
+    .success();
+    ill(&[
+        "certificate: tls.example.com: the certificate ends in 9 days",
+        "the certificate is signed by itself",
+        "the certificate doesn't name tls.example.com",
+        "web1  share: tls.example.com: web1: nothing is mounted at /srv/share",
+        "remedy: mount the share at /srv/share on web3, writable",
+    ]);
+    farm.fanout(&format!("edit site {site} --key file:/root/other.key"))
+        .success();
+    ill(&[
+        "certificate: tls.example.com: ",
+        "remedy: give the key that belongs to it",
+    ]);
+    farm.fanout(&format!("remove site {site}")).success();
+    let template = "/etc/fanout/templates/nginx-fastcgi.inc";
+    farm.hub.write(
+        template,
+        "fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;\n",
+    );
+    ill(&["templates: templates/nginx-fastcgi.inc hands $document_root to PHP"]);
+    farm.hub.sh("rm -r /etc/fanout/templates").success();
+    let healthy = farm.fanout("doctor").success();
+    assert!(
+        healthy.error_text().contains(" 0 findings"),
+        "{}",
+        healthy.describe()
+    );
 }

@@ -255,7 +255,7 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
         .success();
     assert_eq!(farm.visit(SITE, "/").0, 200);
     // And with the new code on one member, out of rotation, while the schema is updated.
-    farm.fanout("rollback platform blog").success();
+    farm.fanout("rollback platform blog --to 3").success();
     let load = farm.load(SITE, 15);
     farm.fanout("push platform blog --update expand").success();
     let output = load.finish_within(Duration::from_secs(60));

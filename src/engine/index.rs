@@ -52,6 +52,13 @@ impl Stamp {
         now == *self || now.distrusted() == *self
     }
 
+    /// True if nothing says that the content is another one: the size and the modification time
+    /// are the same. Inode and ctime may differ: a further name, a backup program or an overlay
+    /// file system changes them. Whoever reads the file then checks its hash.
+    pub fn may_be_of(&self, stat: &Stat) -> bool {
+        self.size == stat.size && self.mtime == stat.mtime
+    }
+
     /// True if the effective metadata is the same, whatever became of times and content.
     pub fn same_ownership(&self, other: &Self) -> bool {
         self.raw_mode == other.raw_mode && self.uid == other.uid && self.gid == other.gid

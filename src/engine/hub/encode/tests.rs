@@ -62,6 +62,31 @@ async fn everything(encoder: &Arc<Encoder>) -> HashSet<Digest> {
     found
 }
 
+/// Backup programs and overlay file systems do that all the time.
+#[tokio::test]
+async fn a_further_name_for_a_file_of_the_source_is_no_change() {
+    let fixture = Fixture::new();
+    let file = fixture.path().join("file");
+    std::fs::write(&file, "content").unwrap();
+    let past = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    let open = std::fs::File::options().write(true).open(&file).unwrap();
+    open.set_modified(past).unwrap();
+    let encoder = fixture.encoder();
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::fs::hard_link(&file, fixture.state.path().join("further")).unwrap();
+    encoder.fill_depot().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_of_the_source_that_was_written_to_is_a_change() {
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path().join("file"), "content").unwrap();
+    let encoder = fixture.encoder();
+    std::fs::write(fixture.path().join("file"), "another").unwrap();
+    let changed = encoder.fill_depot().await.unwrap_err();
+    assert!(changed.to_string().contains("changed"), "{changed}");
+}
+
 #[tokio::test]
 async fn eight_members_cost_the_encodes_of_one() {
     let fixture = Fixture::new();

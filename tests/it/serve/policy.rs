@@ -207,6 +207,7 @@ fn start() -> Farm {
     farm.hub.write(PAGE, "<?php echo 'release 1';\n");
     for line in [
         "add balancer edge --servers lb1 --kind haproxy",
+        "setup server lb1 --yes",
         "add cluster front --members web1,web2 --balancer edge",
         "add platform shop --app php --path /srv/src/shop --root /srv/platforms/shop --on front",
         "push platform shop",

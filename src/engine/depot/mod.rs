@@ -27,6 +27,7 @@ pub use spool::{Spool, Spooled};
 
 use crate::fs::{Dir, FsError};
 use objects::Catalogue;
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -156,13 +157,12 @@ impl Depot {
     /// Writes a file under another name, then gives it its own.
     fn put(&self, dir: &Dir, name: &Name, bytes: &[u8]) -> Result<(), DepotError> {
         crate::fs::fault::point("hub.depot.put")?;
-        let scratch = self.scratch.fetch_add(1, Ordering::Relaxed);
-        let temporary = fixed_name(format!("tmp.{}.{scratch}", std::process::id()).as_bytes());
+        let (temporary, mut file) = self.scratch_file(dir)?;
         let result = (|| {
-            let mut file = dir.create_file(&temporary, 0o600)?;
             file.write_all(bytes)
                 .map_err(|error| FsError::from_io("write", temporary.as_bytes(), &error))?;
             drop(file);
+            crate::fs::fault::point("hub.depot.rename")?;
             dir.rename_to(&temporary, dir, name)
         })();
         if result.is_err() {
@@ -170,6 +170,18 @@ impl Depot {
             let _left_over = dir.unlink(&temporary);
         }
         Ok(result?)
+    }
+
+    fn scratch_file(&self, dir: &Dir) -> Result<(Name, File), FsError> {
+        loop {
+            let count = self.scratch.fetch_add(1, Ordering::Relaxed);
+            let name = fixed_name(format!("tmp.{}.{count}", std::process::id()).as_bytes());
+            match dir.create_file(&name, 0o600) {
+                // Left by a process that had our number, in a container or before a restart.
+                Err(error) if error.is_exists() => {}
+                other => return other.map(|file| (name, file)),
+            }
+        }
     }
 
     fn with_catalogue<T>(

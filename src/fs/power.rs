@@ -357,10 +357,14 @@ impl Disk {
             return;
         }
         let mut torn = new.clone();
-        match random.random_range(0..5) {
+        match random.random_range(0..6) {
             0 if !is_durable => torn.clear(),
             1 => torn.truncate(random.random_range(0..=new.len())),
             2 => torn.fill(0),
+            4 => {
+                let from = random.random_range(0..=new.len());
+                torn[from..].fill(0);
+            }
             3 if is_durable => torn.clone_from(old),
             _ => {}
         }

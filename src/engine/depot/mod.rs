@@ -12,11 +12,13 @@
 //! Contents above [`MAX_STORED_BYTES`] are not stored, only their chunk lists: the source supplies
 //! them while it is unchanged, and after that a member that has them, by way of a [`Spool`].
 //!
-//! Invariants: a file under its final name is complete (written under another name and renamed);
-//! a push makes the depot durable before its decision; what is read is verified by its hash.
+//! Invariants: a file under its final name is complete (written under another name and renamed, and
+//! read through after an outage: `mark.rs`); a push makes the depot durable before its decision;
+//! what is read is verified by its hash.
 
 mod budget;
 mod collect;
+mod mark;
 mod objects;
 mod spool;
 
@@ -26,6 +28,7 @@ pub use objects::{Place, Stored};
 pub use spool::{Spool, Spooled};
 
 use crate::fs::{Dir, FsError};
+use mark::Mark;
 use objects::Catalogue;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
@@ -76,6 +79,7 @@ pub struct Depot {
     manifests: Dir,
     objects: Dir,
     chunks: Dir,
+    mark: Mark,
     /// Read when it is first needed: an unchanged push never does.
     catalogue: Mutex<Option<Catalogue>>,
     scratch: AtomicU64,
@@ -88,13 +92,16 @@ impl Depot {
         let part = |name: &[u8]| -> Result<Dir, FsError> {
             dir.create_dir_if_absent(&fixed_name(name), 0o700)
         };
-        Ok(Self {
+        let depot = Self {
             manifests: part(b"manifests")?,
             objects: part(b"objects")?,
             chunks: part(b"chunks")?,
+            mark: Mark::new(dir),
             catalogue: Mutex::new(None),
             scratch: AtomicU64::new(0),
-        })
+        };
+        depot.mend()?;
+        Ok(depot)
     }
 
     /// Stores a manifest under the id of its roots.
@@ -114,15 +121,7 @@ impl Depot {
         let id = roots.id();
         let name = hex_name(&id);
         let bytes = read(&self.manifests, &name)?.ok_or(DepotError::NoManifest(id))?;
-        let damaged = |_| DepotError::Damaged(id);
-        let mut raw = Vec::new();
-        zstd::stream::read::Decoder::new(bytes.as_slice())
-            .map_err(damaged)?
-            .take(MAX_MANIFEST_BYTES)
-            .read_to_end(&mut raw)
-            .map_err(damaged)?;
-        let manifest =
-            Manifest::decode(&raw).map_err(|source| DepotError::BadManifest { id, source })?;
+        let manifest = unpack_manifest(id, &bytes)?;
         if manifest.roots() == roots {
             Ok(manifest)
         } else {
@@ -150,13 +149,13 @@ impl Depot {
     pub fn sync(&self) -> Result<(), DepotError> {
         crate::fs::fault::point("hub.depot.sync")?;
         // ORDER: content and manifests before the decision that names them.
-        self.objects.syncfs()?;
-        Ok(())
+        Ok(self.mark.settle(|| self.objects.syncfs())?)
     }
 
     /// Writes a file under another name, then gives it its own.
     fn put(&self, dir: &Dir, name: &Name, bytes: &[u8]) -> Result<(), DepotError> {
         crate::fs::fault::point("hub.depot.put")?;
+        let _putting = self.mark.putting()?;
         let (temporary, mut file) = self.scratch_file(dir)?;
         let result = (|| {
             file.write_all(bytes)
@@ -200,6 +199,17 @@ impl Depot {
             None => act(&mut Catalogue::default()),
         }
     }
+}
+
+fn unpack_manifest(id: Digest, bytes: &[u8]) -> Result<Manifest, DepotError> {
+    let damaged = |_| DepotError::Damaged(id);
+    let mut raw = Vec::new();
+    zstd::stream::read::Decoder::new(bytes)
+        .map_err(damaged)?
+        .take(MAX_MANIFEST_BYTES)
+        .read_to_end(&mut raw)
+        .map_err(damaged)?;
+    Manifest::decode(&raw).map_err(|source| DepotError::BadManifest { id, source })
 }
 
 fn read(dir: &Dir, name: &Name) -> Result<Option<Vec<u8>>, DepotError> {

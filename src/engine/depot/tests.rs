@@ -243,16 +243,18 @@ fn what_an_outage_left_torn_is_not_taken_for_stored() {
         .collect();
     let contents: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
     let quick = || tempfile::tempdir_in("/dev/shm").unwrap();
-    for seed in 0..200 {
+    let mut outages = 0;
+    for seed in 0..400 {
         let first = quick();
         let depot = Depot::open(first.path()).unwrap();
         power::watch(first.path());
-        power::cut_at(seed as u32 % 9);
+        power::cut_at(seed as u32 % 20);
         let stored = store(&depot, &contents);
         if stored.is_ok() {
             power::unwatch();
             continue;
         }
+        outages += 1;
         let second = quick();
         power::lose_power(second.path(), seed);
         let depot = Depot::open(second.path()).unwrap();
@@ -268,4 +270,29 @@ fn what_an_outage_left_torn_is_not_taken_for_stored() {
             assert!(read == *content, "seed {seed}");
         }
     }
+    assert!(outages > 200, "{outages}");
+}
+
+#[test]
+fn what_a_living_process_is_putting_is_left_to_it() {
+    let (dir, depot) = depot();
+    let id = put_pack(&depot, &[b"one"]);
+    let marks = || {
+        let names = std::fs::read_dir(dir.path()).unwrap();
+        let names = names.map(|it| it.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("unsynced.")).count()
+    };
+    assert_eq!(marks(), 1);
+    let hex = id.to_hex();
+    let path = dir.path().join("objects").join(&hex[..2]).join(&hex);
+    std::fs::write(&path, "torn").unwrap();
+    let other = Depot::open(dir.path()).unwrap();
+    assert!(path.exists() && marks() == 1, "somebody is at it");
+    drop(depot);
+    let mended = Depot::open(dir.path()).unwrap();
+    assert!(!path.exists() && marks() == 0, "nobody is");
+    put_pack(&mended, &[b"two"]);
+    mended.sync().unwrap();
+    assert_eq!(marks(), 0);
+    drop(other);
 }

@@ -158,7 +158,7 @@ fn used_up(layout: &str, what: Resource, options: &[&str]) {
         ("member.stage.directories", &["FX0401"]),
         ("member.prepare.journal", &["FX0401"]),
         // After its vote it can only wait for room.
-        ("member.commit.forward", &["FX0401", "FX0501"]),
+        ("member.commit.forward", &["FX0505"]),
     ];
     let filled = std::cell::RefCell::new(None);
     broken_at(
@@ -187,8 +187,8 @@ fn a_disk_that_turns_read_only_in_the_middle_keeps_what_was_decided(layout: &str
     let points: [(&str, &[&str]); 4] = [
         ("member.stage.write", &["FX0402", "FX0403"]),
         ("member.prepare.sync", &["FX0402", "FX0403"]),
-        ("member.commit.forward", &["FX0402", "FX0403", "FX0501"]),
-        ("member.commit.sync", &["FX0402", "FX0403", "FX0501"]),
+        ("member.commit.forward", &["FX0505"]),
+        ("member.commit.sync", &["FX0505"]),
     ];
     broken_at(
         &mut bench,

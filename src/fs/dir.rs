@@ -19,6 +19,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use sync_proto::path::{Name, RelPath};
 use thiserror::Error;
 
@@ -69,9 +70,19 @@ pub struct Dir {
     fd: OwnedFd,
     /// Where it was when it was opened: for messages only, never resolved.
     path: Box<[u8]>,
+    /// If what is made here inherits an ACL; asked once.
+    pub(super) has_default_acl: OnceLock<bool>,
 }
 
 impl Dir {
+    fn of(fd: OwnedFd, path: Box<[u8]>) -> Self {
+        Self {
+            fd,
+            path,
+            has_default_acl: OnceLock::new(),
+        }
+    }
+
     /// Opens a configured, trusted directory. Its path is resolved here and never again; symlinks
     /// and mounts on the way to it are its administrator's business.
     pub fn open_absolute(path: &Path) -> Result<Self, FsError> {
@@ -87,10 +98,7 @@ impl Dir {
             ResolveFlags::NO_MAGICLINKS,
         )
         .map_err(|errno| FsError::new("open the directory", bytes, errno))?;
-        Ok(Self {
-            fd,
-            path: bytes.into(),
-        })
+        Ok(Self::of(fd, bytes.into()))
     }
 
     /// Pins the directory that holds a configured path, and returns it with the last component,
@@ -160,10 +168,7 @@ impl Dir {
 
     fn open_dir_bytes(&self, path: &[u8]) -> Result<Self, FsError> {
         let fd = self.open(path, DIRECTORY, Mode::empty(), "open the directory")?;
-        Ok(Self {
-            fd,
-            path: joined(&self.path, path).into(),
-        })
+        Ok(Self::of(fd, joined(&self.path, path).into()))
     }
 
     /// Opens the regular file `name` for reading.
@@ -289,10 +294,7 @@ impl Dir {
             .fd
             .try_clone()
             .map_err(|error| FsError::from_io("duplicate", &self.path, &error))?;
-        Ok(Self {
-            fd,
-            path: self.path.clone(),
-        })
+        Ok(Self::of(fd, self.path.clone()))
     }
 
     /// Where the directory was when it was opened; for messages.

@@ -194,7 +194,7 @@ pub(super) fn moved(
 pub(super) fn synced_file(file: &fs::File) {
     with(|disk| {
         let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file));
-        let node = Node::read(&fs::canonicalize(path).expect("a path"));
+        let node = Node::read(&fs::read_link(path).expect("a path"));
         disk.synced_files.insert(ino_of(file), node);
     });
 }

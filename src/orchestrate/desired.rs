@@ -81,6 +81,10 @@ pub fn web(
         facts,
         sites: inputs,
         trusted_proxies: proxies(inventory, &sites),
+        is_passed_through: sites.iter().any(|(_, platform)| {
+            let balancer = inventory.balancer_of(platform);
+            balancer.is_some_and(|it| it.tls == BalancerTls::Passthrough)
+        }),
         templates: &materials.templates,
     })
     .map_err(|error| rendered(&error))?;
@@ -148,6 +152,7 @@ pub fn app_site(site: &Site, platform: &Platform, driver: AppDriver) -> AppSite 
         dir: site.dir.clone(),
         docroot: platform.docroot.clone(),
         is_tls: site.tls != SiteTls::Off,
+        is_also_plain: site.tls == SiteTls::Optional,
         title: site.title.clone(),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! For each platform: the highest fence, the generations and the transactions of its members. A
 //! transaction that any member committed was decided so, and is recorded before a member in doubt
-//! can ask. What most members are live at becomes the desired generation.
+//! can ask, also one that can't be reached now. What most members are live at becomes the desired generation.
 //!
 //! Refuses nothing and asks nobody to change anything. What it can't do: read back a tree's id or
 //! an agent's key, which only a backup of the state has.
@@ -21,7 +21,8 @@ use crate::model::{PlatformName, Serial, ServerName};
 use crate::store::{Decision, NewGeneration, NewTransaction, PlatformState, Purpose, StoreError};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use sync_proto::wire::{Generation, Survey};
+use sync_proto::commit::{Witness, known_commits};
+use sync_proto::wire::{Generation, Survey, TxnKey};
 
 pub(super) async fn run(context: &Context) -> Result<Exit, CommandError> {
     let hub = Hub::open(context).await?;
@@ -189,7 +190,13 @@ async fn restore_generations(
             .await
             .map_err(store_error)?;
         let members = having(surveys, serial);
-        commit(hub, name, rand::random(), given, 0, members, created).await?;
+        let published = Committed {
+            txn: rand::random(),
+            serial: given,
+            fence: 0,
+            purpose: Purpose::Publish,
+        };
+        commit(hub, name, published, members, created).await?;
         count += 1;
     }
     Ok(count)
@@ -208,46 +215,43 @@ fn having(surveys: &Surveys, serial: u64) -> Vec<ServerName> {
         .collect()
 }
 
-/// What one member is in doubt about and another committed was decided: commit.
+/// What a member committed was decided: commit. All of it is recorded, since a member that doesn't
+/// answer now may come back in doubt about it.
 async fn settle(hub: &Hub, name: &PlatformName, surveys: &Surveys) -> Result<usize, CommandError> {
     let mut settled = 0;
-    for doubt in surveys
+    let witnesses: Vec<Witness> = surveys
         .iter()
-        .filter_map(|(_, survey)| survey.doubt.as_ref())
-    {
-        let committed = surveys
-            .iter()
-            .any(|(_, survey)| survey.last_committed == Some(doubt.txn));
-        if !committed {
-            continue;
-        }
-        let known = hub
-            .store
-            .transaction(&doubt.txn)
-            .await
-            .map_err(store_error)?;
+        .map(|(_, survey)| Witness {
+            last_committed: survey.last_committed,
+            doubt: survey.doubt.as_ref().map(|doubt| doubt.txn),
+        })
+        .collect();
+    for txn in known_commits(&witnesses) {
+        let known = hub.store.transaction(&txn).await.map_err(store_error)?;
+        let now = hub.clock.now();
         match known.as_ref().map(|known| known.decision) {
             Some(Some((Decision::Commit, _))) => continue,
             Some(Some((Decision::Abort, _))) => {
                 return Err(CommandError::new(
                     Code::StateDamaged,
-                    format!(
-                        "{name}: a member committed #{}, and this hub decided to abort it",
-                        doubt.serial
-                    ),
+                    format!("{name}: a member committed what this hub decided to abort"),
                 ));
             }
-            Some(None) => {
-                let now = hub.clock.now();
-                hub.store
-                    .decide(&doubt.txn, Decision::Commit, now)
-                    .await
-                    .map_err(store_error)?;
-            }
+            Some(None) => hub
+                .store
+                .decide(&txn, Decision::Commit, now)
+                .await
+                .map_err(store_error)?,
             None => {
-                let (serial, now) = (Serial(doubt.serial), hub.clock.now());
-                let members = having(surveys, doubt.serial);
-                commit(hub, name, doubt.txn, serial, doubt.fence, members, now).await?;
+                let (serial, fence) = about(&txn, surveys);
+                let members = having(surveys, serial.0);
+                let committed = Committed {
+                    txn,
+                    serial,
+                    fence,
+                    purpose: Purpose::Restore,
+                };
+                commit(hub, name, committed, members, now).await?;
             }
         }
         settled += 1;
@@ -255,21 +259,40 @@ async fn settle(hub: &Hub, name: &PlatformName, surveys: &Surveys) -> Result<usi
     Ok(settled)
 }
 
+/// Which generation a transaction was about, and its fence, as its witnesses know it.
+fn about(txn: &TxnKey, surveys: &Surveys) -> (Serial, u64) {
+    let surveys = || surveys.iter().map(|(_, survey)| survey);
+    let mut doubts = surveys().filter_map(|survey| survey.doubt.as_ref());
+    if let Some(doubt) = doubts.find(|doubt| doubt.txn == *txn) {
+        return (Serial(doubt.serial), doubt.fence);
+    }
+    let witness = surveys().find(|survey| survey.last_committed == Some(*txn));
+    let live = witness.and_then(|survey| survey.live).unwrap_or(1);
+    (Serial(live), witness.map_or(0, |survey| survey.fence))
+}
+
+/// A transaction as it is read back.
+struct Committed {
+    txn: TxnKey,
+    serial: Serial,
+    fence: u64,
+    purpose: Purpose,
+}
+
 async fn commit(
     hub: &Hub,
     name: &PlatformName,
-    txn: [u8; 16],
-    serial: Serial,
-    fence: u64,
+    committed: Committed,
     members: Vec<ServerName>,
     at: UnixMillis,
 ) -> Result<(), CommandError> {
+    let txn = committed.txn;
     let new = NewTransaction {
         txn,
         platform: name.clone(),
-        serial,
-        fence,
-        purpose: Purpose::Publish,
+        serial: committed.serial,
+        fence: committed.fence,
+        purpose: committed.purpose,
         members,
         author: "recovered".into(),
         begun: at,

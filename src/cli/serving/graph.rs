@@ -1,5 +1,7 @@
 //! The graph itself: which resources there are, and what comes after what.
 
+mod configured;
+
 use super::application::{driver, look_for_traps};
 use super::bring::Resync;
 use super::databases::Databases;
@@ -12,15 +14,16 @@ use crate::config::{Inventory, Platform, Server, Site};
 use crate::model::{ServerName, SiteUri, Uploads};
 use crate::orchestrate::applications::Application;
 use crate::orchestrate::desired::{self, Materials, app_site, sites_on};
+use crate::orchestrate::fates::Fates;
 use crate::orchestrate::resources::application::ApplicationFiles;
 use crate::orchestrate::resources::code::Code as PlatformCode;
-use crate::orchestrate::resources::configuration::{Configuration, Kept};
 use crate::orchestrate::resources::proved::Proved;
 use crate::orchestrate::resources::share::SharedUploads;
 use crate::orchestrate::rotation::Sites;
 use crate::orchestrate::servers::Servers;
-use crate::orchestrate::{Graph, NodeId};
+use crate::orchestrate::{Fate, Graph, NodeId, Phase};
 use crate::services::{app, web};
+use configured::Turn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use sync_proto::wire::service::{AppState, ServiceFacts};
@@ -47,6 +50,8 @@ struct Ground<'a> {
     states: BTreeMap<(ServerName, SiteUri), AppState>,
     /// Sites that were served and are on no member of theirs any more, by server.
     former: BTreeMap<ServerName, BTreeSet<SiteUri>>,
+    /// Who goes back with whom.
+    fates: Fates,
 }
 
 /// Nodes by the server or site that they are about.
@@ -55,6 +60,8 @@ struct Nodes {
     code: BTreeMap<ServerName, Vec<NodeId>>,
     database: BTreeMap<SiteUri, NodeId>,
     proofs: Vec<NodeId>,
+    /// Those of members that decide together.
+    shared_proofs: Vec<NodeId>,
     balancers: Vec<NodeId>,
     left: Vec<NodeId>,
 }
@@ -68,7 +75,7 @@ pub(crate) async fn graph(
     refuse_undecided(hub)?;
     let traps = look_for_traps(hub)?;
     let ground = Ground::look(context, hub, request).await?;
-    let closed = ground.closed_sites();
+    let closed = ground.closed_sites().await?;
     let databases = Databases::open(context, hub, &ground.servers).await?;
     let databases = databases.with_staying(ground.staying());
     let (materials, mut notes) = materials::materials(context, hub, &closed, &databases).await?;
@@ -83,16 +90,21 @@ pub(crate) async fn graph(
         notes,
     };
     let mut nodes = Nodes::default();
-    ground.code(&mut built, &mut nodes).await?;
-    nodes.database = databases.make(hub, request, &mut built).await?;
+    if request.is_whole() {
+        ground.code(&mut built, &mut nodes).await?;
+        let fates = &ground.fates;
+        nodes.database = databases.make(hub, request, fates, &mut built).await?;
+    }
     let modes = hub.store.site_modes().await.map_err(store_error)?;
     let hidden: BTreeSet<SiteUri> = modes.into_keys().chain(closed).collect();
     ground.web(&materials, &hidden, &mut built, &mut nodes);
     ground.balancers(&materials, &mut built, &mut nodes);
-    ground.former_members(&mut built, &mut nodes);
-    let mut last = nodes.proofs;
-    last.extend(nodes.balancers.iter().chain(&nodes.left));
-    databases.clean(hub, request, &last, &mut built).await?;
+    if request.is_whole() {
+        ground.former_members(&materials, &mut built, &mut nodes);
+        let mut last = nodes.proofs;
+        last.extend(nodes.balancers.iter().chain(&nodes.left));
+        databases.clean(hub, request, &last, &mut built).await?;
+    }
     Ok(built)
 }
 
@@ -126,15 +138,7 @@ impl<'a> Ground<'a> {
         let inventory = &hub.inventory;
         let servers = servers(hub, inventory.servers.keys().cloned()).await?;
         let apps = apps(hub, &servers).await?;
-        let mut former: BTreeMap<ServerName, BTreeSet<SiteUri>> = BTreeMap::new();
-        for (server, site) in hub.store.served().await.map_err(store_error)? {
-            let is_served = sites_on(inventory, &server)
-                .iter()
-                .any(|(listed, _)| listed.uri == site);
-            if !is_served {
-                former.entry(server).or_default().insert(site);
-            }
-        }
+        let former = former(hub).await?;
         let mut ground = Self {
             context,
             hub,
@@ -144,6 +148,7 @@ impl<'a> Ground<'a> {
             facts: BTreeMap::new(),
             states: BTreeMap::new(),
             former,
+            fates: Fates::of(inventory),
         };
         ground.ask().await;
         Ok(ground)
@@ -163,7 +168,9 @@ impl<'a> Ground<'a> {
                 names.extend(balancer.servers.iter().cloned());
             }
         }
-        names.retain(|name| inventory.servers.contains_key(name) && !self.request.is_gone(name));
+        let request = self.request;
+        names.retain(|name| inventory.servers.contains_key(name) && !request.is_gone(name));
+        names.retain(|name| request.configures(name));
         names
     }
 
@@ -172,10 +179,13 @@ impl<'a> Ground<'a> {
         let mut asking = tokio::task::JoinSet::new();
         for name in self.configured() {
             let servers = self.servers.clone();
-            let apps: Vec<Application> = sites_on(&self.hub.inventory, &name)
-                .into_iter()
-                .filter_map(|(site, _)| self.apps.get(&site.uri).cloned())
-                .collect();
+            let listed = sites_on(&self.hub.inventory, &name).into_iter();
+            let listed: BTreeSet<&SiteUri> = listed.map(|(site, _)| &site.uri).collect();
+            // Where a site moves to servers that never had it, only those that did can say.
+            let former = self.former.get(&name).into_iter().flatten();
+            let uris: BTreeSet<&SiteUri> = listed.into_iter().chain(former).collect();
+            let apps = uris.into_iter().filter_map(|uri| self.apps.get(uri));
+            let apps: Vec<Application> = apps.cloned().collect();
             asking.spawn(async move {
                 let facts = servers.facts(&name).await;
                 let mut states = Vec::new();
@@ -201,22 +211,39 @@ impl<'a> Ground<'a> {
         }
     }
 
-    /// Sites with an installer whose database holds no installation, as far as members can say.
-    fn closed_sites(&self) -> BTreeSet<SiteUri> {
+    /// Sites with an installer whose database holds no installation, as far as members can say. One
+    /// that was there before fanout, or that a member could not find out about, is not closed for
+    /// that alone: it may be served.
+    async fn closed_sites(&self) -> Result<BTreeSet<SiteUri>, CommandError> {
         let inventory = &self.hub.inventory;
-        let is_closed = |site: &&Site| {
+        let mut closed = BTreeSet::new();
+        for site in inventory.sites.values() {
             let Some(platform) = inventory.platforms.get(&site.platform) else {
-                return false;
+                continue;
             };
-            let needs = app::is_installable(driver(platform)) && site.db.is_some();
-            let says = inventory.members_of_site(site);
-            let mut says = says
-                .iter()
-                .filter_map(|server| self.states.get(&(server.name.clone(), site.uri.clone())));
-            needs && !says.any(|state| state.is_installed == Some(true))
-        };
-        let sites = inventory.sites.values().filter(is_closed);
-        sites.map(|site| site.uri.clone()).collect()
+            if site.db.is_none() || !app::is_installable(driver(platform)) {
+                continue;
+            }
+            // A site that moves is installed where it is still.
+            let of_it = self.states.iter().filter(|((_, uri), _)| *uri == site.uri);
+            let says: Vec<&AppState> = of_it.map(|(_, state)| state).collect();
+            let any = |word| says.iter().any(|state| state.is_installed == word);
+            let is_open = any(Some(true))
+                || (!any(Some(false))
+                    && (says.iter().any(|state| !state.warnings.is_empty())
+                        || self.was_there(&site.uri).await?));
+            if !is_open {
+                closed.insert(site.uri.clone());
+            }
+        }
+        Ok(closed)
+    }
+
+    /// Its database was there before fanout was.
+    async fn was_there(&self, site: &SiteUri) -> Result<bool, CommandError> {
+        let recorded = self.hub.store.site_database(site).await;
+        let recorded = recorded.map_err(store_error)?;
+        Ok(recorded.is_some_and(|it| it.was_there()))
     }
 
     /// The code of every platform that was pushed, on each of its members.
@@ -243,6 +270,7 @@ impl<'a> Ground<'a> {
                     continue;
                 }
                 let node = built.graph.add(
+                    self.fates.member(&server.name).within(Phase::Switch),
                     Arc::new(PlatformCode {
                         servers: self.servers.clone(),
                         by: by.clone(),
@@ -303,88 +331,27 @@ impl<'a> Ground<'a> {
                 .iter()
                 .filter_map(|(site, _)| nodes.database.get(&site.uri));
             after.extend(of_sites.copied());
-            let Some(configured) = self.configuration(materials, server, built, &after) else {
+            let turn = Turn::Serving;
+            let Some(configured) = self.configuration(materials, server, turn, built, &after)
+            else {
                 continue;
             };
+            let place = self.fates.member(&server.name).within(Phase::Switch);
             let mut before_proof = vec![configured];
-            for (site, platform) in &sites {
+            for (site, platform) in sites.iter().filter(|_| self.request.is_whole()) {
                 before_proof.extend(self.application(server, site, platform, built, configured));
             }
             let platforms: Vec<&Platform> = open.platforms.values().collect();
             let proved = Proved {
-                sites: Arc::new(Sites::of(
-                    &on(&open, &server.name),
-                    &platforms,
-                    self.servers.clone(),
-                )),
+                sites: Sites::of(&on(&open, &server.name), &platforms, self.servers.clone()),
                 server: server.name.clone(),
             };
-            nodes
-                .proofs
-                .push(built.graph.add(Arc::new(proved), &before_proof));
-        }
-    }
-
-    /// One server's configuration, if it can be rendered.
-    fn configuration(
-        &self,
-        materials: &Materials,
-        server: &Server,
-        built: &mut Built,
-        after: &[NodeId],
-    ) -> Option<NodeId> {
-        let facts = match self.facts.get(&server.name)? {
-            Ok(facts) => facts,
-            Err(problem) => {
-                built.notes.push(problem.clone());
-                return None;
+            let is_alone = matches!(place.fate, Fate::Member(_));
+            let proof = built.graph.add(place, Arc::new(proved), &before_proof);
+            nodes.proofs.push(proof);
+            if !is_alone {
+                nodes.shared_proofs.push(proof);
             }
-        };
-        // What a web server and PHP need says nothing about a balancer.
-        let warnings = facts.warnings.iter().filter(|_| server.web.is_some());
-        for warning in warnings {
-            let message = format!("{}: {warning}", server.name);
-            built.notes.push(Problem::new(Code::ConfigWarning, message));
-        }
-        let inventory = &self.hub.inventory;
-        let mut wanted = Vec::new();
-        if server.web.is_some() && !sites_on(inventory, &server.name).is_empty() {
-            match desired::web(inventory, materials, server, facts) {
-                Ok(files) => wanted.extend(files),
-                Err(problem) => {
-                    built.notes.push(problem);
-                    return None;
-                }
-            }
-        }
-        for balancer in inventory.balancers.values() {
-            if balancer.servers.contains(&server.name) {
-                wanted.extend(desired::balancing(inventory, materials, balancer, facts));
-            }
-        }
-        let former = self.former.get(&server.name).cloned().unwrap_or_default();
-        let (leaving, kept): (BTreeSet<_>, BTreeSet<_>) = former
-            .into_iter()
-            .partition(|site| self.may_leave(&server.name, site));
-        tracing::debug!(server = %server.name, ?leaving, "sites that leave");
-        let resource = Configuration {
-            servers: self.servers.clone(),
-            server: server.name.clone(),
-            wanted,
-            kept: self.kept(kept),
-        };
-        Some(built.graph.add(Arc::new(resource), after))
-    }
-
-    /// The sites that stay on a server, each with the group that may read its settings.
-    fn kept(&self, sites: BTreeSet<SiteUri>) -> Kept {
-        let group = |uri: SiteUri| {
-            let listed = self.hub.inventory.sites.get(&uri);
-            let group = listed.map_or_else(|| web::pool_name(&uri), web::pool_user);
-            (uri, group)
-        };
-        Kept {
-            sites: sites.into_iter().map(group).collect(),
         }
     }
 
@@ -417,7 +384,8 @@ impl<'a> Ground<'a> {
             },
             is_new: !self.states.contains_key(&key),
         };
-        Some(built.graph.add(Arc::new(files), &[after]))
+        let place = self.fates.member(&server.name).within(Phase::Switch);
+        Some(built.graph.add(place, Arc::new(files), &[after]))
     }
 
     /// The share of a site's uploads, before anything is made on it.
@@ -435,55 +403,23 @@ impl<'a> Ground<'a> {
             user: web::pool_user(site),
             members: members.map(|member| member.name.clone()).collect(),
         };
-        built.graph.add(Arc::new(share), &[after])
+        let place = self.fates.member(&server.name).within(Phase::Switch);
+        built.graph.add(place, Arc::new(share), &[after])
     }
+}
 
-    /// Balancers on servers of their own, after every member has proved itself.
-    fn balancers(&self, materials: &Materials, built: &mut Built, nodes: &mut Nodes) {
-        let inventory = &self.hub.inventory;
-        let mut names = BTreeSet::new();
-        for balancer in inventory.balancers.values() {
-            if !desired::is_external(balancer) {
-                names.extend(balancer.servers.iter().cloned());
-            }
-        }
-        for name in names {
-            let Some(server) = inventory.servers.get(&name) else {
-                continue;
-            };
-            let serves = server.web.is_some() && !sites_on(inventory, &name).is_empty();
-            if serves || self.request.is_gone(&name) {
-                continue;
-            }
-            let after = nodes.proofs.clone();
-            let node = self.configuration(materials, server, built, &after);
-            nodes.balancers.extend(node);
+/// Sites that servers serve and aren't listed there any more.
+pub(super) async fn former(
+    hub: &Hub,
+) -> Result<BTreeMap<ServerName, BTreeSet<SiteUri>>, CommandError> {
+    let mut former: BTreeMap<ServerName, BTreeSet<SiteUri>> = BTreeMap::new();
+    for (server, site) in hub.store.served().await.map_err(store_error)? {
+        let listed = sites_on(&hub.inventory, &server);
+        if !listed.iter().any(|(listed, _)| listed.uri == site) {
+            former.entry(server).or_default().insert(site);
         }
     }
-
-    /// Servers that serve nothing any more.
-    fn former_members(&self, built: &mut Built, nodes: &mut Nodes) {
-        let mut after = nodes.proofs.clone();
-        after.extend(&nodes.balancers);
-        for name in self.former.keys() {
-            let Some(server) = self.hub.inventory.servers.get(name) else {
-                continue;
-            };
-            let serves = server.web.is_some() && !sites_on(&self.hub.inventory, name).is_empty();
-            if serves || self.request.is_gone(name) {
-                continue;
-            }
-            if let Ok(empty) = web::Templates::built_in() {
-                let materials = Materials {
-                    templates: empty,
-                    sites: BTreeMap::new(),
-                    out: BTreeSet::new(),
-                };
-                let node = self.configuration(&materials, server, built, &after);
-                nodes.left.extend(node);
-            }
-        }
-    }
+    Ok(former)
 }
 
 /// The application of every site.

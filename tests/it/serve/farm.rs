@@ -48,6 +48,14 @@ impl Server {
         self.agent = Some(agent);
     }
 
+    /// Ends the agent; what it has brought goes on serving.
+    pub(crate) fn stop_agent(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.kill();
+        }
+        self.agent = None;
+    }
+
     /// As a server that loses its power: nothing on it runs any more, and it answers nothing.
     pub(crate) fn cut(&self) {
         self.host.cut();
@@ -83,13 +91,14 @@ impl Server {
             .success();
     }
 
-    /// HAProxy with what is live of its configuration.
+    /// HAProxy as systemd would start Debian's service, after `fanout setup server`.
     #[track_caller]
     pub(crate) fn start_haproxy(&self) {
         self.host
-            .sh(&format!(
-                "haproxy -W -D -p /run/haproxy.pid -f {SERVICES}/current/haproxy"
-            ))
+            .sh("mkdir -p /run/haproxy
+                 unit=/etc/systemd/system/haproxy.service.d/fanout.conf
+                 options=$(sed -n 's/^Environment=\"EXTRAOPTS=\\(.*\\)\"$/\\1/p' $unit)
+                 haproxy -W -D -f /etc/haproxy/haproxy.cfg -p /run/haproxy.pid $options")
             .success();
     }
 

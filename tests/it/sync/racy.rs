@@ -70,5 +70,5 @@ fn an_edit_in_the_second_of_the_last_look_is_found_where_stamps_are_whole_second
         enough,
         "only {same_stamps} edits left no trace: nothing was tested"
     );
-    println!("{EDITS} edits, {same_stamps} of them under the same stamp, none missed");
+    eprintln!("{EDITS} edits, {same_stamps} of them under the same stamp, none missed");
 }

@@ -184,7 +184,7 @@ fn sweep(layout: &str, task: Task, who: Who) {
             cases += 1;
         }
     }
-    println!("{layout} {task:?} {who:?}: killed {cases} times, at {names:?}");
+    eprintln!("{layout} {task:?} {who:?}: killed {cases} times, at {names:?}");
 }
 
 /// Steps of which one may be done and the next not, with a difference that a reader sees.

@@ -12,8 +12,8 @@ use crate::config::{ConfigError, Edit, HubDir, Inventory, Kind, Platform, Secret
 use crate::engine::depot::Depot;
 use crate::engine::event::EventSink;
 use crate::engine::hub::preflight;
-use crate::fs::Dir;
 use crate::fs::owner::Principals;
+use crate::fs::{Dir, fault};
 use crate::model::{PlatformName, TreeId, Who};
 use crate::net::Identity;
 use crate::store::{Holder, Lock, LockError, PlatformState, SecretFileError, Store, StoreError};
@@ -46,7 +46,10 @@ impl Hub {
         let inventory = Inventory::load(dir.inventory()).map_err(config_error)?;
         // A hub whose inventory came out of version control has no state yet.
         dir.create().map_err(config_error)?;
-        let store = Store::open(&dir.database()).await.map_err(store_error)?;
+        let may_commit: fn() -> bool = || fault::point("hub.store.commit").is_ok();
+        let store = Store::open_watched(&dir.database(), fault::is_armed().then_some(may_commit))
+            .await
+            .map_err(store_error)?;
         Ok(Self {
             dir,
             inventory,

@@ -27,6 +27,7 @@ mod work;
 
 use crate::codes::{Code, Exit};
 use crate::config::{AgentDir, HubDir};
+use crate::fs::fault;
 use args::{AgentCommand, Cli, ColorWhen, Command, GlobalArgs};
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use error::CommandError;
@@ -121,6 +122,7 @@ fn run_arguments(arguments: Vec<OsString>) -> Exit {
 }
 
 fn execute(context: &Context, command: Command) -> Result<Exit, CommandError> {
+    fault::check().map_err(CommandError::usage)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -45,22 +45,42 @@ impl Dir {
                 rustix::fs::renameat_with(self, from_name, to, to_name, flags)
             }
         };
-        fault::errno("fs.rename")
+        let point = match flags {
+            RenameFlags::EXCHANGE => "fs.exchange",
+            _ => "fs.rename",
+        };
+        #[cfg(test)]
+        let before = super::power::before(self, from_name, to, to_name);
+        fault::errno(point)
             .and_then(rename)
-            .map_err(|errno| self.error(op, name.as_bytes(), errno))
+            .map_err(|errno| self.error(op, name.as_bytes(), errno))?;
+        #[cfg(test)]
+        {
+            let is_exchange = flags == RenameFlags::EXCHANGE;
+            super::power::moved((self, from_name), (to, to_name), before, is_exchange);
+        }
+        Ok(())
     }
 
     /// Removes the name of anything that isn't a directory.
     pub fn unlink(&self, name: &Name) -> Result<(), FsError> {
         fault::errno("fs.unlink")
             .and_then(|()| rustix::fs::unlinkat(self, name.as_bytes(), AtFlags::empty()))
-            .map_err(|errno| self.error("remove", name.as_bytes(), errno))
+            .map_err(|errno| self.error("remove", name.as_bytes(), errno))?;
+        #[cfg(test)]
+        super::power::removed(self, name.as_bytes(), None);
+        Ok(())
     }
 
     /// Removes the empty directory `name`.
     pub fn remove_dir(&self, name: &Name) -> Result<(), FsError> {
+        #[cfg(test)]
+        let [gone, _] = super::power::before(self, name.as_bytes(), self, name.as_bytes());
         fault::errno("fs.remove_dir")
             .and_then(|()| rustix::fs::unlinkat(self, name.as_bytes(), AtFlags::REMOVEDIR))
-            .map_err(|errno| self.error("remove the directory", name.as_bytes(), errno))
+            .map_err(|errno| self.error("remove the directory", name.as_bytes(), errno))?;
+        #[cfg(test)]
+        super::power::removed(self, name.as_bytes(), gone);
+        Ok(())
     }
 }

@@ -28,6 +28,8 @@ impl Dir {
         fault::errno("fs.create_dir")
             .and_then(|()| rustix::fs::mkdirat(self, name.as_bytes(), first))
             .map_err(|errno| self.error(op, name.as_bytes(), errno))?;
+        #[cfg(test)]
+        super::power::made(self, name.as_bytes());
         let created = self.open_dir(name)?;
         if self.has_default_acl() {
             drop_acl(&created, ACL_DEFAULT)
@@ -43,7 +45,10 @@ impl Dir {
     pub fn create_private_dir(&self, name: &Name) -> Result<(), FsError> {
         fault::errno("fs.create_dir")
             .and_then(|()| rustix::fs::mkdirat(self, name.as_bytes(), Mode::RWXU))
-            .map_err(|errno| self.error("create the directory", name.as_bytes(), errno))
+            .map_err(|errno| self.error("create the directory", name.as_bytes(), errno))?;
+        #[cfg(test)]
+        super::power::made(self, name.as_bytes());
+        Ok(())
     }
 
     /// Opens the directory `name`, after creating it if there was nothing of that name.
@@ -71,6 +76,8 @@ impl Dir {
             Mode::from_raw_mode(mode & 0o7777),
             op,
         )?;
+        #[cfg(test)]
+        super::power::made(self, name.as_bytes());
         let stat = self
             .settle_mode(&fd, mode)
             .map_err(|errno| self.error(op, name.as_bytes(), errno))?;
@@ -123,7 +130,10 @@ impl Dir {
     pub fn symlink(&self, target: &[u8], name: &Name) -> Result<(), FsError> {
         fault::errno("fs.symlink")
             .and_then(|()| rustix::fs::symlinkat(target, self, name.as_bytes()))
-            .map_err(|errno| self.error("create the symlink", name.as_bytes(), errno))
+            .map_err(|errno| self.error("create the symlink", name.as_bytes(), errno))?;
+        #[cfg(test)]
+        super::power::made(self, name.as_bytes());
+        Ok(())
     }
 
     /// Gives the file `from_name` of `from` the further name `name` here. A symlink is linked
@@ -132,7 +142,10 @@ impl Dir {
         let (from_name, to_name) = (from_name.as_bytes(), name.as_bytes());
         fault::errno("fs.hard_link")
             .and_then(|()| rustix::fs::linkat(from, from_name, self, to_name, AtFlags::empty()))
-            .map_err(|errno| self.error("create the hard link", name.as_bytes(), errno))
+            .map_err(|errno| self.error("create the hard link", name.as_bytes(), errno))?;
+        #[cfg(test)]
+        super::power::made(self, name.as_bytes());
+        Ok(())
     }
 
     /// Creates a pipe, socket or device node. The umask narrows its mode until its metadata is
@@ -153,7 +166,12 @@ impl Dir {
             _ => return Err(error(Errno::INVAL)),
         };
         let mode = Mode::from_raw_mode(mode & 0o7777);
-        rustix::fs::mknodat(self, name.as_bytes(), file_type, mode, device).map_err(error)
+        fault::errno("fs.mknod")
+            .and_then(|()| rustix::fs::mknodat(self, name.as_bytes(), file_type, mode, device))
+            .map_err(error)?;
+        #[cfg(test)]
+        super::power::made(self, name.as_bytes());
+        Ok(())
     }
 
     /// Sets the mode where the umask, a default ACL or a setgid directory meddled.

@@ -271,7 +271,10 @@ impl Dir {
     pub fn sync(&self) -> Result<(), FsError> {
         fault::errno("fs.sync_dir")
             .and_then(|()| rustix::fs::fsync(&self.fd))
-            .map_err(|errno| self.error("sync the directory", b"", errno))
+            .map_err(|errno| self.error("sync the directory", b"", errno))?;
+        #[cfg(test)]
+        super::power::synced_dir(self);
+        Ok(())
     }
 
     /// Makes everything on this file system durable, and reports what could not be written since
@@ -279,7 +282,10 @@ impl Dir {
     pub fn syncfs(&self) -> Result<(), FsError> {
         fault::errno("fs.syncfs")
             .and_then(|()| rustix::fs::syncfs(&self.fd))
-            .map_err(|errno| self.error("sync the file system of", b"", errno))
+            .map_err(|errno| self.error("sync the file system of", b"", errno))?;
+        #[cfg(test)]
+        super::power::synced_all();
+        Ok(())
     }
 
     /// A second descriptor of the same directory.

@@ -56,7 +56,10 @@ fn fill(dir: &Dir, scratch: &Name, mut file: File, content: &[u8]) -> Result<(),
     file.write_all(content)
         .map_err(|error| failed("write", &error))?;
     fault::point("durable.sync")?;
-    file.sync_all().map_err(|error| failed("sync", &error))
+    file.sync_all().map_err(|error| failed("sync", &error))?;
+    #[cfg(test)]
+    super::power::synced_file(&file);
+    Ok(())
 }
 
 /// [`write_atomically`] with a checksum.

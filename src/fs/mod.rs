@@ -21,6 +21,8 @@ pub mod lock;
 pub mod meta;
 mod own;
 pub mod owner;
+#[cfg(test)]
+pub(crate) mod power;
 pub mod read;
 mod remove;
 pub mod space;

@@ -151,7 +151,10 @@ impl Stat {
 impl From<Statx> for Stat {
     fn from(raw: Statx) -> Self {
         Self {
-            ino: raw.stx_ino,
+            ino: logical(
+                rustix::fs::makedev(raw.stx_dev_major, raw.stx_dev_minor),
+                raw.stx_ino,
+            ),
             dev: rustix::fs::makedev(raw.stx_dev_major, raw.stx_dev_minor),
             size: raw.stx_size,
             rdev: rustix::fs::makedev(raw.stx_rdev_major, raw.stx_rdev_minor),
@@ -168,7 +171,7 @@ impl From<Statx> for Stat {
 impl From<rustix::fs::Stat> for Stat {
     fn from(raw: rustix::fs::Stat) -> Self {
         Self {
-            ino: raw.st_ino,
+            ino: logical(raw.st_dev, raw.st_ino),
             dev: raw.st_dev,
             size: u64::try_from(raw.st_size).unwrap_or(0),
             rdev: raw.st_rdev,
@@ -187,4 +190,13 @@ fn time(seconds: i64, nanoseconds: impl TryInto<u32>) -> Time {
         seconds,
         nanoseconds: nanoseconds.try_into().unwrap_or(0),
     }
+}
+
+#[cfg(test)]
+use super::power::logical;
+
+/// Only in tests does an inode stand for another one.
+#[cfg(not(test))]
+fn logical(_device: u64, ino: u64) -> u64 {
+    ino
 }

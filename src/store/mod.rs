@@ -142,6 +142,17 @@ impl Store {
     /// # Errors
     /// [`StoreError::Newer`] for a database that a newer fanout wrote.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_watched(path, None).await
+    }
+
+    /// The same; `may_commit` is asked before each commit, and may refuse it.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_watched(
+        path: &Path,
+        may_commit: Option<fn() -> bool>,
+    ) -> Result<Self, StoreError> {
         make_private(path).map_err(|source| StoreError::Open {
             path: path.to_owned(),
             source,
@@ -154,6 +165,14 @@ impl Store {
             .busy_timeout(Duration::from_secs(10));
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    if let Some(may_commit) = may_commit {
+                        connection.lock_handle().await?.set_commit_hook(may_commit);
+                    }
+                    Ok(())
+                })
+            })
             .connect_with(options)
             .await?;
         MIGRATIONS.run(&pool).await.map_err(|source| {

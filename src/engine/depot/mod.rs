@@ -12,11 +12,13 @@
 //! Contents above [`MAX_STORED_BYTES`] are not stored, only their chunk lists: the source supplies
 //! them while it is unchanged, and after that a member that has them, by way of a [`Spool`].
 //!
-//! Invariants: a file under its final name is complete (written under another name and renamed);
-//! a push makes the depot durable before its decision; what is read is verified by its hash.
+//! Invariants: a file under its final name is complete (written under another name and renamed, and
+//! read through after an outage: `mark.rs`); a push makes the depot durable before its decision;
+//! what is read is verified by its hash.
 
 mod budget;
 mod collect;
+mod mark;
 mod objects;
 mod spool;
 
@@ -26,7 +28,9 @@ pub use objects::{Place, Stored};
 pub use spool::{Spool, Spooled};
 
 use crate::fs::{Dir, FsError};
+use mark::Mark;
 use objects::Catalogue;
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,6 +79,7 @@ pub struct Depot {
     manifests: Dir,
     objects: Dir,
     chunks: Dir,
+    mark: Mark,
     /// Read when it is first needed: an unchanged push never does.
     catalogue: Mutex<Option<Catalogue>>,
     scratch: AtomicU64,
@@ -87,13 +92,16 @@ impl Depot {
         let part = |name: &[u8]| -> Result<Dir, FsError> {
             dir.create_dir_if_absent(&fixed_name(name), 0o700)
         };
-        Ok(Self {
+        let depot = Self {
             manifests: part(b"manifests")?,
             objects: part(b"objects")?,
             chunks: part(b"chunks")?,
+            mark: Mark::new(dir),
             catalogue: Mutex::new(None),
             scratch: AtomicU64::new(0),
-        })
+        };
+        depot.mend()?;
+        Ok(depot)
     }
 
     /// Stores a manifest under the id of its roots.
@@ -113,15 +121,7 @@ impl Depot {
         let id = roots.id();
         let name = hex_name(&id);
         let bytes = read(&self.manifests, &name)?.ok_or(DepotError::NoManifest(id))?;
-        let damaged = |_| DepotError::Damaged(id);
-        let mut raw = Vec::new();
-        zstd::stream::read::Decoder::new(bytes.as_slice())
-            .map_err(damaged)?
-            .take(MAX_MANIFEST_BYTES)
-            .read_to_end(&mut raw)
-            .map_err(damaged)?;
-        let manifest =
-            Manifest::decode(&raw).map_err(|source| DepotError::BadManifest { id, source })?;
+        let manifest = unpack_manifest(id, &bytes)?;
         if manifest.roots() == roots {
             Ok(manifest)
         } else {
@@ -149,20 +149,19 @@ impl Depot {
     pub fn sync(&self) -> Result<(), DepotError> {
         crate::fs::fault::point("hub.depot.sync")?;
         // ORDER: content and manifests before the decision that names them.
-        self.objects.syncfs()?;
-        Ok(())
+        Ok(self.mark.settle(|| self.objects.syncfs())?)
     }
 
     /// Writes a file under another name, then gives it its own.
     fn put(&self, dir: &Dir, name: &Name, bytes: &[u8]) -> Result<(), DepotError> {
         crate::fs::fault::point("hub.depot.put")?;
-        let scratch = self.scratch.fetch_add(1, Ordering::Relaxed);
-        let temporary = fixed_name(format!("tmp.{}.{scratch}", std::process::id()).as_bytes());
+        let _putting = self.mark.putting()?;
+        let (temporary, mut file) = self.scratch_file(dir)?;
         let result = (|| {
-            let mut file = dir.create_file(&temporary, 0o600)?;
             file.write_all(bytes)
                 .map_err(|error| FsError::from_io("write", temporary.as_bytes(), &error))?;
             drop(file);
+            crate::fs::fault::point("hub.depot.rename")?;
             dir.rename_to(&temporary, dir, name)
         })();
         if result.is_err() {
@@ -170,6 +169,18 @@ impl Depot {
             let _left_over = dir.unlink(&temporary);
         }
         Ok(result?)
+    }
+
+    fn scratch_file(&self, dir: &Dir) -> Result<(Name, File), FsError> {
+        loop {
+            let count = self.scratch.fetch_add(1, Ordering::Relaxed);
+            let name = fixed_name(format!("tmp.{}.{count}", std::process::id()).as_bytes());
+            match dir.create_file(&name, 0o600) {
+                // Left by a process that had our number, in a container or before a restart.
+                Err(error) if error.is_exists() => {}
+                other => return other.map(|file| (name, file)),
+            }
+        }
     }
 
     fn with_catalogue<T>(
@@ -188,6 +199,17 @@ impl Depot {
             None => act(&mut Catalogue::default()),
         }
     }
+}
+
+fn unpack_manifest(id: Digest, bytes: &[u8]) -> Result<Manifest, DepotError> {
+    let damaged = |_| DepotError::Damaged(id);
+    let mut raw = Vec::new();
+    zstd::stream::read::Decoder::new(bytes)
+        .map_err(damaged)?
+        .take(MAX_MANIFEST_BYTES)
+        .read_to_end(&mut raw)
+        .map_err(damaged)?;
+    Manifest::decode(&raw).map_err(|source| DepotError::BadManifest { id, source })
 }
 
 fn read(dir: &Dir, name: &Name) -> Result<Option<Vec<u8>>, DepotError> {

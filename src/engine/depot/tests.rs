@@ -190,3 +190,109 @@ fn what_costs_nothing_beside_the_rest_stays_within_any_budget() {
     let fit = depot.fit(&[both], &[old, desired], 1).unwrap();
     assert_eq!(fit.goes, Vec::<usize>::new());
 }
+
+/// What a push stores, and the state's roots.
+fn store(depot: &Depot, contents: &[&[u8]]) -> Result<Roots, DepotError> {
+    use sync_proto::entry::{Entry, Kind, Meta, Principal, Time};
+    use sync_proto::manifest::Directory;
+    use sync_proto::path::RelPath;
+    let meta = Meta {
+        mode: 0o644,
+        user: Principal::Id(0),
+        group: Principal::Id(0),
+        mtime: Some(Time::default()),
+        xattrs: None,
+    };
+    let mut builder = PackBuilder::new();
+    let mut entries = Vec::new();
+    for (nth, content) in contents.iter().enumerate() {
+        let digest = Digest::of(content);
+        if depot.place(&digest, content.len() as u64)?.is_none() {
+            builder.push(digest, content).unwrap();
+        }
+        entries.push(Entry {
+            name: fixed_name(format!("f{nth}").as_bytes()),
+            meta: meta.clone(),
+            kind: Kind::File {
+                size: content.len() as u64,
+                content: digest,
+            },
+        });
+    }
+    if !builder.is_empty() {
+        depot.put_object(&builder.finish(&mut PackEncoder::new(), 1).bytes)?;
+    }
+    let directory = Directory {
+        path: RelPath::root(),
+        entries,
+    };
+    let manifest = Manifest::new(meta, vec![directory]).unwrap();
+    let roots = manifest.roots();
+    depot.put_manifest(&manifest, roots)?;
+    depot.sync()?;
+    Ok(roots)
+}
+
+/// A push whose power went stores everything anew that isn't there in whole: what the next one
+/// has synced can be read (I3 rests on that).
+#[test]
+fn what_an_outage_left_torn_is_not_taken_for_stored() {
+    use crate::fs::power;
+    let contents: Vec<Vec<u8>> = (0..4_u8)
+        .map(|nth| (0..40_000_u32).map(|at| (at * 7 / 3) as u8 ^ nth).collect())
+        .collect();
+    let contents: Vec<&[u8]> = contents.iter().map(Vec::as_slice).collect();
+    let quick = || tempfile::tempdir_in("/dev/shm").unwrap();
+    let mut outages = 0;
+    for seed in 0..400 {
+        let first = quick();
+        let depot = Depot::open(first.path()).unwrap();
+        power::watch(first.path());
+        power::cut_at(seed as u32 % 20);
+        let stored = store(&depot, &contents);
+        if stored.is_ok() {
+            power::unwatch();
+            continue;
+        }
+        outages += 1;
+        let second = quick();
+        power::lose_power(second.path(), seed);
+        let depot = Depot::open(second.path()).unwrap();
+        let roots = store(&depot, &contents).unwrap();
+        drop(depot);
+        let depot = Depot::open(second.path()).unwrap();
+        depot
+            .manifest(roots)
+            .unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        for content in &contents {
+            let read = depot.content(&Digest::of(content));
+            let read = read.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert!(read == *content, "seed {seed}");
+        }
+    }
+    assert!(outages > 200, "{outages}");
+}
+
+#[test]
+fn what_a_living_process_is_putting_is_left_to_it() {
+    let (dir, depot) = depot();
+    let id = put_pack(&depot, &[b"one"]);
+    let marks = || {
+        let names = std::fs::read_dir(dir.path()).unwrap();
+        let names = names.map(|it| it.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("unsynced.")).count()
+    };
+    assert_eq!(marks(), 1);
+    let hex = id.to_hex();
+    let path = dir.path().join("objects").join(&hex[..2]).join(&hex);
+    std::fs::write(&path, "torn").unwrap();
+    let other = Depot::open(dir.path()).unwrap();
+    assert!(path.exists() && marks() == 1, "somebody is at it");
+    drop(depot);
+    let mended = Depot::open(dir.path()).unwrap();
+    assert!(!path.exists() && marks() == 0, "nobody is");
+    put_pack(&mended, &[b"two"]);
+    mended.sync().unwrap();
+    assert_eq!(marks(), 0);
+    drop(other);
+}

@@ -13,7 +13,7 @@ use crate::fs::owner::Principals;
 use crate::fs::read::FsClock;
 use crate::fs::walk::WalkTrouble;
 use crate::fs::xattr::XattrPolicy;
-use crate::fs::{Dir, FsError};
+use crate::fs::{Dir, FsError, fault};
 use crate::model::counted;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -400,7 +400,8 @@ fn examples(paths: &[RelPath]) -> String {
 
 /// An index that can't be saved costs time at the next push and nothing else.
 fn save_index(spec: &SourceSpec, index: &Index) {
-    let saved = Dir::open_parent_of(&spec.index)
+    let saved = fault::point("hub.index")
+        .and_then(|()| Dir::open_parent_of(&spec.index))
         .and_then(|(dir, name)| write_atomically(&dir, &name, &index.encode(), 0o600));
     if let Err(error) = saved {
         tracing::warn!(%error, "the index of the source can't be saved");

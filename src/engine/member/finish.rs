@@ -1,6 +1,7 @@
 //! The last entries of a staged tree, once every content is in place: further names, pipes and
 //! devices, symlinks, and the directories' metadata; then one look at all of it.
 
+use super::fault::point;
 use super::look::Seen;
 use super::refusal::of_fs;
 use super::stage::{Cursor, Staging, located};
@@ -26,6 +27,7 @@ impl Staging {
 
     /// Makes everything that has no content, and gives directories their metadata.
     pub fn finish(&self) -> Result<(), Problem> {
+        point("member.stage.finish").map_err(|error| of_fs(&error))?;
         let mut cursor = Cursor::new(self);
         for at in &self.work.links {
             self.link(&mut cursor, *at)?;

@@ -3,6 +3,7 @@
 //! A cache (invariant I6): written without waiting for the disk, read only if its checksum is
 //! right, and worth nothing but time.
 
+use super::fault::point;
 use super::place::{Place, PlaceError};
 use super::record::TreeRecord;
 use crate::engine::index::{Index, Stamp};
@@ -115,9 +116,11 @@ fn write(dir: &Dir, name: &Name, bytes: &[u8]) -> Result<(), FsError> {
     if dir.stat(&fresh)?.is_some() {
         dir.unlink(&fresh)?;
     }
+    point("member.index.write")?;
     let mut file = dir.create_file(&fresh, 0o600)?;
     file.write_all(bytes)
         .map_err(|error| FsError::from_io("write", &dir.path_of(&fresh), &error))?;
     drop(file);
+    point("member.index.rename")?;
     dir.rename_to(&fresh, dir, name)
 }

@@ -11,11 +11,12 @@ mod comparing;
 mod lending;
 mod staging;
 
+use super::fault::point;
 use super::fill::{LocalContents, Sources};
 use super::host::{Claim, Host, Proposal};
 use super::phase::Phase;
 use super::receive::Receiver;
-use super::refusal::refusal;
+use super::refusal::{of_fs, refusal};
 use super::requests;
 use super::stage::StageEvent;
 use super::staged::Tree;
@@ -230,6 +231,7 @@ impl Session {
     }
 
     async fn handle(&mut self, request: Request) -> Result<Outcome, Problem> {
+        point("member.request").map_err(|error| of_fs(&error))?;
         let reply = match request {
             Request::Hello { versions, .. } => self.hello(versions)?,
             Request::Join { certificate } => {

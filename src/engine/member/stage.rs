@@ -7,6 +7,7 @@
 //! It refuses nothing: whoever calls it has planned. Every write ends here, so here is where the
 //! first failure stops all others.
 
+use super::fault::point;
 use super::journal::{SEED, TREE};
 use super::look::Seen;
 use super::refusal::{of_fs, of_meta};
@@ -131,6 +132,7 @@ impl Staging {
 
     /// Makes all directories; their metadata follows at the end.
     pub fn make_directories(&self) -> Result<(), Problem> {
+        point("member.stage.directories").map_err(|error| of_fs(&error))?;
         let mut cursor = Cursor::new(self);
         for staged in self.work.directories.keys() {
             let Some(directory) = self.work.directory_at(staged.directory) else {
@@ -185,6 +187,7 @@ impl Staging {
         let wanted = self.resolve(&entry.meta)?;
         let dir = cursor.of(at)?;
         let (file, made) = self.create_with_stat(dir, &entry.name, wanted.mode)?;
+        point("member.stage.write").map_err(|error| of_fs(&error))?;
         let written = if content.len() >= SPARSE_FROM_BYTES {
             write_sparse(&file, content, 0).and_then(|()| set_length(&file, content.len() as u64))
         } else {
@@ -192,12 +195,14 @@ impl Staging {
                 .map_err(|error| FsError::from_io("write", &dir.path_of(&entry.name), &error))
         };
         written.map_err(|error| located(&error, &directory.path_of(&entry.name)))?;
+        point("member.stage.seal").map_err(|error| of_fs(&error))?;
         let applied = apply_meta_to_new(&MetaTarget::open(&file), &made, &wanted, self.how(true));
         self.note(applied, || self.work.path(at))
     }
 
     /// Gives a complete, verified file its metadata, its time last.
     pub fn seal(&self, file: &File, wanted: &Wanted, at: At) -> Result<(), Problem> {
+        point("member.stage.seal").map_err(|error| of_fs(&error))?;
         self.apply(&MetaTarget::open(file), wanted, true, || self.work.path(at))
     }
 

@@ -306,6 +306,12 @@ impl World {
             .is_some_and(Running::is_running)
     }
 
+    /// The process id of agent `index`, which runs.
+    pub(crate) fn agent_pid(&self, index: usize) -> u32 {
+        let running = self.agents[index].running.as_ref();
+        running.expect("the agent runs").id()
+    }
+
     /// Waits until agent `index` has ended by itself, as at a failpoint.
     #[track_caller]
     pub(crate) fn wait_for_agent_to_end(&mut self, index: usize, limit: Duration) {
@@ -330,6 +336,20 @@ impl World {
     #[track_caller]
     pub(crate) fn restart_agent(&mut self, index: usize) {
         self.restart_agent_with_env(index, &[]);
+    }
+
+    /// Kills agent `index` if it still runs, and starts it with `env`, at which it ends by itself.
+    #[track_caller]
+    pub(crate) fn agent_dies_at_start(&mut self, index: usize, env: &[(&str, &str)]) {
+        self.kill_agent(index);
+        let agent = &self.agents[index];
+        let mut command = self.bare_command(agent.host.as_ref());
+        command
+            .args(["agent", "run", "--dir"])
+            .arg(self.agent_dir(index))
+            .envs(env.iter().copied());
+        let output = run::start(&mut command, b"").finish_within(USUAL_TIME);
+        assert_eq!(output.code, None, "{}", output.describe());
     }
 
     /// What agent `index` has said since it was started last.

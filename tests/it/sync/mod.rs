@@ -7,6 +7,7 @@ mod budget;
 mod donors;
 mod policies;
 mod push;
+mod racy;
 mod random;
 mod results;
 mod rollback;

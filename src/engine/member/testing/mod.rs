@@ -10,7 +10,7 @@ pub(super) use tree::{Node, build, observe, principals, resolve, set_mtime, snap
 use super::foreign::ForeignPaths;
 use super::keeper::Keeper;
 use super::live_index::{load_index, refresh_index, save_index};
-use super::place::Place;
+use super::place::{Place, PlaceError};
 use super::prepare::{Job, Prepared, prepare};
 use super::record::TreeRecord;
 use super::transaction::{CommitError, Committed, commit};
@@ -207,8 +207,20 @@ impl World {
 
     /// Everything after the commit.
     pub(super) fn settle(&self, staged: &Staged) {
-        let index = refresh_index(&self.place, &staged.staged).unwrap().unwrap();
-        save_index(&self.place, &index).unwrap();
+        self.try_settle(staged).unwrap();
+    }
+
+    /// The same, where the disk may fail.
+    pub(super) fn try_settle(&self, staged: &Staged) -> Result<(), PlaceError> {
+        let index = refresh_index(&self.place, &staged.staged)?;
+        save_index(&self.place, &index.unwrap())
+    }
+
+    /// After a restart with what was found on the disk.
+    pub(super) fn go_on_in(&mut self, tmp: tempfile::TempDir) {
+        self.tmp = tmp;
+        self.overwritten = Dir::open_absolute(&self.tmp.path().join("overwritten")).unwrap();
+        self.reopen();
     }
 
     pub(super) fn push(&mut self, source: &Path) -> Committed {

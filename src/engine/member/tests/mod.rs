@@ -4,6 +4,7 @@ mod crash;
 mod drift;
 mod ends;
 mod places;
+mod power;
 mod push;
 mod random;
 

@@ -13,7 +13,7 @@ use sync_proto::wire::Layout;
 const NAMES: [&str; 5] = ["a", "b", "c", "keep", "x.log"];
 
 /// Grows a tree from few names, so that every name is a different kind of thing now and then.
-fn grow(root: &Path, random: &mut StdRng, entries: usize, is_source: bool) {
+pub(super) fn grow(root: &Path, random: &mut StdRng, entries: usize, is_source: bool) {
     std::fs::create_dir_all(root).unwrap();
     let mut directories = vec![root.to_owned()];
     let mut files: Vec<PathBuf> = Vec::new();
@@ -54,7 +54,7 @@ fn pick(random: &mut StdRng, is_source: bool) -> &'static str {
 }
 
 /// What the member does to its own tree.
-fn meddle(root: &Path, random: &mut StdRng) {
+pub(super) fn meddle(root: &Path, random: &mut StdRng) {
     let mut all: Vec<PathBuf> = walkdir::WalkDir::new(root)
         .follow_root_links(true)
         .min_depth(1)
@@ -90,7 +90,7 @@ fn meddle(root: &Path, random: &mut StdRng) {
 }
 
 /// Every file that nobody may lose, with its content.
-fn uploads(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(super) fn uploads(root: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let mut pending = vec![root.to_owned()];
     while let Some(directory) = pending.pop() {

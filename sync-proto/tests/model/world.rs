@@ -265,10 +265,12 @@ impl World {
     /// Whether whoever a message is for can take it.
     fn is_heard(&self, message: &Message) -> bool {
         match *message {
-            Message::Prepare(to, ..) | Message::Decide(to, ..) => {
+            Message::Prepare(to, ..) => {
                 let member = &self.members[usize::from(to)];
                 member.is_up && member.work.is_none()
             }
+            // Also while it is busy, when the machine must not begin anything else.
+            Message::Decide(to, ..) => self.members[usize::from(to)].is_up,
             Message::Vote(..) | Message::Confirm(..) => self.hub.is_up && self.hub.run.is_some(),
             Message::Ask(_, push) => {
                 // Doubts are answered by whoever has the platform's lock, and never about the
@@ -453,6 +455,12 @@ impl World {
             }
             Do::Refuse | Do::Wait => return Ok(()),
         };
+        ensure(member.work.is_none(), || {
+            format!(
+                "I9: member {at} begins to {work:?} before it is done with {:?}",
+                member.work
+            )
+        })?;
         member.work = Some(work);
         Ok(())
     }

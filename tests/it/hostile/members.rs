@@ -13,9 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 use sync_proto::digest::Digest;
 use sync_proto::manifest::Roots;
-use sync_proto::wire::{
-    self, Decision, Doubt, Facts, Needs, Notice, Plan, Refusal, Reply, Request,
-};
+use sync_proto::wire::{self, Decision, Doubt, Facts, Needs, Plan, Refusal, Reply, Request};
 
 /// What a hub may grow by over an honest push.
 const GROWTH_KIB: u64 = 64 * 1024;
@@ -27,7 +25,6 @@ enum At {
     Hello,
     Open,
     Wanted,
-    Planned,
     Stage,
     Prepare,
     Decide,
@@ -133,7 +130,6 @@ fn is_at(at: At, request: &Request) -> bool {
         (At::Hello, Request::Hello { .. })
             | (At::Open, Request::Open(_))
             | (At::Wanted, Request::Table { last: true, .. })
-            | (At::Planned, Request::Listings { last: true, .. })
             | (At::Stage, Request::Stage { .. })
             | (At::Prepare, Request::Prepare { .. })
             | (At::Decide, Request::Decide { .. })
@@ -186,11 +182,8 @@ impl Stage {
         self.pushes += 1;
         let file = self.world.source("site").join("pushed.txt");
         fs::write(file, self.pushes.to_string()).unwrap();
-        let words = [
-            &["push", "platform", "site", "--json", "--deadline", "25s"],
-            options,
-        ]
-        .concat();
+        let usual = ["push", "platform", "site", "--json", "--policy", "each"];
+        let words = [&usual[..], options].concat();
         let mut running = self.world.start_fanout(&words, &[]);
         let mut most_kib = 0;
         while running.is_running() {
@@ -255,16 +248,6 @@ fn lies() -> Vec<Lie> {
         message: CONTROL.into(),
         hint: CONTROL.into(),
     }));
-    let conflict = Plan {
-        free_bytes: 1 << 40,
-        free_inodes: 1 << 30,
-        conflicts: vec![Notice {
-            code: "FX0401".into(),
-            path: CONTROL.as_bytes().to_vec(),
-            message: CONTROL.into(),
-        }],
-        ..Plan::default()
-    };
     let pong = || vec![bytes(&Reply::Pong { now_us: 0 })];
     let broken = "FX0311";
     vec![
@@ -330,12 +313,6 @@ fn lies() -> Vec<Lie> {
             At::Wanted,
             vec![wanted(Vec::new(), false); 3],
             broken,
-        ),
-        lie(
-            "a plan with control characters",
-            At::Planned,
-            vec![bytes(&Reply::Planned(conflict))],
-            "FX0401",
         ),
         lie(
             "all contents a hundred thousand times",

@@ -205,7 +205,13 @@ impl Peer {
                 if reached == Until::Compared {
                     continue;
                 }
-                let reply = peer.reply().await.unwrap();
+                let mut reply = peer.reply().await.unwrap();
+                // The session of the row before may still be ending.
+                while matches!(&reply, Reply::Refused(refusal) if refusal.code == "FX0210") {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    peer.send(&request).await;
+                    reply = peer.reply().await.unwrap();
+                }
                 let is_well = !matches!(reply, Reply::Refused(_));
                 assert!(is_well, "{} got {reply:?}", request.name());
             }

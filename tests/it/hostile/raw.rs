@@ -279,7 +279,9 @@ fn who_frames_wrongly_is_closed_or_stopped_and_named_once() {
             match end {
                 End::Closed(code) => assert_eq!(raw.closed().await, code, "{what}"),
                 End::Stopped(code) => {
-                    let stopped = stream.unwrap().stopped();
+                    // Dropping it would end it.
+                    let object = stream.unwrap();
+                    let stopped = object.stopped();
                     let stopped = tokio::time::timeout(LIMIT, stopped).await.unwrap().unwrap();
                     assert_eq!(stopped.map(VarInt::into_inner), Some(code), "{what}");
                     raw.send(&Request::Ping).await;
@@ -367,6 +369,13 @@ pub(super) async fn greeted(
         1024
     };
     let mut raw = Raw::connect(dir, agent, window).await?;
-    raw.send(&hello((1, 1))).await;
-    Ok(raw)
+    let greeting = framed(&wire::encode(&hello((1, 1))).unwrap());
+    let sent = raw.out.write_all(&greeting).await;
+    // Who gets no place may hear so before or after it greets.
+    let refused = tokio::time::timeout(SHORT, raw.connection.closed()).await;
+    match (sent, refused) {
+        (Ok(()), Err(_)) => Ok(raw),
+        (Ok(()) | Err(_), Ok(error)) => Err(error),
+        (Err(_), Err(_)) => Err(raw.connection.closed().await),
+    }
 }

@@ -53,10 +53,21 @@ fn listing_of(content: &[u8], count: u8) -> Vec<Sends> {
     let meta = vec![0xA4, 0x03, 0, 0, 0, 0, 0, 0].repeat(count.into());
     let mut raw = vec![0];
     for part in [content, &meta[..]] {
-        raw.push(u8::try_from(part.len()).unwrap());
+        if part.len() >= 128 {
+            raw.push(0x80 | (part.len() % 128) as u8);
+        }
+        raw.push(if part.len() < 128 {
+            part.len()
+        } else {
+            part.len() / 128
+        } as u8);
         raw.extend_from_slice(part);
     }
-    raw.push(count);
+    if count >= 128 {
+        raw.extend([count, 1]);
+    } else {
+        raw.push(count);
+    }
     listings(compressed(&raw))
 }
 

@@ -409,7 +409,7 @@ fn lists_that_lie_grow_or_never_end_are_refused_within_the_agents_limits() {
             "a count beyond the rows",
             Until::Tabled,
             listing_of(&file(b"a"), 200),
-            full,
+            too_large,
         ),
         row(
             "another tree than announced",

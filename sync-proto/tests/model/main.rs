@@ -15,7 +15,7 @@ mod world;
 
 use std::collections::HashSet;
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 use sync_proto::commit::Policy;
 use world::{Broken, Setting, Step, World};
@@ -57,11 +57,7 @@ struct Seen {
 
 impl Seen {
     fn insert(&mut self, world: &World) -> bool {
-        let [high, low] = self.keys.each_ref().map(|key| {
-            let mut hasher = key.build_hasher();
-            world.hash(&mut hasher);
-            hasher.finish()
-        });
+        let [high, low] = self.keys.each_ref().map(|key| key.hash_one(world));
         self.worlds.insert(u128::from(high) << 64 | u128::from(low))
     }
 }

@@ -432,6 +432,4 @@ fn a_member_that_is_slow_or_deaf_holds_nobody_up_beyond_the_deadline() {
         serving.abort();
         let _cancelled = runtime.block_on(serving);
     }
-    stage.world.restart_agent(0);
-    stage.world.push("site", &[]).all("committed");
 }

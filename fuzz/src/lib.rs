@@ -4,22 +4,29 @@
 //! Bytes may be refused, and nothing else may happen: no panic, no endless loop, no memory beyond
 //! the limits. What is accepted keeps its meaning when it is written and read again.
 
+#[path = "../../sync-proto/tests/model/world.rs"]
+mod world;
+
 use bytes::Bytes;
 use fanout::config::{AgentConfig, Inventory};
 use fanout::engine::index::Index;
 use fanout::engine::member::record::is_reread;
+use sync_proto::commit::Policy;
 use sync_proto::delta::batch::parse_batch;
 use sync_proto::delta::chunk::ChunkList;
 use sync_proto::delta::recipe::Recipe;
 use sync_proto::delta::{Version, apply_delta, make_delta, rsync_round_trip};
 use sync_proto::digest::Digest;
 use sync_proto::filter::{Preserve, Rules, Scope, Side};
-use sync_proto::manifest::{Manifest, decode_directories, diff, encode_directories, meta_from_bytes};
+use sync_proto::manifest::{
+    Manifest, decode_directories, diff, encode_directories, meta_from_bytes,
+};
 use sync_proto::pack::segment::decode_segment;
 use sync_proto::pack::{PackDecoder, PackEncoder, unpack};
 use sync_proto::path::{Name, RelPath, escape};
 use sync_proto::wire::table::{Collector, encode_rows};
 use sync_proto::wire::{ObjectHeader, Reply, Request, decode, encode};
+use world::{Setting, World};
 
 /// What a target does with bytes.
 pub type Target = fn(&[u8]);
@@ -84,15 +91,15 @@ pub fn manifest(bytes: &[u8]) {
     let _ = meta_from_bytes(bytes);
     let mut collector = Collector::default();
     if collector.add(bytes).is_ok()
-        && let Ok(rows) = collector.rows()
+        && let Ok((rows, _)) = collector.rows(1 << 16)
     {
         let mut again = Collector::default();
         again.add(&encode_rows(&rows)).unwrap();
-        assert_eq!(again.rows().as_ref(), Ok(&rows));
+        assert_eq!(again.rows(1 << 16).map(|(again, _)| again), Ok(rows));
     }
     let mut collector = Collector::default();
     if collector.add(bytes).is_ok() {
-        let _ = collector.listings();
+        let _ = collector.listings(1 << 16);
     }
 }
 
@@ -104,10 +111,7 @@ pub fn names(bytes: &[u8]) {
         assert_eq!(name.as_bytes(), bytes);
         assert!(!bytes.is_empty() && bytes != b"." && bytes != b"..");
         assert!(!bytes.contains(&b'/') && !bytes.contains(&0) && bytes.len() <= 255);
-        assert_eq!(
-            RelPath::root().join(&name).unwrap().file_name(),
-            Some(name)
-        );
+        assert_eq!(RelPath::root().join(&name).unwrap().file_name(), Some(name));
     }
     if let Ok(path) = RelPath::parse(bytes) {
         assert_eq!(path.as_bytes(), bytes);
@@ -129,12 +133,18 @@ pub fn names(bytes: &[u8]) {
         return;
     };
     if let Ok(path) = text.parse::<fanout::model::AbsPath>() {
-        assert!(path.components().all(|name| Name::parse(name.as_bytes()).is_ok()));
+        assert!(
+            path.components()
+                .all(|name| Name::parse(name.as_bytes()).is_ok())
+        );
         assert_eq!(path.as_str().parse().as_ref(), Ok(&path));
     }
     if let Ok(site) = text.parse::<fanout::model::SiteUri>() {
         assert!(Name::parse(site.file_name().as_bytes()).is_ok());
-        assert_eq!(site.as_str().parse::<fanout::model::SiteUri>().ok(), Some(site));
+        assert_eq!(
+            site.as_str().parse::<fanout::model::SiteUri>().ok(),
+            Some(site)
+        );
     }
     let _ = text.parse::<fanout::model::PlatformName>();
     let _ = text.parse::<fanout::model::ServerName>();
@@ -205,7 +215,13 @@ pub fn signature(bytes: &[u8]) {
     let (base, new) = (Version::of(&base), Version::of(&new));
     if let Some(delta) = make_delta(base, new, &mut PackEncoder::new()) {
         let length = new.bytes.len() as u64;
-        let made = apply_delta(base.bytes, &delta, length, new.digest, &mut PackDecoder::new());
+        let made = apply_delta(
+            base.bytes,
+            &delta,
+            length,
+            new.digest,
+            &mut PackDecoder::new(),
+        );
         assert_eq!(made.unwrap(), new.bytes);
     }
 }
@@ -270,5 +286,34 @@ pub fn inventory(bytes: &[u8]) {
     }
 }
 
-/// Stub.
-pub fn commit(_bytes: &[u8]) {}
+/// A course of events of the two-phase commit: the first bytes say what world it is, each other one
+/// which of the steps that are possible is taken.
+pub fn commit(bytes: &[u8]) {
+    let Some((&[members, policy, more], course)) = bytes.split_first_chunk::<3>() else {
+        return;
+    };
+    let setting = Setting {
+        members: 2 + members % 3,
+        policy: match policy % 4 {
+            0 => Policy::All,
+            1 => Policy::Reachable,
+            2 => Policy::Quorum(u32::from(policy / 4 % 4)),
+            _ => Policy::Each,
+        },
+        min_healthy: u32::from(members / 3 % 3),
+        pushes: 1 + more % 3,
+        crashes: more / 3 % 4,
+        repeats: more / 12 % 4,
+        wipes: more / 48 % 2,
+        asks_all: more >= 128,
+    };
+    let mut world = World::new(&setting);
+    for byte in course.iter().take(300) {
+        let steps = world.steps(&setting);
+        let Some(step) = steps.get(usize::from(*byte) % steps.len().max(1)) else {
+            break;
+        };
+        world.apply(&setting, *step).unwrap();
+        world.heal(&setting).unwrap();
+    }
+}

@@ -5,6 +5,7 @@
 
 pub mod authorize;
 pub mod facts;
+mod places;
 pub mod serve;
 pub mod services;
 pub mod trees;

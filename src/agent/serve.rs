@@ -1,10 +1,11 @@
 //! The running agent: finishes what was decided, listens, serves sessions, keeps house, and ends
 //! when it is told.
 //!
-//! LIMIT: so many sessions at once, so many bytes of objects in memory over all of them.
+//! LIMIT: so many sessions at once (`places`), so many bytes of objects in memory over all of them.
 
 use super::authorize::Peers;
 use super::facts::facts;
+use super::places::{Place, Places};
 use super::services::Services;
 use super::trees::Trees;
 use crate::codes::{Code, Problem};
@@ -16,15 +17,15 @@ use crate::engine::member::session::{SessionEnd, serve};
 use crate::engine::member::staged::settled;
 use crate::fs::FsError;
 use crate::fs::read::FsClock;
+use crate::net::error::code;
 use crate::net::limits::{Budget, Options};
-use crate::net::{Connection, Endpoint, Identity, NodeKey, PipeListener, Role};
+use crate::net::{Connection, Endpoint, Identity, NetError, NodeKey, PipeListener, Role};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use sync_proto::path::escape;
-use sync_proto::wire::{Doubt, Facts, ServiceRequest, TreeKey};
+use sync_proto::wire::{Doubt, Facts, MAX_HEADER_BYTES, ServiceRequest, TreeKey};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 /// How often the directory of peers is looked at.
@@ -206,6 +207,7 @@ pub async fn listen(
     let memory = u32::try_from(agent.config.limits.memory_bytes).unwrap_or(u32::MAX);
     let options = Options {
         budget: Budget::new(memory),
+        header_max_bytes: MAX_HEADER_BYTES,
         ..Options::default()
     };
     let trust = agent.peers.trust().clone();
@@ -222,7 +224,7 @@ pub async fn listen(
     let sessions = usize::try_from(agent.config.limits.sessions)
         .unwrap_or(1)
         .max(1);
-    let places = Arc::new(Semaphore::new(sessions));
+    let places = Places::new(sessions);
     let agent = Arc::new(agent);
     let announced = Ready {
         name: agent.config.name.to_string(),
@@ -270,11 +272,11 @@ pub async fn listen(
         let Some(connection) = connection else {
             break;
         };
-        match places.clone().try_acquire_owned() {
-            Ok(place) => {
+        match places.take(connection.peer()) {
+            Some(place) => {
                 running.spawn(session(agent.clone(), connection, place));
             }
-            Err(_) => {
+            None => {
                 // LIMIT: whoever comes when all places are taken is told so.
                 tracing::warn!(peer = %connection.peer(), "too many sessions");
                 connection.close(BUSY, "this agent has as many sessions as it allows");
@@ -292,7 +294,7 @@ pub async fn listen(
     Ok(())
 }
 
-async fn session(agent: Arc<Agent>, connection: Connection, place: OwnedSemaphorePermit) {
+async fn session(agent: Arc<Agent>, connection: Connection, place: Place) {
     let _place = place;
     let (peer, remote) = (connection.peer(), connection.remote().to_owned());
     let Some(role) = agent.peers.trust().role(peer) else {
@@ -308,6 +310,21 @@ async fn session(agent: Arc<Agent>, connection: Connection, place: OwnedSemaphor
         SessionEnd::Violation(problem) => {
             let problem = escape(problem.to_string().as_bytes());
             tracing::warn!(%peer, %problem, "a session was ended");
+        }
+        // The transport noticed what breaks its rules or ours.
+        SessionEnd::Net(
+            error @ (NetError::Protocol { .. }
+            | NetError::Limit { .. }
+            | NetError::ClosedHere {
+                code: code::LIMIT | code::PROTOCOL,
+                ..
+            }),
+        ) => {
+            let problem = escape(error.to_string().as_bytes());
+            tracing::warn!(%peer, %problem, "a session was ended");
+        }
+        end @ (SessionEnd::Silent | SessionEnd::Deaf) => {
+            tracing::warn!(%peer, problem = %end, "a session was ended");
         }
         end => tracing::debug!(%peer, %end, "a session ended"),
     }

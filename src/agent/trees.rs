@@ -7,6 +7,7 @@
 use crate::codes::{Code, Problem};
 use crate::config::{AgentConfig, AgentDir};
 use crate::engine::member::host::{Bound, Claim, Proposal};
+use crate::engine::member::lists::Lists;
 use crate::engine::member::place::{Place, PlaceError};
 use crate::engine::member::record::{TreeRecord, Vote};
 use crate::engine::member::refusal::{of_fs, of_place};
@@ -51,6 +52,7 @@ pub struct Trees {
     dir: Dir,
     own: AgentDir,
     config: AgentConfig,
+    lists: Lists,
     state: Arc<Mutex<State>>,
 }
 
@@ -79,6 +81,7 @@ impl Trees {
             dir,
             own: own.clone(),
             config: config.clone(),
+            lists: Lists::new(usize::try_from(config.limits.entries).unwrap_or(usize::MAX)),
             state: Arc::new(Mutex::new(State {
                 bindings,
                 busy: HashMap::new(),
@@ -163,6 +166,7 @@ impl Trees {
             special_files: self.special_files(),
             shown,
             root: binding.root.into_bytes(),
+            lists: self.lists.clone(),
             overwritten: self.overwritten(tree),
             guard: Box::new(guard),
         })

@@ -166,6 +166,8 @@ pub enum Code {
     TreeUnknown,
     /// fanout can't be installed on the server.
     InstallFailed,
+    /// The agent's administrator allows less than that.
+    AgentLimit,
     /// The disk or the quota is full.
     DiskFull,
     /// The file system is read-only.

@@ -105,6 +105,7 @@ const ROWS: [Row; COUNT] = [
     row(C::RoleForbidden, 321, Exit::Failed, include_str!("../../docs/errors/FX0321.md")),
     row(C::TreeUnknown, 322, Exit::Failed, include_str!("../../docs/errors/FX0322.md")),
     row(C::InstallFailed, 323, Exit::Failed, include_str!("../../docs/errors/FX0323.md")),
+    row(C::AgentLimit, 324, Exit::Failed, include_str!("../../docs/errors/FX0324.md")),
     // 04xx: a member's disk
     row(C::DiskFull, 401, Exit::Failed, include_str!("../../docs/errors/FX0401.md")),
     row(C::ReadOnly, 402, Exit::Failed, include_str!("../../docs/errors/FX0402.md")),

@@ -76,7 +76,9 @@ pub async fn connect_to(
 ) -> Result<Connection, NetError> {
     let crypto = tls::quic_client(tls::client(identity, peer)?)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    config.transport_config(Arc::new(tuning::transport(options.path)));
+    let mut transport = tuning::transport(options.path);
+    transport.max_concurrent_uni_streams(options.objects_open_max.into());
+    config.transport_config(Arc::new(transport));
     let mut attempts = JoinSet::new();
     for (nth, address) in (0u32..).zip(addresses.iter().copied()) {
         let (config, options) = (config.clone(), options.clone());

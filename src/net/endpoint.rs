@@ -253,6 +253,7 @@ async fn admit(
             detail: format!("key {peer}"),
         });
     }
+    let options = options.for_peer(peer);
     let counters = Arc::<Counters>::default();
     let carrier = Quic::welcome(connection, quic, options, Arc::clone(&counters)).await?;
     let connection = Connection::over_quic(peer, remote, carrier, counters);

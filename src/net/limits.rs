@@ -1,12 +1,18 @@
 //! What a receiver allows. A sender's numbers are only ever compared with these.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
     error::NetError,
+    key::NodeKey,
     tuning::{self, Path},
 };
 
@@ -26,6 +32,9 @@ pub struct Options {
     pub header_max_bytes: usize,
     /// What the objects in memory may take together; clones share it.
     pub budget: Budget,
+    /// Objects that the peer may have open towards a connecting side, over QUIC. 0 where none are
+    /// read: what nobody reads would wait in its windows.
+    pub objects_open_max: u32,
     /// How long connecting may take, name lookup included.
     pub handshake: Duration,
     /// Which transport settings fit.
@@ -38,6 +47,7 @@ impl Default for Options {
             control_max_bytes: CONTROL_MAX_BYTES,
             header_max_bytes: HEADER_MAX_BYTES,
             budget: Budget::new(256 * 1024 * 1024),
+            objects_open_max: tuning::OBJECTS_OPEN_MAX,
             handshake: tuning::HANDSHAKE,
             path: Path::default(),
         }
@@ -45,6 +55,14 @@ impl Default for Options {
 }
 
 impl Options {
+    /// For one connection of this peer.
+    pub(super) fn for_peer(&self, peer: NodeKey) -> Self {
+        Self {
+            budget: self.budget.of(peer),
+            ..self.clone()
+        }
+    }
+
     pub(super) fn check_control(&self, announced_bytes: u64) -> Result<usize, NetError> {
         check(
             "A control message",
@@ -86,7 +104,13 @@ pub(super) fn check(
 pub struct Budget {
     room: Arc<Semaphore>,
     total_bytes: u32,
+    /// One peer's part of it; none of it is set aside.
+    own: Option<Arc<Semaphore>>,
+    shares: Arc<Mutex<HashMap<NodeKey, Weak<Semaphore>>>>,
 }
+
+/// The largest object must fit into one peer's share.
+const SHARE_LEAST_BYTES: u32 = 72 * 1024 * 1024;
 
 impl Budget {
     /// Room for `total_bytes`.
@@ -96,6 +120,28 @@ impl Budget {
         Self {
             room: Arc::new(Semaphore::new(total_bytes as usize)),
             total_bytes,
+            own: None,
+            shares: Arc::default(),
+        }
+    }
+
+    /// The same budget for all connections of one peer. LIMIT: they take half of it at most, so
+    /// that who announces objects and never sends them doesn't keep others from sending theirs.
+    pub(super) fn of(&self, peer: NodeKey) -> Self {
+        let mut shares = self.shares.lock().unwrap_or_else(PoisonError::into_inner);
+        shares.retain(|_, share| share.strong_count() > 0);
+        let own = shares.get(&peer).and_then(Weak::upgrade);
+        let own = own.unwrap_or_else(|| {
+            let bytes = (self.total_bytes / 2)
+                .max(SHARE_LEAST_BYTES)
+                .min(self.total_bytes);
+            Arc::new(Semaphore::new(bytes as usize))
+        });
+        shares.insert(peer, Arc::downgrade(&own));
+        drop(shares);
+        Self {
+            own: Some(own),
+            ..self.clone()
         }
     }
 
@@ -115,8 +161,16 @@ impl Budget {
         if wanted > self.total_bytes {
             return Err(over());
         }
+        let own = match &self.own {
+            Some(own) => {
+                let taken = Arc::clone(own).acquire_many_owned(wanted).await;
+                Some(taken.map_err(|_| over())?)
+            }
+            None => None,
+        };
         let taken = Arc::clone(&self.room).acquire_many_owned(wanted).await;
-        Ok(Room(taken.map_err(|_| over())?))
+        let taken = taken.map_err(|_| over())?;
+        Ok(Room { taken, own })
     }
 }
 
@@ -133,7 +187,11 @@ impl fmt::Debug for Budget {
 
 /// A part of a [`Budget`].
 #[derive(Debug)]
-pub struct Room(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+#[expect(dead_code, reason = "held for their drop")]
+pub struct Room {
+    taken: OwnedSemaphorePermit,
+    own: Option<OwnedSemaphorePermit>,
+}
 
 /// A received object. It occupies its part of the receiver's [`Budget`] until it is dropped, so
 /// keep it for as long as the body is in memory.
@@ -150,6 +208,25 @@ pub struct Object {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn one_peer_takes_no_more_than_half_with_all_its_connections() {
+        const MIB: u32 = 1024 * 1024;
+        let budget = Budget::new(256 * MIB);
+        let [one, same, other] = [1, 1, 2].map(|key| budget.of(NodeKey::from_bytes([key; 32])));
+        let size = 64 * MIB as usize;
+        let held = (
+            one.take(size).await.unwrap(),
+            same.take(size).await.unwrap(),
+        );
+        let third = tokio::time::timeout(Duration::from_millis(20), one.take(size)).await;
+        assert!(third.is_err(), "three quarters of all for one peer");
+        let of_another = other.take(size).await.unwrap();
+        assert_eq!(budget.free_bytes(), size);
+        drop((held, of_another));
+        assert_eq!(budget.free_bytes(), 4 * size);
+        assert!(same.take(size).await.is_ok());
+    }
 
     #[tokio::test]
     async fn room_comes_back_when_it_is_dropped_and_none_is_given_beyond_the_total() {

@@ -167,7 +167,7 @@ where
     secured.write_all(WELCOME).await.map_err(failed)?;
     secured.flush().await.map_err(failed)?;
     let counters = Arc::<Counters>::default();
-    let carrier = Pipe::start(secured, options.clone(), Arc::clone(&counters));
+    let carrier = Pipe::start(secured, options.for_peer(peer), Arc::clone(&counters));
     let connection = Connection::over_a_pipe(peer, remote.to_owned(), carrier, counters);
     trust.admit(&connection).inspect_err(|error| {
         connection.close(error.close_code(), "no more connections for this key");

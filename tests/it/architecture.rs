@@ -182,6 +182,33 @@ fn the_protocol_crate_has_no_io_no_clock_and_no_chance() {
     assert_none(problems);
 }
 
+/// Its `diff` loops on a signature with blocks of nothing, and its plain `apply` has no bound: only
+/// `delta/rsync.rs` calls it, with signatures of its own, after the lengths were checked.
+#[test]
+fn fast_rsync_sees_only_what_was_checked() {
+    let mut problems = Vec::new();
+    let files = ["src", "sync-proto/src"].into_iter().flat_map(rust_files);
+    for file in files.filter(|file| file.names("fast_rsync")) {
+        match file.name.as_str() {
+            "sync-proto/src/delta/rsync.rs" => {
+                let called = ["Signature::calculate(", "apply_limited(", "diff("];
+                assert!(called.iter().all(|call| file.code.contains(call)));
+                for unchecked in ["deserialize", " apply(base, &", "fast_rsync::apply("] {
+                    if file.code.contains(unchecked) {
+                        problems.push(format!("{}: calls {unchecked}", file.name));
+                    }
+                }
+            }
+            // The type of an error.
+            "sync-proto/src/delta/mod.rs" => {
+                assert_eq!(file.code.matches("fast_rsync::").count(), 1);
+            }
+            other => problems.push(format!("{other}: names fast_rsync")),
+        }
+    }
+    assert_none(problems);
+}
+
 #[test]
 fn no_file_is_too_long_to_read() {
     let too_long = ["src", "sync-proto/src", "tests"]

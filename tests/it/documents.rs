@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use walkdir::WalkDir;
 
 /// Where the repository's own files are, besides those at its top.
-const PLACES: [&str; 7] = [
+const PLACES: [&str; 8] = [
     "src",
     "sync-proto/src",
+    "sync-proto/tests",
     "tests",
     "benches",
     "scripts",

@@ -129,10 +129,18 @@ impl Ui {
 
     /// Prints one JSON line on standard output.
     pub(crate) fn json(&self, value: &impl Serialize) {
-        match serde_json::to_vec(value) {
-            Ok(mut line) => {
-                line.push(b'\n');
-                self.write_out(&line);
+        match serde_json::to_string(value) {
+            Ok(line) => {
+                // JSON lets DEL and the controls above it stand as they are; terminals obey them.
+                let mut plain = String::with_capacity(line.len() + 1);
+                for character in line.chars() {
+                    match character.is_control() {
+                        true => plain += &format!("\\u{:04x}", u32::from(character)),
+                        false => plain.push(character),
+                    }
+                }
+                plain.push('\n');
+                self.write_out(plain.as_bytes());
             }
             Err(error) => self.lock_out().keep(error.into()),
         }

@@ -26,6 +26,13 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 /// What to run instead of `ssh`, as words of a shell: for tests, and for wrappers.
 const SSH_VARIABLE: &str = "FANOUT_SSH";
 
+/// A hub sends objects and takes none.
+fn options() -> Options {
+    let mut options = Options::default();
+    options.objects_open_max = 0;
+    options
+}
+
 /// How one member is reached.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -144,7 +151,7 @@ fn is_blocked(error: &NetError) -> bool {
 
 async fn over_quic(route: &Route, identity: &Identity) -> Result<Connection, NetError> {
     let (host, port) = (route.address.host(), route.address.port());
-    connect(host, port, identity, route.key, &Options::default()).await
+    connect(host, port, identity, route.key, &options()).await
 }
 
 async fn over_ssh(
@@ -165,7 +172,7 @@ async fn over_ssh(
     };
     let options = Options {
         handshake: LOGIN,
-        ..Options::default()
+        ..options()
     };
     let remote = format!("ssh {}", ssh.destination);
     let made =

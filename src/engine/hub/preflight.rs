@@ -153,18 +153,19 @@ pub async fn settle_doubts(
         .iter()
         .filter(|doubt| doubt.tree == task.tree)
     {
-        settle_doubt(hub, session, target, doubt).await?;
+        settle_doubt(hub, task, session, target, doubt).await?;
     }
     Ok(())
 }
 
 async fn settle_doubt(
     hub: &Hub,
+    task: &Task,
     session: &Session,
     target: &Target,
     doubt: &Doubt,
 ) -> Result<(), Trouble> {
-    let decision = decide_doubt(hub, doubt).await?;
+    let decision = decide_doubt(hub, task, doubt).await?;
     let notices = session.settle(doubt, decision).await?;
     let word = match decision {
         Decision::Commit => "committed",
@@ -187,7 +188,17 @@ async fn settle_doubt(
     Ok(())
 }
 
-async fn decide_doubt(hub: &Hub, doubt: &Doubt) -> Result<Decision, store::StoreError> {
+async fn decide_doubt(
+    hub: &Hub,
+    task: &Task,
+    doubt: &Doubt,
+) -> Result<Decision, store::StoreError> {
+    // To answer is to call off what wasn't decided: another platform's transaction may be one whose
+    // votes are just being collected, and is none of a member's business here.
+    let known = hub.store.transaction(&doubt.txn).await?;
+    if known.is_some_and(|known| known.platform != task.platform) {
+        return Ok(Decision::Abort);
+    }
     let decided = hub.store.settle(&doubt.txn, hub.clock.now()).await?;
     Ok(match decided {
         store::Decision::Commit => Decision::Commit,
@@ -234,7 +245,7 @@ async fn open(
         Some(Code::TransactionOpen) if fence > 0 => {
             let survey = session.survey(task.tree).await?;
             if let Some(doubt) = &survey.doubt {
-                settle_doubt(hub, session, target, doubt).await?;
+                settle_doubt(hub, task, session, target, doubt).await?;
             }
             let opened = session.open(request(fence)).await?;
             Ok((opened, fence))

@@ -182,7 +182,25 @@ impl Run<'_> {
         let mut reaching = JoinSet::new();
         for (at, target) in self.task.targets.iter().enumerate() {
             let (hub, task, target) = (self.hub.clone(), self.task.clone(), target.clone());
-            reaching.spawn(async move { reach(&hub, &task, at, &target, fence).await });
+            // LIMIT: who neither answers nor ends is waited for no longer than for all the rest.
+            let until = tokio::time::Instant::now()
+                + self.task.deadline.saturating_sub(self.began.elapsed());
+            reaching.spawn(async move {
+                let reached = reach(&hub, &task, at, &target, fence);
+                let reached = tokio::time::timeout_at(until, reached).await;
+                reached.unwrap_or_else(|_| {
+                    let seconds = task.deadline.as_secs();
+                    let message = format!(
+                        "{} was not ready within the {seconds} s that the task had",
+                        target.name
+                    );
+                    Err(Unreached {
+                        at,
+                        problem: Problem::new(Code::DeadlineExceeded, message),
+                        answered: false,
+                    })
+                })
+            });
         }
         let (mut reached, mut unreached) = (Vec::new(), Vec::new());
         while let Some(result) = reaching.join_next().await {

@@ -9,6 +9,7 @@ use super::offer::Offer;
 use super::sending::{Order, Sent, send_ordered};
 use crate::net::error::code;
 use crate::net::{Connection, NetError};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,6 +28,10 @@ use tokio::time::Instant;
 pub const IDLE: Duration = Duration::from_secs(60);
 /// How long a member may take to look at its tree, or to make everything durable and vote.
 pub const PREPARE: Duration = Duration::from_secs(300);
+/// LIMIT: how often a member may ask for one content.
+const MAX_ASKED: u8 = 2;
+/// LIMIT: what the items of one plan may take in memory.
+const MAX_ITEMS_BYTES: usize = 512 << 20;
 /// How often whoever watches is told how far it is.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -143,6 +148,11 @@ impl Session {
                 doubts,
             } => {
                 wire::agree(versions)?;
+                // LIMIT: a tree has one open transaction at most.
+                let trees: BTreeSet<TreeKey> = doubts.iter().map(|doubt| doubt.tree).collect();
+                if trees.len() != doubts.len() {
+                    return Err(malformed("two doubts about one tree"));
+                }
                 session.facts = facts;
                 session.doubts = doubts;
                 Ok(session)
@@ -265,18 +275,26 @@ impl Session {
             .await?;
         }
         let directories = offer.manifest.directories();
-        let mut wanted = Vec::new();
+        let (mut wanted, mut next) = (Vec::new(), 0);
         loop {
             match self.receive("comparing", PREPARE).await? {
                 Reply::Wanted { ranges, last } => {
-                    for (start, length) in ranges {
-                        // LIMIT: a range ends at our own table, whatever it says.
-                        let start = (start as usize).min(directories.len());
-                        let end = start.saturating_add(length as usize).min(directories.len());
-                        wanted.extend(directories.get(start..end).unwrap_or_default());
+                    if ranges.is_empty() && !last {
+                        return Err(malformed("a part of a list without anything in it"));
                     }
-                    if wanted.len() > directories.len() {
-                        return Err(WireError::Malformed("directories wanted twice".into()).into());
+                    for (start, length) in ranges {
+                        // LIMIT: a range is not empty, begins after the one before, and ends at our
+                        // own table.
+                        let (start, length) = (start as usize, length as usize);
+                        let some = directories.get(start..start.saturating_add(length));
+                        let some = some.filter(|some| start >= next && !some.is_empty());
+                        let Some(some) = some else {
+                            return Err(malformed(
+                                "directories that there aren't, or wanted twice",
+                            ));
+                        };
+                        next = start + length;
+                        wanted.extend(some);
                     }
                     if last {
                         break;
@@ -333,9 +351,18 @@ impl Session {
     pub async fn items(&self) -> Result<Vec<Item>, SessionError> {
         self.send(&Request::Itemise).await?;
         let mut all = Vec::new();
+        let mut left_bytes = MAX_ITEMS_BYTES;
         loop {
             match self.receive("listing changes", IDLE).await? {
                 Reply::Items { items, last } => {
+                    if items.is_empty() && !last {
+                        return Err(malformed("a part of a list without anything in it"));
+                    }
+                    let bytes = |item: &Item| item.path.len() + item.attributes.len() + 64;
+                    let some: usize = items.iter().map(bytes).sum();
+                    left_bytes = left_bytes
+                        .checked_sub(some)
+                        .ok_or_else(|| malformed("more items than a plan may have"))?;
                     all.extend(items);
                     if last {
                         return Ok(all);
@@ -376,6 +403,8 @@ impl Session {
         let (mut needed_contents, mut needed_bytes) = (0, 0);
         let mut tick = tokio::time::interval(TICK);
         let count = encoder.contents().len() as u32;
+        let mut asked = vec![0_u8; encoder.contents().len()];
+        let mut in_place = (0, 0);
         // Bytes that flow are progress, even where no message says so.
         let mut moved = self.moved_bytes();
         let (mut told_bytes, mut silent_at) = (0, Instant::now() + IDLE);
@@ -406,10 +435,21 @@ impl Session {
                     return Err(SessionError::Silent { doing: "staging", limit: IDLE });
                 }
             };
-            silent_at = Instant::now() + IDLE;
             match decode(&reply)? {
                 Reply::Need { needs, last: _ } => {
-                    let all: Vec<(u32, Need)> = needs.iter(count).collect();
+                    silent_at = Instant::now() + IDLE;
+                    let mut all: Vec<(u32, Need)> = Vec::new();
+                    for (index, need) in needs.iter(count) {
+                        // LIMIT: a content is asked for once, and once more if its check failed.
+                        match asked.get_mut(index as usize) {
+                            Some(times) if *times < MAX_ASKED => *times += 1,
+                            _ => return Err(malformed("a content is asked for again and again")),
+                        }
+                        all.push((index, need));
+                    }
+                    if all.is_empty() {
+                        return Err(malformed("a need of nothing"));
+                    }
                     let sizes = all
                         .iter()
                         .filter_map(|(i, _)| encoder.contents().get(*i as usize));
@@ -433,10 +473,17 @@ impl Session {
                 Reply::Progress {
                     staged_entries,
                     staged_bytes,
-                } => report(Staging::Progress {
-                    entries: staged_entries,
-                    bytes: staged_bytes,
-                }),
+                } => {
+                    let before = std::mem::replace(&mut in_place, (staged_entries, staged_bytes));
+                    // To say the same again is no progress.
+                    if in_place > before {
+                        silent_at = Instant::now() + IDLE;
+                    }
+                    report(Staging::Progress {
+                        entries: staged_entries,
+                        bytes: staged_bytes,
+                    });
+                }
                 Reply::Staged { notices } => return Ok(notices),
                 Reply::Refused(refusal) => return Err(SessionError::Refused(refusal)),
                 other => return Err(unexpected(&other, "Staged")),
@@ -661,6 +708,10 @@ impl Session {
 
 fn decode(bytes: &[u8]) -> Result<Reply, SessionError> {
     Ok(wire::decode(bytes)?)
+}
+
+fn malformed(what: &str) -> SessionError {
+    WireError::Malformed(what.into()).into()
 }
 
 fn unexpected(got: &Reply, expected: &'static str) -> SessionError {

@@ -492,10 +492,12 @@ impl Member {
             one.session.detach();
         }
         let _coordinator_gone = self.say.send(Said::Vote(at, vote));
-        let told = match self.decision.wait_for(Option::is_some).await {
-            Ok(told) => told.as_ref().and_then(|told| told.get(&at)).copied(),
-            Err(_) => None,
+        let all = match self.decision.wait_for(Option::is_some).await {
+            Ok(told) => told.clone().unwrap_or_default(),
+            Err(_) => Arc::default(),
         };
+        let told = all.get(&at).copied();
+        let is_commit = all.values().any(|it| *it == Decision::Commit);
         let (mut done, mut confirmed) = (None, false);
         match told {
             Some(Decision::Commit) => match self.commit(&mut one).await {
@@ -519,6 +521,11 @@ impl Member {
             },
             // What it holds it is told when it comes back.
             _ if vote == Vote::Lost => {}
+            // It may have voted by now, and others commit (I3): it is left behind, and asks.
+            None if is_commit => {
+                one.session.detach();
+                vote = Vote::Lost;
+            }
             _ => match one.session.abort(self.txn, DECISION).await {
                 Ok(()) => confirmed = true,
                 Err(error) => {

@@ -1,5 +1,6 @@
 //! What a session asks of the agent around it: who may do what, and where trees lie.
 
+use super::lists::Lists;
 use super::place::Place;
 use crate::codes::Problem;
 use crate::fs::Dir;
@@ -101,6 +102,8 @@ pub struct Claim {
     pub shown: String,
     /// The root as the hub knows it.
     pub root: Vec<u8>,
+    /// Room for what hubs say about their trees.
+    pub lists: Lists,
     /// Where what a commit moves aside is kept, if that is possible.
     pub overwritten: Option<Dir>,
     /// Ends the claim when it is dropped.

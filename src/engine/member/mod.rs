@@ -17,6 +17,7 @@ pub mod journal;
 pub mod keeper;
 pub mod large;
 mod lend;
+pub mod lists;
 pub mod live;
 pub mod live_index;
 pub mod look;

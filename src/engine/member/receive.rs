@@ -30,6 +30,9 @@ use sync_proto::wire::{self, Needs, ObjectHeader};
 /// LIMIT: blocks that wait for their recipe, over all recipes.
 const MAX_STRAYS: usize = 24;
 
+/// LIMIT: recipes of which only some parts have come.
+const MAX_COMING: usize = 24;
+
 /// What receives one transaction's objects.
 pub struct Receiver {
     staging: Arc<Staging>,
@@ -44,8 +47,10 @@ type Slot = Arc<Mutex<Option<Large>>>;
 
 #[derive(Default)]
 struct Recipes {
-    /// Parts of recipes that are coming.
-    parts: HashMap<u32, BTreeMap<u64, Bytes>>,
+    /// Recipes that are coming.
+    coming: HashMap<u32, Coming>,
+    /// Whose recipe has come.
+    come: HashSet<u32>,
     /// Which content a recipe makes.
     contents: HashMap<Digest, u32>,
     /// Literals that came before their recipe.
@@ -101,7 +106,7 @@ impl Receiver {
                 base,
                 offset,
                 total,
-            } => self.recipe(content, base, (offset, total), body),
+            } => self.recipe(content, base, (offset, total), (body, room)),
         }
     }
 
@@ -342,7 +347,7 @@ impl Receiver {
         content: Digest,
         base: Digest,
         (offset, total): (u64, u64),
-        part: Bytes,
+        part: (Bytes, Room),
     ) -> Result<(), Problem> {
         let Some(index) = self.staging.work.content(&content) else {
             return Ok(());
@@ -355,17 +360,10 @@ impl Receiver {
         }
         let whole = {
             let mut recipes = self.recipes.lock().unwrap_or_else(PoisonError::into_inner);
-            let parts = recipes.parts.entry(index).or_default();
-            parts.insert(offset, part);
-            let bytes: u64 = parts.values().map(|part| part.len() as u64).sum();
-            if bytes > total {
-                return Err(broken_by("A recipe is longer than was said"));
+            match recipes.add(index, offset, total, part)? {
+                Some(whole) => whole,
+                None => return Ok(()),
             }
-            if bytes < total {
-                return Ok(());
-            }
-            let parts = recipes.parts.remove(&index).unwrap_or_default();
-            parts.into_values().collect::<Vec<_>>().concat()
         };
         let recipe = Recipe::parse(&whole).map_err(|error| broken(&error))?;
         self.assemble(index, base, Digest::of(&whole), recipe)
@@ -412,7 +410,55 @@ impl Receiver {
     }
 }
 
+/// A recipe of which some parts are here.
+struct Coming {
+    total: u64,
+    bytes: u64,
+    parts: BTreeMap<u64, (Bytes, Room)>,
+}
+
 impl Recipes {
+    /// Takes a part; the whole, if that was the last.
+    fn add(
+        &mut self,
+        index: u32,
+        offset: u64,
+        total: u64,
+        part: (Bytes, Room),
+    ) -> Result<Option<Vec<u8>>, Problem> {
+        if self.come.contains(&index) {
+            return Err(broken_by("A recipe comes twice"));
+        }
+        if !self.coming.contains_key(&index) && self.coming.len() >= MAX_COMING {
+            return Err(broken_by("The hub begins more recipes than it ends"));
+        }
+        let coming = self.coming.entry(index).or_insert_with(|| Coming {
+            total,
+            bytes: 0,
+            parts: BTreeMap::new(),
+        });
+        let length = part.0.len() as u64;
+        let end = offset.saturating_add(length);
+        let before = coming.parts.range(..=offset).next_back();
+        let after = coming.parts.range(offset..).next();
+        let is_free = before.is_none_or(|(at, (there, _))| at + there.len() as u64 <= offset)
+            && after.is_none_or(|(at, _)| end <= *at);
+        if length == 0 || end > total || total != coming.total || !is_free {
+            return Err(broken_by("A part of a recipe doesn't fit the others"));
+        }
+        coming.bytes += length;
+        coming.parts.insert(offset, part);
+        if coming.bytes < total {
+            return Ok(None);
+        }
+        self.come.insert(index);
+        let whole = self.coming.remove(&index).map(|coming| {
+            let parts = coming.parts.into_values().map(|(part, _)| part);
+            parts.collect::<Vec<_>>().concat()
+        });
+        Ok(whole)
+    }
+
     fn park(&mut self, id: Digest, offset: u64, block: Block) -> Result<(), Problem> {
         self.stray_count += 1;
         if self.stray_count > MAX_STRAYS {

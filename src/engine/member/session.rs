@@ -14,6 +14,7 @@ mod staging;
 use super::fault::point;
 use super::fill::{LocalContents, Sources};
 use super::host::{Claim, Host, Proposal};
+use super::lists;
 use super::phase::Phase;
 use super::receive::Receiver;
 use super::refusal::{of_fs, refusal};
@@ -44,6 +45,12 @@ use tokio::time::Instant;
 const PROGRESS: Duration = Duration::from_millis(250);
 /// LIMIT: a hub that is silent for so long is gone, whatever its transport says.
 const SILENCE: Duration = Duration::from_secs(3600);
+/// LIMIT: who has a place must say why it came.
+const FIRST_WORD: Duration = Duration::from_secs(30);
+/// LIMIT: a hub that doesn't take its answers is gone as well.
+const TAKING: Duration = Duration::from_secs(120);
+/// LIMIT: refusals of one session that are logged.
+const MAX_LOGGED: usize = 20;
 /// How long a tree that another session has is waited for: the hub may just have left it.
 const CLAIM: Duration = Duration::from_secs(3);
 /// How long a hub that is to change a tree waits for a session that was left behind: longer than a
@@ -68,6 +75,9 @@ pub enum SessionEnd {
     /// The hub said nothing for too long.
     #[error("The hub was silent for {} s", SILENCE.as_secs())]
     Silent,
+    /// The hub doesn't take what it is told.
+    #[error("The hub took no answer for {} s", TAKING.as_secs())]
+    Deaf,
     /// A peer that may only join has joined.
     #[error("The peer has joined")]
     Joined,
@@ -92,6 +102,9 @@ pub async fn serve(connection: Connection, role: Role, host: Arc<dyn Host>) -> S
         host,
         tree: None,
         list: Collector::default(),
+        list_room: Vec::new(),
+        tree_room: Vec::new(),
+        refused_count: 0,
         announced: None,
         running: None,
         scopes: HashMap::new(),
@@ -123,6 +136,7 @@ async fn receive_objects(connection: Connection, current: Current, workers: Arc<
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     };
+    let mut is_logged = false;
     loop {
         let Ok(permit) = workers.clone().acquire_owned().await else {
             return;
@@ -140,6 +154,9 @@ async fn receive_objects(connection: Connection, current: Current, workers: Arc<
                 if let Some(receiver) = now() {
                     let problem = Problem::from_error(Code::ProtocolViolation, &error);
                     receiver.staging().fail(problem);
+                } else if !std::mem::replace(&mut is_logged, true) {
+                    let (peer, error) = (connection.peer(), escape(error.to_string().as_bytes()));
+                    tracing::warn!(%peer, %error, "an object was stopped");
                 }
             }
             Err(_) => return,
@@ -153,6 +170,10 @@ struct Session {
     phase: Phase,
     tree: Option<Tree>,
     list: Collector,
+    /// Room for the list that comes, and for what came of those that have come.
+    list_room: Vec<lists::Place>,
+    tree_room: Vec<lists::Place>,
+    refused_count: usize,
     announced: Option<(Roots, Vec<u8>)>,
     running: Option<Running>,
     /// The rules under which trees were opened in this session.
@@ -187,7 +208,11 @@ impl Session {
     }
 
     async fn step(&mut self) -> Result<(), SessionEnd> {
-        let bytes = match tokio::time::timeout(SILENCE, self.connection.recv()).await {
+        let limit = match self.phase {
+            Phase::Joining | Phase::Greeting => FIRST_WORD,
+            _ => SILENCE,
+        };
+        let bytes = match tokio::time::timeout(limit, self.connection.recv()).await {
             Ok(bytes) => bytes?,
             Err(_) => return Err(SessionEnd::Silent),
         };
@@ -214,19 +239,14 @@ impl Session {
                 Ok(())
             }
             Ok(None) => Ok(()),
-            Err(problem) if problem.code == Code::ProtocolViolation => {
-                self.refuse(&problem).await?;
+            // It is logged as what ended the session.
+            Err(problem)
+                if problem.code == Code::ProtocolViolation || self.phase == Phase::Joining =>
+            {
+                self.send(&Reply::Refused(refusal(&problem))).await?;
                 Err(SessionEnd::Violation(problem))
             }
-            Err(problem) => {
-                let is_join = self.phase == Phase::Joining;
-                self.refuse(&problem).await?;
-                if is_join {
-                    Err(SessionEnd::Violation(problem))
-                } else {
-                    Ok(())
-                }
-            }
+            Err(problem) => self.refuse(&problem).await,
         }
     }
 
@@ -289,6 +309,8 @@ impl Session {
             Request::Compare { roots, root_meta } => {
                 self.announced = Some((roots, root_meta));
                 self.list = Collector::default();
+                self.list_room.clear();
+                self.tree_room.clear();
                 self.phase = Phase::Table;
                 return Ok(None);
             }
@@ -473,6 +495,9 @@ impl Session {
     async fn leave(&mut self) {
         self.stop_staging().await;
         self.tree = None;
+        self.list = Collector::default();
+        self.list_room.clear();
+        self.tree_room.clear();
         self.phase = Phase::Idle;
     }
 
@@ -505,21 +530,26 @@ impl Session {
                 wire::encode(&Reply::Refused(refusal(&problem))).unwrap_or_default()
             }
         };
-        Ok(self.connection.send(&bytes).await?)
+        match tokio::time::timeout(TAKING, self.connection.send(&bytes)).await {
+            Ok(sent) => Ok(sent?),
+            Err(_) => Err(SessionEnd::Deaf),
+        }
     }
 
     async fn send_quietly(&self, reply: &Reply) -> Result<(), Problem> {
         self.send(reply).await.map_err(|end| lost(&end))
     }
 
-    async fn refuse(&self, problem: &Problem) -> Result<(), SessionEnd> {
+    async fn refuse(&mut self, problem: &Problem) -> Result<(), SessionEnd> {
         let shown = escape(problem.to_string().as_bytes());
         let peer = self.connection.peer();
-        if problem.code == Code::TreeUnknown {
+        self.refused_count += 1;
+        if problem.code == Code::TreeUnknown || self.refused_count > MAX_LOGGED {
             // So every first push begins.
             tracing::debug!(%peer, problem = %shown, "refused");
         } else {
-            tracing::warn!(%peer, problem = %shown, "refused");
+            let more = (self.refused_count == MAX_LOGGED).then_some("the session's others are not");
+            tracing::warn!(%peer, problem = %shown, logged = more, "refused");
         }
         self.send(&Reply::Refused(refusal(problem))).await
     }
@@ -531,7 +561,7 @@ impl Session {
             _ => Code::ProtocolViolation,
         };
         let problem = Problem::from_error(code, error);
-        self.refuse(&problem).await?;
+        self.send(&Reply::Refused(refusal(&problem))).await?;
         Err(SessionEnd::Violation(problem))
     }
 }

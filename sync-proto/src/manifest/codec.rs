@@ -208,11 +208,24 @@ pub fn encode_directories<'a>(directories: impl IntoIterator<Item = &'a Director
 /// Reads what [`encode_directories`] wrote. Each directory is checked by itself; how they fit
 /// together is checked by [`Manifest::new`].
 pub fn decode_directories(bytes: &[u8]) -> Result<Vec<Directory>, ManifestError> {
+    decode_directories_within(bytes, usize::MAX)
+}
+
+/// The same, of `most` entries and directories at most. LIMIT: an entry takes ten bytes here, and
+/// hundreds in memory.
+pub fn decode_directories_within(
+    bytes: &[u8],
+    most: usize,
+) -> Result<Vec<Directory>, ManifestError> {
     let mut cursor = Cursor::new(bytes);
     let mut directories = Vec::new();
     let mut principals = Principals::default();
+    let mut left = most;
     while !cursor.is_empty() {
-        directories.push(decode_directory(&mut cursor, &mut principals)?);
+        left = left.checked_sub(1).ok_or(ManifestError::TooMany)?;
+        let directory = decode_directory(&mut cursor, &mut principals, left)?;
+        left -= directory.entries.len();
+        directories.push(directory);
     }
     Ok(directories)
 }
@@ -241,13 +254,14 @@ impl Principals {
 fn decode_directory(
     cursor: &mut Cursor<'_>,
     principals: &mut Principals,
+    most: usize,
 ) -> Result<Directory, ManifestError> {
     let path = RelPath::parse(cursor.bytes(crate::path::MAX_PATH_BYTES)?)?;
     let mut content = Cursor::new(cursor.bytes(usize::MAX)?);
     let mut meta = Cursor::new(cursor.bytes(usize::MAX)?);
     let count = usize::try_from(cursor.varint()?).unwrap_or(usize::MAX);
     // LIMIT: a row has at least two bytes, so the count can't make us allocate more than was sent.
-    if count > MAX_ENTRIES || count > content.0.len() {
+    if count > MAX_ENTRIES.min(most) || count > content.0.len() {
         return Err(ManifestError::TooMany);
     }
     let mut entries = Vec::with_capacity(count);
@@ -406,7 +420,7 @@ pub(super) fn decode_manifest(bytes: &[u8]) -> Result<Manifest, ManifestError> {
     let count = usize::try_from(cursor.varint()?).unwrap_or(usize::MAX);
     let mut directories = Vec::with_capacity(count.min(cursor.0.len()));
     for _ in 0..count {
-        directories.push(decode_directory(&mut cursor, &mut principals)?);
+        directories.push(decode_directory(&mut cursor, &mut principals, MAX_ENTRIES)?);
     }
     if !cursor.is_empty() {
         return Err(ManifestError::Malformed("bytes are left over"));

@@ -17,7 +17,8 @@ mod diff;
 
 pub(crate) use codec::put_length;
 pub use codec::{
-    Cursor, decode_directories, encode_directories, encode_directory, meta_bytes, meta_from_bytes,
+    Cursor, decode_directories, decode_directories_within, encode_directories, encode_directory,
+    meta_bytes, meta_from_bytes,
 };
 pub use diff::{Change, Difference, diff, same_meta};
 

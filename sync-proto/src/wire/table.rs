@@ -2,11 +2,12 @@
 //!
 //! A table row is the directory's path (varint length, bytes) and 16 bytes of its hashes. A list
 //! is compressed as a whole (zstd) and cut into parts of at most [`PART_BYTES`]; the receiver
-//! collects them in a [`Collector`] that caps both what comes and what it grows to.
+//! collects them in a [`Collector`] that caps what comes. What it grows to, and into how many
+//! entries, is capped by whoever has it read.
 
 use super::PART_BYTES;
 use crate::manifest::{
-    Cursor, Directory, DirectoryDigests, Manifest, ManifestError, decode_directories,
+    Cursor, Directory, DirectoryDigests, Manifest, ManifestError, decode_directories_within,
     encode_directories,
 };
 use crate::path::{MAX_PATH_BYTES, RelPath};
@@ -17,6 +18,10 @@ const LEVEL: i32 = 1;
 const MAX_LIST_BYTES: usize = 512 * 1024 * 1024;
 /// LIMIT: bytes of one list when it is decompressed.
 const MAX_LIST_RAW_BYTES: u64 = 1024 * 1024 * 1024;
+/// Bytes that an entry takes in a list that was decompressed, names and all, on a generous average.
+pub const ENTRY_BYTES: usize = 256;
+/// LIMIT: the window that a list's frame may ask for, for which a decoder sets memory aside.
+const WINDOW_LOG_MAX: u32 = 23;
 
 /// Collects the parts of one list.
 #[derive(Debug, Default)]
@@ -32,15 +37,29 @@ impl Collector {
         Ok(())
     }
 
-    /// The rows of a table, after the last part.
-    pub fn rows(self) -> Result<Vec<Row>, ManifestError> {
-        decode_rows(&self.0)
+    /// The rows of a table, after the last part; `most` entries may be in it. With how many
+    /// entries it counts for.
+    pub fn rows(self, most: usize) -> Result<(Vec<Row>, usize), ManifestError> {
+        let raw = inflate(&self.0, most)?;
+        let rows = decode_rows(&raw, most)?;
+        let cost = cost(&raw, rows.len());
+        Ok((rows, cost))
     }
 
-    /// The listings, after the last part.
-    pub fn listings(self) -> Result<Vec<Directory>, ManifestError> {
-        decode_directories(&inflate(&self.0)?)
+    /// The listings, after the last part; `most` entries may be in them. With how many entries
+    /// they count for.
+    pub fn listings(self, most: usize) -> Result<(Vec<Directory>, usize), ManifestError> {
+        let raw = inflate(&self.0, most)?;
+        let directories = decode_directories_within(&raw, most)?;
+        let entries: usize = directories.iter().map(|it| it.entries.len() + 1).sum();
+        let cost = cost(&raw, entries);
+        Ok((directories, cost))
     }
+}
+
+/// Long names count for more than one entry.
+fn cost(raw: &[u8], entries: usize) -> usize {
+    entries.max(raw.len() / ENTRY_BYTES)
 }
 
 /// Cuts a list into parts; there is always at least one. The flag is true for the last.
@@ -93,12 +112,17 @@ pub fn encode_listings<'a>(directories: impl IntoIterator<Item = &'a Directory>)
     deflate(&encode_directories(directories))
 }
 
-fn decode_rows(list: &[u8]) -> Result<Vec<Row>, ManifestError> {
-    let bytes = inflate(list)?;
-    let mut cursor = Cursor::new(&bytes);
-    let mut rows = Vec::new();
+fn decode_rows(bytes: &[u8], most: usize) -> Result<Vec<Row>, ManifestError> {
+    let mut cursor = Cursor::new(bytes);
+    let mut rows: Vec<Row> = Vec::new();
     while !cursor.is_empty() {
         let path = RelPath::parse(cursor.bytes(MAX_PATH_BYTES)?)?;
+        if rows.last().is_some_and(|before| before.path >= path) {
+            return Err(ManifestError::Malformed("a table is not in order"));
+        }
+        if rows.len() >= most {
+            return Err(ManifestError::TooMany);
+        }
         let mut short = [0; 16];
         short.copy_from_slice(cursor.take(16)?);
         rows.push(Row { path, short });
@@ -111,18 +135,21 @@ fn deflate(raw: &[u8]) -> Vec<u8> {
     zstd::bulk::compress(raw, LEVEL).unwrap_or_default()
 }
 
-fn inflate(list: &[u8]) -> Result<Vec<u8>, ManifestError> {
+fn inflate(list: &[u8], most: usize) -> Result<Vec<u8>, ManifestError> {
+    // LIMIT: what the receiver has room for, and a small tree at least.
+    let most_bytes = (most as u64).saturating_mul(ENTRY_BYTES as u64);
+    let most_bytes = most_bytes.clamp(64 * 1024, MAX_LIST_RAW_BYTES);
     let malformed = |_| ManifestError::Malformed("a list can't be decompressed");
     let mut decoder = zstd::stream::read::Decoder::new(list).map_err(malformed)?;
-    decoder.window_log_max(27).map_err(malformed)?;
+    decoder.window_log_max(WINDOW_LOG_MAX).map_err(malformed)?;
     let mut bytes = Vec::new();
     decoder
         .by_ref()
-        .take(MAX_LIST_RAW_BYTES + 1)
+        .take(most_bytes + 1)
         .read_to_end(&mut bytes)
         .map_err(malformed)?;
-    if bytes.len() as u64 > MAX_LIST_RAW_BYTES {
-        return Err(ManifestError::Malformed("a list is larger than allowed"));
+    if bytes.len() as u64 > most_bytes {
+        return Err(ManifestError::TooMany);
     }
     Ok(bytes)
 }
@@ -152,7 +179,39 @@ mod tests {
             collector.add(part).unwrap();
         }
         assert!(count > 1);
-        assert_eq!(collector.rows().unwrap(), rows);
+        let mut sorted = rows;
+        sorted.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        assert!(collector.rows(60_000).is_err(), "a table in no order");
+        let mut collector = Collector::default();
+        collector.add(&encode_rows(&sorted)).unwrap();
+        let (read, cost) = collector.rows(60_000).unwrap();
+        assert_eq!((read, cost), (sorted, 60_000));
         assert_eq!(parts(&[]).count(), 1);
+    }
+
+    #[test]
+    fn a_list_grows_no_further_than_the_receiver_has_room_for() {
+        let collected = |raw: &[u8]| {
+            let mut collector = Collector::default();
+            collector.add(&deflate(raw)).unwrap();
+            collector
+        };
+        let bomb = vec![0; 64 << 20];
+        assert!(deflate(&bomb).len() < 16 << 10);
+        assert_eq!(collected(&bomb).rows(1000), Err(ManifestError::TooMany));
+        assert_eq!(collected(&bomb).listings(1000), Err(ManifestError::TooMany));
+        // Within the bytes, and still no table: the same path again and again.
+        assert!(collected(&bomb[..64 << 10]).rows(1000).is_err());
+        let paths = (0..1000_u32).map(|i| format!("{i:04}"));
+        let rows: Vec<Row> = paths
+            .map(|path| Row {
+                path: RelPath::parse(path.as_bytes()).unwrap(),
+                short: [0; 16],
+            })
+            .collect();
+        let list = encode_rows(&rows);
+        let mut collector = Collector::default();
+        collector.add(&list).unwrap();
+        assert_eq!(collector.rows(999), Err(ManifestError::TooMany));
     }
 }

@@ -100,6 +100,9 @@ struct Run {
     coordinator: Coordinator<u8>,
     recording: Recording,
     is_late: bool,
+    /// Whose first word was heard, or who is out; and whether one of these words was a no.
+    heard: u8,
+    said_no: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -216,8 +219,10 @@ impl World {
             }
         }
         if let Some(run) = &self.hub.run {
-            if run.coordinator.decision().is_none() && run.recording == Recording::No {
-                steps.extend((0..setting.members).map(Step::Lose));
+            if run.coordinator.decision().is_none() {
+                if run.recording == Recording::No {
+                    steps.extend((0..setting.members).map(Step::Lose));
+                }
                 if !run.is_late {
                     steps.extend([Step::Deadline, Step::Cancel]);
                 }
@@ -265,10 +270,12 @@ impl World {
     /// Whether whoever a message is for can take it.
     fn is_heard(&self, message: &Message) -> bool {
         match *message {
-            Message::Prepare(to, ..) | Message::Decide(to, ..) => {
+            Message::Prepare(to, ..) => {
                 let member = &self.members[usize::from(to)];
                 member.is_up && member.work.is_none()
             }
+            // Also while it is busy, when the machine must not begin anything else.
+            Message::Decide(to, ..) => self.members[usize::from(to)].is_up,
             Message::Vote(..) | Message::Confirm(..) => self.hub.is_up && self.hub.run.is_some(),
             Message::Ask(_, push) => {
                 // Doubts are answered by whoever has the platform's lock, and never about the
@@ -295,7 +302,12 @@ impl World {
                 }
                 self.deliver(setting, message, no)?;
             }
-            Step::Lose(member) => self.coordinate(setting, |it| it.handle_lost(&member))?,
+            Step::Lose(member) => {
+                if let Some(run) = &mut self.hub.run {
+                    run.heard |= bit(member);
+                }
+                self.coordinate(setting, |it| it.handle_lost(&member))?;
+            }
             Step::Deadline => {
                 if let Some(run) = &mut self.hub.run {
                     run.is_late = true;
@@ -362,11 +374,14 @@ impl World {
         for member in &reached {
             self.send(Message::Prepare(*member, push, self.hub.fence));
         }
+        let heard = unreached.iter().fold(0, |set, at| set | bit(*at));
         self.hub.run = Some(Run {
             push,
             coordinator: Coordinator::new(setting.policy, reached, unreached, setting.min_healthy),
             recording: Recording::No,
             is_late: false,
+            heard,
+            said_no: false,
         });
     }
 
@@ -383,7 +398,12 @@ impl World {
                 self.participate(to, push, On::Decide { txn, decision })
             }
             Message::Vote(from, push, yes) => {
-                if self.hub.run.as_ref().is_some_and(|run| run.push == push) {
+                if let Some(run) = self.hub.run.as_mut().filter(|run| run.push == push) {
+                    let is_open =
+                        run.recording == Recording::No && run.coordinator.decision().is_none();
+                    let is_first = run.heard & bit(from) == 0;
+                    run.said_no |= is_open && is_first && !yes;
+                    run.heard |= bit(from);
                     self.coordinate(setting, |it| it.handle_vote(&from, yes))?;
                 }
                 Ok(())
@@ -409,19 +429,14 @@ impl World {
     /// `Open`, staging and `Prepare` in one.
     fn prepare(&mut self, to: u8, push: Push, fence: u64, no: bool) -> Result<(), Broken> {
         let member = &mut self.members[usize::from(to)];
-        if member
-            .participant
-            .unsettled()
-            .is_some_and(|txn| txn != key(push))
-        {
-            // FX0506: the hub asks for the doubt, and settles it first.
-            return Ok(());
-        }
         if no && member.vote.is_none() {
             self.send(Message::Vote(to, push, false));
             return Ok(());
         }
-        member.fence = member.fence.max(fence);
+        // Who is in doubt about another opens nothing, so its fence stays; the machine refuses.
+        if member.participant.unsettled().is_none() {
+            member.fence = member.fence.max(fence);
+        }
         let txn = key(push);
         self.participate(to, push, On::Prepare { txn, fence })
     }
@@ -431,7 +446,13 @@ impl World {
         let member = &mut self.members[usize::from(at)];
         let action = member.participant.handle(event, member.fence);
         let is_prepare = matches!(event, On::Prepare { .. });
+        let is_old = matches!(event, On::Prepare { fence, .. } if fence < member.fence);
         let work = match action {
+            Do::Record if is_old => {
+                return Err(format!(
+                    "I9: member {at} prepares {push} behind a newer fence"
+                ));
+            }
             Do::Record => Work::Record(key(push)),
             Do::RecordForward => Work::Forward,
             Do::Switch => Work::Switch,
@@ -453,6 +474,12 @@ impl World {
             }
             Do::Refuse | Do::Wait => return Ok(()),
         };
+        ensure(member.work.is_none(), || {
+            format!(
+                "I9: member {at} begins to {work:?} before it is done with {:?}",
+                member.work
+            )
+        })?;
         member.work = Some(work);
         Ok(())
     }
@@ -549,6 +576,12 @@ impl World {
                     ensure(!commit || self.decided & bit(push) != 0, || {
                         format!("I3: {to} hears of the commit of {push} before it is durable")
                     })?;
+                    let told = &self.members[usize::from(to)];
+                    let is_voter = told.vote.is_some_and(|(txn, _)| txn == key(push));
+                    ensure(
+                        !commit || is_voter || told.committed & bit(push) != 0,
+                        || format!("I3: {to} is told to commit {push}, and never voted for it"),
+                    )?;
                     self.send(Message::Decide(to, push, commit));
                 }
             }
@@ -570,6 +603,11 @@ impl World {
             Policy::Each => 1,
         };
         // A doubt that was answered meanwhile was answered with abort, and so is the record.
+        let is_unanimous = matches!(setting.policy, Policy::All | Policy::Reachable);
+        let said_no = self.hub.run.as_ref().is_some_and(|run| run.said_no);
+        ensure(!is_unanimous || !said_no, || {
+            format!("I9: {push} is to be committed, and a member said no")
+        })?;
         let is_called_off = self.hub.store[usize::from(push)] == Some(Some(false));
         ensure(is_called_off || votes.count() as u32 >= needed, || {
             format!("I2: {push} is to be committed without the votes for it")

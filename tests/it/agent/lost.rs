@@ -3,7 +3,7 @@
 
 use super::crash::{Case, FAILPOINTS, edit};
 use crate::support::env::{CLUSTER, World};
-use crate::support::run::{Output, Running};
+use crate::support::run::{Output, Running, wait_until};
 use crate::support::snapshot::Compare;
 use crate::support::task::site;
 use std::time::{Duration, Instant};
@@ -198,6 +198,32 @@ fn a_member_killed_after_its_vote_is_in_doubt_about_an_abort_as_well() {
     assert_eq!(code("web3"), "FX0501", "{}", output.describe());
     case.world.restart_agent(1);
     back_again(case, false);
+}
+
+/// Its vote is on its way when the deadline decides without it: nobody tells it abort while the
+/// others commit (I3). It is left behind, asks when it is back, and hears what was decided.
+#[test]
+fn a_vote_that_comes_after_the_decision_is_settled_by_it() {
+    let mut case = Case::start(3, "switched");
+    let slow = "member.prepare.sync=pause:2000";
+    case.world.restart_agent_with_env(2, &[(FAILPOINTS, slow)]);
+    let mut push = start_push(&case.world, &["--deadline", "20s"]);
+    wait_for_phase(&mut push, "web3", "preparing");
+    case.world.stop_agent(2);
+    let output = push.finish_within(A_WHILE).exits(3);
+    assert_eq!(
+        output.outcomes(),
+        "web1 committed, web2 committed, web3 stale"
+    );
+    case.world.go_on_with_agent(2);
+    let state = case.world.live(2, "site").with_file_name(".site.fanout");
+    let is_voted = || state.join("journal/vote").exists();
+    assert!(wait_until(A_WHILE, is_voted), "it never voted");
+    // The session that voted has to end before another may speak for the tree.
+    let resync = case.world.resync(&[]);
+    let said = resync.everything_said();
+    assert!(said.contains("it was committed"), "{said}");
+    case.world.assert_delivered("site");
 }
 
 #[test]

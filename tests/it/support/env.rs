@@ -180,6 +180,12 @@ impl World {
         &self.agents[index].name
     }
 
+    /// The process id of agent `index`, which runs.
+    pub(crate) fn agent_id(&self, index: usize) -> u32 {
+        let running = self.agents[index].running.as_ref();
+        running.expect("a running agent").id()
+    }
+
     /// The address of agent `index`.
     pub(crate) fn agent_address(&self, index: usize) -> SocketAddr {
         self.agents[index].listen

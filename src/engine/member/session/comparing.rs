@@ -4,6 +4,9 @@ use super::*;
 
 impl Session {
     pub(super) fn collect(&mut self, part: &[u8]) -> Result<(), Problem> {
+        if let Some(tree) = &self.tree {
+            self.list_room.push(tree.seen.claim.lists.part(part.len())?);
+        }
         self.list
             .add(part)
             .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))
@@ -17,14 +20,14 @@ impl Session {
                 "A table without a comparison",
             ));
         };
-        let wanted = self
+        let (wanted, room) = self
             .with_tree(move |tree| {
-                let rows = list.rows();
-                let rows =
-                    rows.map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))?;
-                tree.compare(roots, &root_meta, rows)
+                let (rows, room) = tree.seen.claim.lists.read(|most| list.rows(most))?;
+                Ok((tree.compare(roots, &root_meta, rows)?, room))
             })
             .await?;
+        self.list_room.clear();
+        self.tree_room.push(room);
         self.phase = Phase::Listings;
         // A range takes ten bytes at most.
         let mut parts: Vec<Vec<(u32, u32)>> =
@@ -45,15 +48,14 @@ impl Session {
 
     pub(super) async fn plan(&mut self) -> Result<Reply, Problem> {
         let list = std::mem::take(&mut self.list);
-        let plan = self
+        let (plan, room) = self
             .with_tree(move |tree| {
-                let listings = list.listings();
-                let listings = listings
-                    .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))?;
-                tree.plan(listings)
-                    .map(|target| target.plan.summary.clone())
+                let (listings, room) = tree.seen.claim.lists.read(|most| list.listings(most))?;
+                Ok((tree.plan(listings)?.plan.summary.clone(), room))
             })
             .await?;
+        self.list_room.clear();
+        self.tree_room.push(room);
         self.phase = Phase::Planned;
         Ok(Reply::Planned(shortened(plan)))
     }

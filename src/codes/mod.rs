@@ -120,6 +120,8 @@ pub enum Code {
     TooFewHealthy,
     /// A preserve rule would be narrowed.
     PreserveNarrowed,
+    /// A tree's state directory does not belong to the agent alone.
+    StateNotOurs,
     /// A server does not answer.
     Unreachable,
     /// UDP does not get through to a server.

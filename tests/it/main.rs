@@ -15,6 +15,7 @@ mod demo;
 mod documents;
 mod host_self_test;
 mod parity_filter;
+mod race;
 mod readme;
 mod real;
 mod serve;

@@ -3,6 +3,7 @@
 mod crash;
 mod crash_points;
 mod lost;
+mod network;
 mod resume;
 mod rolling;
 mod trust;

@@ -8,7 +8,7 @@ use super::Context;
 use super::error::CommandError;
 use crate::clock::Clock;
 use crate::codes::{Code, Problem};
-use crate::config::{ConfigError, Edit, HubDir, Inventory, Kind, Platform, SecretError};
+use crate::config::{ConfigError, Edit, HubDir, Inventory, Kind, Platform, SecretError, backup};
 use crate::engine::depot::Depot;
 use crate::engine::event::EventSink;
 use crate::engine::hub::preflight;
@@ -17,6 +17,7 @@ use crate::fs::owner::Principals;
 use crate::model::{PlatformName, TreeId, Who};
 use crate::net::Identity;
 use crate::store::{Holder, Lock, LockError, PlatformState, SecretFileError, Store, StoreError};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub(crate) struct Hub {
     pub(crate) clock: Clock,
     /// Who works on it.
     pub(crate) who: Who,
+    /// Platforms whose state came out of a backup, and may be older than what was decided.
+    outdated: Arc<BTreeSet<PlatformName>>,
 }
 
 impl Hub {
@@ -47,7 +50,9 @@ impl Hub {
         // A hub whose inventory came out of version control has no state yet.
         dir.create().map_err(config_error)?;
         let store = Store::open(&dir.database()).await.map_err(store_error)?;
+        let outdated = Arc::new(backup::restored(&dir).map_err(config_error)?);
         Ok(Self {
+            outdated,
             dir,
             inventory,
             store: Arc::new(store),
@@ -171,7 +176,13 @@ impl Hub {
             store: self.store.clone(),
             events,
             clock: self.clock.clone(),
+            outdated: self.outdated.clone(),
         }
+    }
+
+    /// Notes that a platform's members have all said what they know.
+    pub(crate) fn recovered(&self, platform: &PlatformName) -> Result<(), CommandError> {
+        backup::recovered(&self.dir, platform).map_err(config_error)
     }
 
     /// The hub's store of manifests and contents.

@@ -4,6 +4,9 @@
 //! transaction that any member committed was decided so, and is recorded before a member in doubt
 //! can ask. What most members are live at becomes the desired generation.
 //!
+//! Until all members of a platform that came out of a backup were asked, nobody is answered with
+//! abort about what this hub doesn't know.
+//!
 //! Refuses nothing and asks nobody to change anything. What it can't do: read back a tree's id or
 //! an agent's key, which only a backup of the state has.
 
@@ -21,7 +24,7 @@ use crate::model::{PlatformName, Serial, ServerName};
 use crate::store::{Decision, NewGeneration, NewTransaction, PlatformState, Purpose, StoreError};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use sync_proto::wire::{Generation, Survey};
+use sync_proto::wire::{Doubt, Generation, Survey};
 
 pub(super) async fn run(context: &Context) -> Result<Exit, CommandError> {
     let hub = Hub::open(context).await?;
@@ -105,6 +108,10 @@ async fn recover(
                 .with_hint(format!("fanout push platform {name} publishes anew")),
             );
         }
+    }
+    // ORDER: what others committed is on record before anybody may be answered with abort.
+    if silent.is_empty() {
+        hub.recovered(name)?;
     }
     let exit = match (surveys.is_empty(), silent.is_empty()) {
         (_, true) => Exit::Done,
@@ -208,6 +215,15 @@ fn having(surveys: &Surveys, serial: u64) -> Vec<ServerName> {
         .collect()
 }
 
+/// True if a member has committed what another is in doubt about: as the last thing it did, or
+/// before something else that it did since.
+fn is_committed(surveys: &Surveys, doubt: &Doubt) -> bool {
+    surveys.iter().any(|(_, survey)| {
+        let mut known = survey.generations.iter();
+        survey.last_committed == Some(doubt.txn) || known.any(|it| it.serial == doubt.serial)
+    })
+}
+
 /// What one member is in doubt about and another committed was decided: commit.
 async fn settle(hub: &Hub, name: &PlatformName, surveys: &Surveys) -> Result<usize, CommandError> {
     let mut settled = 0;
@@ -215,10 +231,7 @@ async fn settle(hub: &Hub, name: &PlatformName, surveys: &Surveys) -> Result<usi
         .iter()
         .filter_map(|(_, survey)| survey.doubt.as_ref())
     {
-        let committed = surveys
-            .iter()
-            .any(|(_, survey)| survey.last_committed == Some(doubt.txn));
-        if !committed {
+        if !is_committed(surveys, doubt) {
             continue;
         }
         let known = hub
@@ -287,6 +300,37 @@ async fn commit(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_member_did_before_the_last_thing_it_did_is_committed_too() {
+        let generation = |serial| Generation {
+            serial,
+            roots: sync_proto::manifest::Roots {
+                content: sync_proto::digest::Digest::from_bytes([0; 32]),
+                meta: sync_proto::digest::Digest::from_bytes([0; 32]),
+            },
+            label: String::new(),
+            created_ms: 0,
+        };
+        let doubt = Doubt {
+            tree: [1; 16],
+            txn: [2; 16],
+            serial: 42,
+            fence: 7,
+        };
+        let knows = |last: u8, serials: &[u64]| -> Surveys {
+            let survey = Survey {
+                bound: true,
+                last_committed: Some([last; 16]),
+                generations: serials.iter().copied().map(generation).collect(),
+                ..Survey::default()
+            };
+            vec![("web1".into(), survey)]
+        };
+        assert!(is_committed(&knows(2, &[]), &doubt));
+        assert!(is_committed(&knows(3, &[42, 43]), &doubt));
+        assert!(!is_committed(&knows(3, &[41, 43]), &doubt));
+    }
 
     #[test]
     fn what_most_members_are_live_at_is_desired_and_the_newer_of_two() {

@@ -5,7 +5,9 @@ use super::task::{Target, Task, tell};
 use crate::clock::Clock;
 use crate::codes::{Code, Problem};
 use crate::engine::event::{Event, EventSink, MemberName, Phase};
+use crate::model::PlatformName;
 use crate::store::{self, Store};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 use sync_proto::wire::{Decision, Doubt, Open};
@@ -73,6 +75,8 @@ pub struct Hub {
     pub events: EventSink,
     /// The clock.
     pub clock: Clock,
+    /// Platforms whose state may be older than what was decided (it came out of a backup).
+    pub outdated: Arc<BTreeSet<PlatformName>>,
 }
 
 /// Reaches one member and opens the tree there. `fence` is 0 to look only.
@@ -153,17 +157,33 @@ pub async fn settle_doubts(
         .iter()
         .filter(|doubt| doubt.tree == task.tree)
     {
-        settle_doubt(hub, session, target, doubt).await?;
+        settle_doubt(hub, task, session, target, doubt).await?;
     }
     Ok(())
 }
 
 async fn settle_doubt(
     hub: &Hub,
+    task: &Task,
     session: &Session,
     target: &Target,
     doubt: &Doubt,
 ) -> Result<(), Trouble> {
+    if hub.outdated.contains(&task.platform) && !is_decided(hub, doubt).await? {
+        // What this state doesn't know may have been decided after it was saved (I3).
+        let problem = Problem::new(
+            Code::HubOutdated,
+            format!(
+                "{} is in doubt about generation #{}, and this hub came out of a backup: it can't \
+                 know what was decided until all members have been asked",
+                target.name, doubt.serial
+            ),
+        );
+        return Err(Trouble {
+            problem,
+            answered: true,
+        });
+    }
     let decision = decide_doubt(hub, doubt).await?;
     let notices = session.settle(doubt, decision).await?;
     let word = match decision {
@@ -185,6 +205,11 @@ async fn settle_doubt(
         tell(&hub.events, &target.name, notice);
     }
     Ok(())
+}
+
+async fn is_decided(hub: &Hub, doubt: &Doubt) -> Result<bool, store::StoreError> {
+    let known = hub.store.transaction(&doubt.txn).await?;
+    Ok(known.is_some_and(|known| known.decision.is_some()))
 }
 
 async fn decide_doubt(hub: &Hub, doubt: &Doubt) -> Result<Decision, store::StoreError> {
@@ -234,7 +259,7 @@ async fn open(
         Some(Code::TransactionOpen) if fence > 0 => {
             let survey = session.survey(task.tree).await?;
             if let Some(doubt) = &survey.doubt {
-                settle_doubt(hub, session, target, doubt).await?;
+                settle_doubt(hub, task, session, target, doubt).await?;
             }
             let opened = session.open(request(fence)).await?;
             Ok((opened, fence))

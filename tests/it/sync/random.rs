@@ -128,9 +128,10 @@ fn a_push_that_was_broken_off_anywhere_ends_as_one_that_was_not(layout: &str) {
     let mut broken = 0;
     for _ in 0..rounds {
         change_all(&mut runner, &world);
+        // Past what an agent does when it starts.
         let (at, nth) = one(&mut runner, (0..3_usize, any::<u8>()));
-        let point = ["fs.create_file", "fs.create_dir", "fs.symlink"][at];
-        let armed = format!("{point}=kill@{}", 1 + nth % 40);
+        let point = ["fs.create_file", "fs.hard_link", "fs.symlink"][at];
+        let armed = format!("{point}=kill@{}", 10 + nth % 40);
         world.restart_agent_with_env(0, &[("FANOUT_FAILPOINTS", &armed)]);
         let words = [
             "push",

@@ -180,9 +180,13 @@ impl Hub {
         }
     }
 
-    /// Notes that a platform's members have all said what they know.
-    pub(crate) fn recovered(&self, platform: &PlatformName) -> Result<(), CommandError> {
-        backup::recovered(&self.dir, platform).map_err(config_error)
+    /// Notes whether a platform's members have all said what they know.
+    pub(crate) fn recovered(&self, platform: &PlatformName, all: bool) -> Result<(), CommandError> {
+        let noted = match all {
+            true => backup::recovered(&self.dir, platform),
+            false => backup::outdated(&self.dir, platform),
+        };
+        noted.map_err(config_error)
     }
 
     /// The hub's store of manifests and contents.

@@ -116,7 +116,11 @@ async fn restore(context: &Context, args: &HubRestoreArgs) -> Result<Exit, Comma
         counted(backup.parts.len() as u64, "file", "files"),
         args.file.display()
     ));
-    recover::run(context).await
+    Ok(match recover::run(context).await? {
+        // The hub is there, and knows that it has to ask again.
+        Exit::Failed => Exit::Partial,
+        other => other,
+    })
 }
 
 fn show(context: &Context, file: &Path, parts: &[(String, u64)], more: serde_json::Value) {

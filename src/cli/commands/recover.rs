@@ -110,9 +110,7 @@ async fn recover(
         }
     }
     // ORDER: what others committed is on record before anybody may be answered with abort.
-    if silent.is_empty() {
-        hub.recovered(name)?;
-    }
+    hub.recovered(name, silent.is_empty())?;
     let exit = match (surveys.is_empty(), silent.is_empty()) {
         (_, true) => Exit::Done,
         (true, false) => Exit::Failed,
@@ -139,11 +137,16 @@ async fn recover(
 
 type Surveys = Vec<(MemberName, Survey)>;
 
-/// The generation that most members are live at; the newer of two.
+/// The generation that most members are live at, or will be once they are told what was decided;
+/// the newer of two.
 fn most_live(surveys: &Surveys) -> Option<Serial> {
     let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
-    for serial in surveys.iter().filter_map(|(_, survey)| survey.live) {
-        *votes.entry(serial).or_default() += 1;
+    for (_, survey) in surveys {
+        let awaited = survey.doubt.as_ref();
+        let awaited = awaited.filter(|doubt| is_committed(surveys, doubt));
+        if let Some(serial) = awaited.map(|doubt| doubt.serial).or(survey.live) {
+            *votes.entry(serial).or_default() += 1;
+        }
     }
     votes
         .into_iter()
@@ -353,5 +356,18 @@ mod tests {
             Some(Serial(42))
         );
         assert_eq!(most_live(&surveys(&[None])), None);
+        // Two wait for a decision that the third one proves: they will be where it is.
+        let mut surveys = surveys(&[Some(41), Some(41), Some(42)]);
+        for (_, survey) in &mut surveys[..2] {
+            survey.doubt = Some(Doubt {
+                tree: [1; 16],
+                txn: [2; 16],
+                serial: 42,
+                fence: 7,
+            });
+        }
+        assert_eq!(most_live(&surveys), Some(Serial(41)));
+        surveys[2].1.last_committed = Some([2; 16]);
+        assert_eq!(most_live(&surveys), Some(Serial(42)));
     }
 }

@@ -1,7 +1,6 @@
 //! A hub in one file: saved while it works, destroyed, and restored elsewhere.
 
 use crate::support::env::World;
-use crate::support::run::wait_until;
 use crate::support::task::{put, site};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -51,7 +50,9 @@ fn a_destroyed_hub_is_restored_and_pushes_without_a_member_being_touched() {
     output.success();
     let secret = world.hub_dir().join("state/secrets/db1");
     let text = fs::read_to_string(&secret).unwrap();
-    let file = backup(&world);
+    let file = file(&world);
+    let words = ["hub", "backup", "--depot", file.to_str().unwrap()];
+    world.fanout(&words).success();
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
     // Over a hub that is there nothing is restored.
     let refused = restore(&world).exits(1);
@@ -172,13 +173,14 @@ fn what_a_restored_hub_and_all_members_do_not_know_is_an_abort() {
     push.finish_within(A_WHILE);
     let old = world.snapshot(0, "site");
     destroy(&world);
+    // Otherwise they are busy with the hub that died, for as long as a connection may be silent.
+    (0..2).for_each(|index| world.restart_agent(index));
     restore(&world).success();
     fs::remove_file(world.source("site").join("index.php")).unwrap();
     put(
         &world.source("site").join("index.php"),
         "<?php // something else\n",
     );
-    assert!(wait_until(A_WHILE, || world.agent_is_running(0)));
     let live = world.snapshot(0, "site");
     assert_eq!(
         crate::support::snapshot::diff(&old, &live),
@@ -199,7 +201,7 @@ fn damaged_exposed_and_foreign_files_are_no_backups() {
     shown.exits(1);
     destroy(&world);
     let code = |output: crate::support::run::Output| {
-        let output = output.exits(1);
+        assert!(matches!(output.code, Some(1 | 5)), "{}", output.describe());
         assert!(!world.hub_dir().join("fanout.toml").exists());
         assert!(!world.hub_dir().join("state/identity/key.pem").exists());
         output.json_result()["error"]["code"]

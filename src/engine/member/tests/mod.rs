@@ -5,6 +5,7 @@ mod drift;
 mod ends;
 mod places;
 mod push;
+mod race;
 mod random;
 
 use super::keeper::Keeper;

@@ -73,7 +73,7 @@ pub(crate) async fn rules(hub: &Hub, platform: &Platform) -> Result<PlatformRule
     let sent = hub.store.rules(&platform.name).await.map_err(store_error)?;
     let own = [
         &platform.preserve[..],
-        &serving::application::preserve(platform)[..],
+        &serving::application::preserve(&hub.inventory, platform)[..],
     ]
     .concat();
     let here = rules::scope(&platform.exclude, &own)?.preserve.to_lines();

@@ -1,7 +1,7 @@
 //! Which file lies where, on the hub and on a server. The only place that knows.
 
 use super::ConfigError;
-use super::file::make_directory;
+use super::file::{self, make_directory};
 use crate::model::{PlatformName, TreeId};
 use std::path::{Path, PathBuf};
 
@@ -162,8 +162,8 @@ impl AgentDir {
         {
             make_directory(parent, false)?;
         }
+        file::make_closed_directory(&self.state)?;
         for dir in [
-            self.state.clone(),
             self.identity(),
             self.peers(),
             self.trees(),
@@ -172,6 +172,15 @@ impl AgentDir {
             make_directory(&dir, true)?;
         }
         Ok(())
+    }
+
+    /// Lets workers of web servers and PHP pass through to what [`Self::services`] holds, where that
+    /// lies in the agent's own directory. What is private there is so by itself.
+    pub fn let_services_be_reached(&self) -> Result<(), ConfigError> {
+        match self.services.starts_with(&self.state) {
+            true => file::let_pass(&self.state),
+            false => Ok(()),
+        }
     }
 
     /// `agent.toml`.
@@ -269,5 +278,13 @@ mod tests {
         assert_eq!(mode(agent.state()), 0o700);
         assert_eq!(mode(&agent.identity()), 0o700);
         assert_eq!(mode(agent.overwritten()), 0o700);
+        // Services are passed through to, also after the next start; nothing can be listed.
+        agent.let_services_be_reached().unwrap();
+        agent.create().unwrap();
+        assert_eq!(mode(agent.state()), 0o711);
+        assert_eq!(mode(&agent.identity()), 0o700);
+        fs::set_permissions(agent.state(), fs::Permissions::from_mode(0o755)).unwrap();
+        agent.create().unwrap();
+        assert_eq!(mode(agent.state()), 0o711);
     }
 }

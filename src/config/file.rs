@@ -146,6 +146,27 @@ pub(super) fn make_directory(path: &Path, private: bool) -> Result<(), ConfigErr
         })
 }
 
+/// Makes a directory that nobody else lists. One that is there and passed through stays so.
+pub(super) fn make_closed_directory(path: &Path) -> Result<(), ConfigError> {
+    match fs::metadata(path) {
+        Ok(found) => set_mode(path, found.permissions().mode() & 0o711 | 0o700),
+        Err(_) => make_directory(path, true),
+    }
+}
+
+/// Lets everybody pass through a directory, and list nothing of it.
+pub(super) fn let_pass(path: &Path) -> Result<(), ConfigError> {
+    set_mode(path, 0o711)
+}
+
+fn set_mode(path: &Path, mode: u32) -> Result<(), ConfigError> {
+    let set = fs::set_permissions(path, Permissions::from_mode(mode));
+    set.map_err(|source| ConfigError::Write {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

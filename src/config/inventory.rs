@@ -355,6 +355,34 @@ impl Inventory {
             .collect()
     }
 
+    /// The servers that these names stand for: servers, clusters, balancers, platforms or sites.
+    /// Without a name, all of them.
+    pub fn servers_of(&self, names: &[String]) -> Result<Vec<ServerName>, ConfigError> {
+        if names.is_empty() {
+            return Ok(self.servers.keys().cloned().collect());
+        }
+        let mut all: Vec<ServerName> = Vec::new();
+        for name in names {
+            let of =
+                |servers: Vec<&Server>| servers.into_iter().map(|it| it.name.clone()).collect();
+            let found: Vec<ServerName> = if let Ok(cluster) = self.cluster(name) {
+                cluster.members.clone()
+            } else if let Ok(balancer) = self.balancer(name) {
+                balancer.servers.clone()
+            } else if let Ok(platform) = self.platform(name) {
+                of(self.members(platform))
+            } else if let Ok(site) = self.site(name) {
+                of(self.members_of_site(site))
+            } else {
+                vec![self.server(name)?.name.clone()]
+            };
+            all.extend(found);
+        }
+        all.sort();
+        all.dedup();
+        Ok(all)
+    }
+
     /// The sites of a platform.
     pub fn sites_of(&self, platform: &PlatformName) -> Vec<&Site> {
         let of_it = |site: &&Site| site.platform == *platform;

@@ -38,6 +38,14 @@ impl Dir {
         Ok(created)
     }
 
+    /// Creates the directory `name` for the time being: nobody but its owner may enter. Inherits
+    /// whatever a default ACL here says.
+    pub fn create_private_dir(&self, name: &Name) -> Result<(), FsError> {
+        fault::errno("fs.create_dir")
+            .and_then(|()| rustix::fs::mkdirat(self, name.as_bytes(), Mode::RWXU))
+            .map_err(|errno| self.error("create the directory", name.as_bytes(), errno))
+    }
+
     /// Opens the directory `name`, after creating it if there was nothing of that name.
     pub fn create_dir_if_absent(&self, name: &Name, mode: u32) -> Result<Self, FsError> {
         match self.create_dir(name, mode) {
@@ -48,6 +56,11 @@ impl Dir {
 
     /// Creates the file `name`, empty and open for reading and writing. It has `mode`, and no ACL.
     pub fn create_file(&self, name: &Name, mode: u32) -> Result<File, FsError> {
+        Ok(self.create_file_with_stat(name, mode)?.0)
+    }
+
+    /// The same, with the metadata that the file has then.
+    pub fn create_file_with_stat(&self, name: &Name, mode: u32) -> Result<(File, Stat), FsError> {
         let op = "create the file";
         fault::errno("fs.create_file").map_err(|errno| self.error(op, name.as_bytes(), errno))?;
         let flags =
@@ -58,9 +71,10 @@ impl Dir {
             Mode::from_raw_mode(mode & 0o7777),
             op,
         )?;
-        self.settle_mode(&fd, mode)
+        let stat = self
+            .settle_mode(&fd, mode)
             .map_err(|errno| self.error(op, name.as_bytes(), errno))?;
-        Ok(File::from(fd))
+        Ok((File::from(fd), stat))
     }
 
     /// Creates a file that has no name and vanishes with its descriptor.
@@ -143,19 +157,24 @@ impl Dir {
     }
 
     /// Sets the mode where the umask, a default ACL or a setgid directory meddled.
-    fn settle_mode(&self, created: impl AsFd, mode: u32) -> Result<(), Errno> {
+    fn settle_mode(&self, created: impl AsFd, mode: u32) -> Result<Stat, Errno> {
         if self.has_default_acl() {
             drop_acl(&created, ACL_ACCESS)?;
         }
-        if Stat::of(&created)?.permissions() != mode & 0o7777 {
-            rustix::fs::fchmod(created, Mode::from_raw_mode(mode & 0o7777))?;
+        let stat = Stat::of(&created)?;
+        if stat.permissions() == mode & 0o7777 {
+            return Ok(stat);
         }
-        Ok(())
+        rustix::fs::fchmod(&created, Mode::from_raw_mode(mode & 0o7777))?;
+        // The kernel drops a setgid bit silently for a group that isn't ours.
+        Stat::of(&created)
     }
 
     fn has_default_acl(&self) -> bool {
         // An error means that the file system has no ACLs, so none is inherited either.
-        rustix::fs::fgetxattr_query(self, ACL_DEFAULT).is_ok_and(|bytes| bytes > 0)
+        *self.has_default_acl.get_or_init(|| {
+            rustix::fs::fgetxattr_query(self, ACL_DEFAULT).is_ok_and(|bytes| bytes > 0)
+        })
     }
 }
 

@@ -20,6 +20,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::OnceLock;
 use sync_proto::path::{Name, RelPath};
 use thiserror::Error;
 
@@ -70,9 +71,19 @@ pub struct Dir {
     fd: OwnedFd,
     /// Where it was when it was opened: for messages only, never resolved.
     path: Box<[u8]>,
+    /// If what is made here inherits an ACL; asked once.
+    pub(super) has_default_acl: OnceLock<bool>,
 }
 
 impl Dir {
+    fn of(fd: OwnedFd, path: Box<[u8]>) -> Self {
+        Self {
+            fd,
+            path,
+            has_default_acl: OnceLock::new(),
+        }
+    }
+
     /// Opens a configured, trusted directory. Its path is resolved here and never again; symlinks
     /// and mounts on the way to it are its administrator's business.
     pub fn open_absolute(path: &Path) -> Result<Self, FsError> {
@@ -88,10 +99,7 @@ impl Dir {
             ResolveFlags::NO_MAGICLINKS,
         )
         .map_err(|errno| FsError::new("open the directory", bytes, errno))?;
-        Ok(Self {
-            fd,
-            path: bytes.into(),
-        })
+        Ok(Self::of(fd, bytes.into()))
     }
 
     /// Pins the directory that holds a configured path, and returns it with the last component,
@@ -124,10 +132,7 @@ impl Dir {
         let path = name.as_bytes();
         let fd = openat2(&self.fd, path, DIRECTORY, Mode::empty(), resolve)
             .map_err(|errno| self.error("open the directory", path, errno))?;
-        Ok(Self {
-            fd,
-            path: joined(&self.path, path).into(),
-        })
+        Ok(Self::of(fd, joined(&self.path, path).into()))
     }
 
     /// Opens the directory `name`; `None` if there is nothing of that name.
@@ -174,10 +179,7 @@ impl Dir {
 
     fn open_dir_bytes(&self, path: &[u8]) -> Result<Self, FsError> {
         let fd = self.open(path, DIRECTORY, Mode::empty(), "open the directory")?;
-        Ok(Self {
-            fd,
-            path: joined(&self.path, path).into(),
-        })
+        Ok(Self::of(fd, joined(&self.path, path).into()))
     }
 
     /// Opens the regular file `name` for reading.
@@ -297,10 +299,7 @@ impl Dir {
             .fd
             .try_clone()
             .map_err(|error| FsError::from_io("duplicate", &self.path, &error))?;
-        Ok(Self {
-            fd,
-            path: self.path.clone(),
-        })
+        Ok(Self::of(fd, self.path.clone()))
     }
 
     /// Where the directory was when it was opened; for messages.

@@ -121,10 +121,36 @@ pub fn apply_meta(
     wanted: &Wanted,
     how: Apply<'_>,
 ) -> Result<Vec<Unkept>, MetaError> {
-    let mut unkept = Vec::new();
     let now = target.stat()?;
+    let mtime = Some(now.mtime);
+    apply_from(target, &now, mtime, wanted, how)
+}
+
+/// The same for a file that was just made and then written: `made` is what
+/// [`Dir::create_file_with_stat`](super::Dir::create_file_with_stat) returned, so it needn't be
+/// asked for again.
+///
+/// # Errors
+/// As [`apply_meta`].
+pub fn apply_meta_to_new(
+    target: &Target<'_>,
+    made: &Stat,
+    wanted: &Wanted,
+    how: Apply<'_>,
+) -> Result<Vec<Unkept>, MetaError> {
+    apply_from(target, made, None, wanted, how)
+}
+
+fn apply_from(
+    target: &Target<'_>,
+    now: &Stat,
+    mtime: Option<Time>,
+    wanted: &Wanted,
+    how: Apply<'_>,
+) -> Result<Vec<Unkept>, MetaError> {
+    let mut unkept = Vec::new();
     // ORDER: chown first, because it clears set-id bits and file capabilities.
-    let mode = target.apply_owner(&now, wanted, &mut unkept)?;
+    let mode = target.apply_owner(now, wanted, &mut unkept)?;
     if wanted.xattrs.is_some() && !now.is_symlink() && now.permissions() & OWNER_WRITES == 0 {
         // An ordinary user may not write attributes of their own read-only file. What refuses this
         // refuses the attributes as well, and is told there.
@@ -134,12 +160,18 @@ pub fn apply_meta(
     // unwanted ACL goes before chmod, which would otherwise set the ACL's mask.
     target.apply_xattrs(wanted, how, &mut unkept)?;
     if !now.is_symlink() {
-        target.apply_mode(mode, &mut unkept)?;
+        let is_untouched = now.uid == wanted.uid
+            && now.gid == wanted.gid
+            && wanted.xattrs.is_none()
+            && how.is_fresh;
+        if !is_untouched || now.permissions() != mode & 0o7777 {
+            target.apply_mode(mode, &mut unkept)?;
+        }
         // ORDER: an ACL after chmod: it brings its own group bits.
         target.apply_acls(wanted, how, &mut unkept)?;
     }
     // ORDER: times last, so that a complete entry can be told by them.
-    target.apply_mtime(wanted, &now, &mut unkept)?;
+    target.apply_mtime(wanted, mtime, &mut unkept)?;
     Ok(unkept)
 }
 
@@ -272,10 +304,10 @@ impl Target<'_> {
     fn apply_mtime(
         &self,
         wanted: &Wanted,
-        before: &Stat,
+        before: Option<Time>,
         unkept: &mut Vec<Unkept>,
     ) -> Result<(), FsError> {
-        let Some(mtime) = wanted.mtime.filter(|mtime| *mtime != before.mtime) else {
+        let Some(mtime) = wanted.mtime.filter(|mtime| Some(*mtime) != before) else {
             return Ok(());
         };
         let times = Timestamps {

@@ -13,6 +13,10 @@ pub struct Space {
     pub free_inodes: Option<u64>,
     /// Size of a block: a small file takes at least one.
     pub block_bytes: u64,
+    /// The size of the file system.
+    pub total_bytes: u64,
+    /// How many inodes it can have; 0 where it makes them as needed.
+    pub total_inodes: u64,
 }
 
 /// Asks the file system that holds `dir`.
@@ -23,6 +27,8 @@ pub fn space(dir: &Dir) -> Result<Space, FsError> {
         free_bytes: raw.f_bavail.saturating_mul(raw.f_frsize),
         free_inodes: (raw.f_files > 0).then_some(raw.f_favail),
         block_bytes: raw.f_frsize.max(1),
+        total_bytes: raw.f_blocks.saturating_mul(raw.f_frsize),
+        total_inodes: raw.f_files,
     })
 }
 

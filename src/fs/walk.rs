@@ -14,8 +14,7 @@ use super::list::{Listed, read_names};
 use super::stat::{FileKind, Stat};
 use rayon::prelude::*;
 use rustix::io::Errno;
-use std::cmp::Ordering;
-use sync_proto::path::{Name, RelPath};
+use sync_proto::path::{self, Name, RelPath};
 
 /// Entries seen before other cores are asked to help: below that, waking them costs more.
 const SEQUENTIAL_ENTRIES: usize = 4_000;
@@ -134,13 +133,15 @@ where
             }
         }
     }
-    let order = |a: &WalkedDir, b: &WalkedDir| tree_order(a.path.as_bytes(), b.path.as_bytes());
+    let order = |a: &WalkedDir, b: &WalkedDir| a.path.cmp(&b.path);
     if walked.dirs.len() >= SHARED_ENTRIES {
         walked.dirs.par_sort_unstable_by(order);
     } else {
         walked.dirs.sort_unstable_by(order);
     }
-    walked.problems.sort_by(|a, b| tree_order(&a.path, &b.path));
+    walked
+        .problems
+        .sort_by(|a, b| path::order(&a.path, &b.path));
     Ok(walked)
 }
 
@@ -327,14 +328,5 @@ fn collect(path: RelPath, stat: Stat, looks: Vec<Look>) -> Read {
         },
         next,
         problems,
-    }
-}
-
-/// [`RelPath`]'s order, without splitting: a slash sorts below every byte that a name can hold.
-fn tree_order(a: &[u8], b: &[u8]) -> Ordering {
-    let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
-    match a.iter().zip(b).find(|(x, y)| x != y) {
-        Some((&x, &y)) => rank(x).cmp(&rank(y)),
-        None => a.len().cmp(&b.len()),
     }
 }

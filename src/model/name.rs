@@ -128,21 +128,28 @@ name_type!(
 );
 
 impl SecretName {
-    /// The name of what belongs to a site, such as `db.www.example.com`: the same each time, and
-    /// different for each purpose (a word of lower-case letters) and site.
+    /// The name of what belongs to a site, such as `site.www.example.com.db`: the same each time, and
+    /// different for each purpose (a short word of lower-case letters) and site.
     pub fn of_site(purpose: &str, site: &super::SiteUri) -> Self {
+        Self(format!("{}{purpose}", Self::site_prefix(site, purpose.len())).into())
+    }
+
+    /// Is this the name of what belongs to that site, for whatever purpose?
+    pub fn is_of_site(&self, site: &super::SiteUri) -> bool {
+        let purpose = self.0.rsplit('.').next().unwrap_or_default();
+        *self == Self::of_site(purpose, site)
+    }
+
+    fn site_prefix(site: &super::SiteUri, purpose_bytes: usize) -> String {
         // No host name holds an underscore, so the first one separates.
-        let text = format!("{purpose}.{}", site.as_str().replace('/', "_"));
-        if text.len() <= MAX_BYTES && check("secret", &text).is_ok() {
-            return Self(text.into());
+        let whole = format!("site.{}.", site.as_str().replace('/', "_"));
+        match whole.len() + purpose_bytes <= MAX_BYTES {
+            true => whole,
+            false => {
+                let hash = blake3::hash(site.as_str().as_bytes()).to_hex();
+                format!("site.{}.", &hash[..32])
+            }
         }
-        let digest = blake3::hash(text.as_bytes()).to_hex();
-        let start: String = text
-            .chars()
-            .filter(char::is_ascii_alphanumeric)
-            .take(MAX_BYTES - 33)
-            .collect();
-        Self(format!("{start}-{}", &digest[..32]).into())
     }
 }
 
@@ -175,16 +182,21 @@ mod tests {
     #[test]
     fn every_purpose_of_every_site_has_a_secret_of_its_own() {
         let of = |purpose: &str, site: &str| SecretName::of_site(purpose, &site.parse().unwrap());
-        assert_eq!(of("db", "a.example").as_str(), "db.a.example");
-        assert_eq!(of("db", "a.example/x_y").as_str(), "db.a.example_x_y");
+        assert_eq!(of("db", "a.example").as_str(), "site.a.example.db");
+        assert_eq!(of("db", "a.example/x_y").as_str(), "site.a.example_x_y.db");
         let (long, longer) = (
             format!("{}.example", "a".repeat(60)),
             format!("{}.example", "a".repeat(61)),
         );
         assert_ne!(of("db", &long), of("db", &longer));
         assert_ne!(of("db", &long), of("salt", &long));
-        for name in [of("db", &long), of("salt", "a.example/shop")] {
+        for (site, name) in [
+            (long.as_str(), of("db", &long)),
+            ("a.example/shop", of("salt", "a.example/shop")),
+        ] {
             assert_eq!(name.as_str().parse::<SecretName>().unwrap(), name);
+            assert!(name.is_of_site(&site.parse().unwrap()));
+            assert!(!name.is_of_site(&longer.parse().unwrap()));
         }
     }
 

@@ -48,6 +48,8 @@ pub use identity::{Identity, IdentityError};
 pub use key::NodeKey;
 pub use limits::{Budget, Object, Options};
 pub use lookup::lookup;
+#[doc(hidden)]
+pub use pipe::read_and_write;
 pub use stdio::{PipeListener, Side, bridge, connect_socket};
 pub use token::{Invitation, JoinGrant, Token, TokenError};
 pub use trust::{JoinError, Role, TrustStore};

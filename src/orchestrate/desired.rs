@@ -148,6 +148,7 @@ pub fn app_site(site: &Site, platform: &Platform, driver: AppDriver) -> AppSite 
         dir: site.dir.clone(),
         docroot: platform.docroot.clone(),
         is_tls: site.tls != SiteTls::Off,
+        is_also_plain: site.tls == SiteTls::Optional,
         title: site.title.clone(),
     }
 }

@@ -3,6 +3,8 @@
 //! A node comes after others; nothing else decides about order. What needs no change stays in the
 //! graph without a step, so that order passes through it.
 
+use super::applications::is_absence;
+use super::databases::is_silent;
 use super::resource::{Change, Difference, Resource, Sign};
 use crate::codes::{Code, Problem};
 use crate::model::ServerName;
@@ -12,6 +14,57 @@ use tokio::task::JoinSet;
 
 /// A node's place in its graph.
 pub type NodeId = usize;
+
+/// The part of a deployment that a step belongs to. A part begins when the one before it has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Made, staged and tested beside what visitors meet. A failure leaves everything as it was.
+    #[default]
+    Prepare,
+    /// What visitors meet from now on, up to the proof. A failure takes back what shares its fate.
+    Switch,
+    /// What comes after the proof. A failure takes nothing back, and what needs it is left out.
+    Settle,
+}
+
+impl Phase {
+    /// All of them, in their order.
+    pub const ALL: [Self; 3] = [Self::Prepare, Self::Switch, Self::Settle];
+}
+
+/// What goes back with a step of [`Phase::Switch`] that fails.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fate {
+    /// Nothing else.
+    #[default]
+    Own,
+    /// Everything of this member, and of no other: each decides for itself.
+    Member(ServerName),
+    /// Everything of the members that decide together; the number tells such groups apart.
+    Together(usize),
+}
+
+/// Where a step belongs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// In which part.
+    pub phase: Phase,
+    /// What goes back with it.
+    pub fate: Fate,
+    /// A server that can't be reached before anything is switched is left behind, and stops nobody.
+    pub may_be_absent: bool,
+}
+
+impl Place {
+    /// The same in another part.
+    #[must_use]
+    pub fn within(&self, phase: Phase) -> Self {
+        Self {
+            phase,
+            ..self.clone()
+        }
+    }
+}
 
 /// Resources in their order.
 #[derive(Clone, Default)]
@@ -23,15 +76,20 @@ pub struct Graph {
 struct Node {
     resource: Arc<dyn Resource>,
     after: Vec<NodeId>,
+    place: Place,
 }
 
 impl Graph {
     /// Adds a resource that comes after those. Only nodes that are in the graph can be named, so
     /// there is no cycle.
-    pub fn add(&mut self, resource: Arc<dyn Resource>, after: &[NodeId]) -> NodeId {
+    pub fn add(&mut self, place: Place, resource: Arc<dyn Resource>, after: &[NodeId]) -> NodeId {
         let id = self.nodes.len();
         let after = after.iter().copied().filter(|node| *node < id).collect();
-        self.nodes.push(Node { resource, after });
+        self.nodes.push(Node {
+            resource,
+            after,
+            place,
+        });
         id
     }
 
@@ -64,12 +122,14 @@ impl Graph {
                 ))
             });
             let is_moved = node.after.iter().any(|before| moves[*before]);
-            let is_needed =
-                changes(&found) || (node.resource.follows() && is_moved && found.is_ok());
+            let is_needed = changes(&found)
+                || found.as_ref().is_ok_and(|found| found.is_pending)
+                || (node.resource.follows() && is_moved && found.is_ok());
             moves.push(is_moved || is_needed);
             steps.push(Step {
                 resource: node.resource,
                 after: node.after,
+                place: node.place,
                 found,
                 is_needed,
             });
@@ -90,6 +150,8 @@ pub struct Step {
     pub resource: Arc<dyn Resource>,
     /// What it comes after.
     pub after: Vec<NodeId>,
+    /// Where it belongs.
+    pub place: Place,
     /// What would change, or why that isn't known.
     pub found: Result<Difference, Problem>,
     is_needed: bool,
@@ -107,6 +169,18 @@ impl Step {
     /// Would anything be done?
     pub fn is_needed(&self) -> bool {
         self.is_needed
+    }
+
+    /// Has it nothing of its own to change, and is done because of what comes before it?
+    pub fn is_follower(&self) -> bool {
+        let is_own = self.found.as_ref().is_ok_and(|found| found.is_pending);
+        self.resource.follows() && !is_own && !changes(&self.found)
+    }
+
+    /// Does this problem with it leave its server behind, instead of stopping everybody?
+    pub fn is_excused(&self, problem: &Problem) -> bool {
+        let is_early = self.found.is_err() || self.place.phase == Phase::Prepare;
+        self.place.may_be_absent && is_early && (is_absence(problem) || is_silent(problem))
     }
 }
 

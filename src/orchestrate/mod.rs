@@ -7,6 +7,7 @@
 pub mod applications;
 pub mod databases;
 pub mod desired;
+pub mod fates;
 pub mod graph;
 pub mod resource;
 pub mod resources;
@@ -15,7 +16,7 @@ pub mod run;
 pub mod servers;
 pub mod uploads;
 
-pub use graph::{Counts, Graph, Group, NodeId, Plan, Step};
+pub use graph::{Counts, Fate, Graph, Group, NodeId, Phase, Place, Plan, Step};
 pub use resource::{Applied, Change, Difference, Resource, Sign, Work};
 pub use run::{Ended, OnFailure, Outcome, Record, StepEvent, run};
 

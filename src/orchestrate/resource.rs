@@ -38,6 +38,8 @@ pub trait Resource: Send + Sync {
 pub struct Difference {
     /// What would change; empty where everything is as it should be.
     pub changes: Vec<Change>,
+    /// There is something to do that another resource shows.
+    pub is_pending: bool,
     /// A text that is different whenever what is there is different: a plan that was saved is
     /// refused if it isn't the same any more.
     pub seen: String,

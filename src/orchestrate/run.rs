@@ -1,16 +1,20 @@
 //! Carrying a plan out: in parallel where its order allows, each step on record before and after
 //! it, and back again in reverse where a step failed.
 //!
+//! What goes back is decided by one rule, at the end of each part of a deployment: after a failure
+//! while things are prepared, everything; after one while members switch, whatever shares the fate
+//! of the step that failed, unless a step of it that can't be undone was done; after that, nothing.
+//!
 //! ORDER: a step is recorded as running before it touches anything, and what its undo needs is
 //! recorded before anything that comes after it begins.
 
-use super::graph::{NodeId, Plan, Step};
+use super::graph::{Fate, NodeId, Phase, Plan, Step};
 use super::resource::{Applied, Resource};
 use crate::clock::Clock;
 use crate::codes::{Code, Exit, Problem};
 use crate::model::ServerName;
 use crate::store::{StepRecord, StepState, Store, StoreError, TaskId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
@@ -18,7 +22,7 @@ use tokio::task::JoinSet;
 /// What to do about the rest where a step fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
-    /// Everything that was done and can be undone is undone.
+    /// What the failed step takes along is undone.
     Undo,
     /// Only what comes after the failed step is left out; the others stay done.
     Continue,
@@ -63,6 +67,12 @@ pub struct Ended {
 pub struct Outcome {
     /// Every step that was needed, in the plan's order.
     pub steps: Vec<Ended>,
+    /// How each step of the plan ended, those that were not needed included.
+    pub states: Vec<StepState>,
+    /// Members that failed by themselves while others went on, with the reason.
+    pub failed_alone: BTreeMap<ServerName, Problem>,
+    /// Why something that failed was not taken back: what can't be undone was done already.
+    pub kept: Vec<String>,
 }
 
 impl Outcome {
@@ -102,10 +112,15 @@ pub async fn run(
     record: &Record,
     tell: &(dyn Fn(StepEvent) + Sync),
 ) -> Result<Outcome, StoreError> {
-    let mut running = Running::new(plan, record, tell).await?;
-    while running.advance().await? {}
-    if on_failure == OnFailure::Undo && running.has_failed() {
-        running.undo().await?;
+    let mut running = Running::new(plan, on_failure, record, tell).await?;
+    for (id, step) in plan.steps.iter().enumerate() {
+        if let Err(problem) = &step.found {
+            running.stop(id, problem);
+        }
+    }
+    for phase in Phase::ALL {
+        while running.advance(phase).await? {}
+        running.take_back(phase).await?;
     }
     Ok(running.finish())
 }
@@ -123,11 +138,18 @@ struct Running<'a> {
     done: Vec<NodeId>,
     begun: BTreeSet<NodeId>,
     work: JoinSet<Done>,
+    takes_back: bool,
+    /// Nothing may stay, and nothing more may begin.
+    is_doomed: bool,
+    /// The same of what has one of these fates.
+    stopped: BTreeSet<Fate>,
+    kept: Vec<String>,
 }
 
 impl<'a> Running<'a> {
     async fn new(
         plan: &'a Plan,
+        on_failure: OnFailure,
         record: &'a Record,
         tell: &'a (dyn Fn(StepEvent) + Sync),
     ) -> Result<Self, StoreError> {
@@ -161,22 +183,66 @@ impl<'a> Running<'a> {
             done: Vec::new(),
             begun: BTreeSet::new(),
             work: JoinSet::new(),
+            takes_back: on_failure == OnFailure::Undo,
+            is_doomed: false,
+            stopped: BTreeSet::new(),
+            kept: Vec::new(),
         })
     }
 
-    fn has_failed(&self) -> bool {
-        self.states.contains(&StepState::Failed)
+    /// What a failure stops. What could not even be looked at stops everything before it begins,
+    /// but for what comes after the proof.
+    fn stop(&mut self, id: NodeId, problem: &Problem) {
+        let step = &self.plan.steps[id];
+        if !self.takes_back || step.is_excused(problem) {
+            return;
+        }
+        match step.place.phase {
+            Phase::Settle => {}
+            Phase::Switch if step.found.is_ok() => {
+                if step.place.fate != Fate::Own {
+                    self.stopped.insert(step.place.fate.clone());
+                }
+            }
+            Phase::Prepare | Phase::Switch => self.is_doomed = true,
+        }
     }
 
-    /// Starts what can start, and waits for one step to end. False when nothing is left.
-    async fn advance(&mut self) -> Result<bool, StoreError> {
-        self.start_what_can().await?;
+    /// Takes back what the failures of a part take along.
+    async fn take_back(&mut self, phase: Phase) -> Result<(), StoreError> {
+        match phase {
+            Phase::Prepare if self.is_doomed => self.undo(|_| true).await?,
+            Phase::Switch => {
+                for fate in self.stopped.clone() {
+                    let why = self.what_stays(&fate);
+                    match why.is_empty() {
+                        true => self.undo(|step| step.place.fate == fate).await?,
+                        false => self.kept.extend(why),
+                    }
+                }
+            }
+            Phase::Prepare | Phase::Settle => {}
+        }
+        Ok(())
+    }
+
+    /// What was done with a fate and can't be undone.
+    fn what_stays(&self, fate: &Fate) -> Vec<String> {
+        let done = self.done.iter().map(|id| &self.plan.steps[*id]);
+        let of_it = done.filter(|step| step.place.fate == *fate);
+        let why = of_it.filter_map(|step| step.found.as_ref().ok()?.irreversible.clone());
+        why.collect()
+    }
+
+    /// Starts what can start in a part, and waits for one step to end. False when nothing is left.
+    async fn advance(&mut self, phase: Phase) -> Result<bool, StoreError> {
+        self.start_what_can(phase).await?;
         let Some(next) = self.work.join_next().await else {
-            return Ok(false);
+            return self.end_cut_off().await;
         };
         match next {
             Ok((id, elapsed, result)) => self.end(id, elapsed, result).await?,
-            // A panic in a resource: its step is the one that is running and never ends.
+            // A panic in a resource: its step is one that was begun and never ends.
             Err(error) => {
                 tracing::error!(%error, "a step was cut off");
             }
@@ -184,15 +250,29 @@ impl<'a> Running<'a> {
         Ok(true)
     }
 
-    async fn start_what_can(&mut self) -> Result<(), StoreError> {
+    /// Steps that nothing will be heard of have failed. False if there is none.
+    async fn end_cut_off(&mut self) -> Result<bool, StoreError> {
+        let is_open = |id: &NodeId| self.states[*id] == StepState::Waiting;
+        let lost: Vec<NodeId> = self.begun.iter().copied().filter(is_open).collect();
+        for id in &lost {
+            let problem = Problem::new(Code::Bug, "The step was cut off");
+            self.end(*id, Duration::ZERO, Err(problem)).await?;
+        }
+        Ok(!lost.is_empty())
+    }
+
+    async fn start_what_can(&mut self, phase: Phase) -> Result<(), StoreError> {
         loop {
             let mut is_changed = false;
             for id in 0..self.plan.steps.len() {
-                if self.states[id] != StepState::Waiting || self.begun.contains(&id) {
+                let is_waiting = self.states[id] == StepState::Waiting && !self.begun.contains(&id);
+                if !is_waiting || self.plan.steps[id].place.phase != phase {
                     continue;
                 }
                 let before: Vec<StepState> = self.before(id).collect();
-                if before.iter().any(|state| is_bad(*state)) {
+                let is_stopped =
+                    self.is_doomed || self.stopped.contains(&self.plan.steps[id].place.fate);
+                if is_stopped || before.iter().any(|state| is_bad(*state)) {
                     self.skip(id).await?;
                     is_changed = true;
                 } else if before.iter().all(|state| *state == StepState::Done) {
@@ -263,6 +343,7 @@ impl<'a> Running<'a> {
                 self.done.push(id);
             }
             Err(problem) => {
+                self.stop(id, &problem);
                 row.state = StepState::Failed;
                 self.write(id, StepState::Failed, &problem.message, None)
                     .await?;
@@ -278,14 +359,25 @@ impl<'a> Running<'a> {
         Ok(())
     }
 
-    /// Takes back what was done, the last first.
-    async fn undo(&mut self) -> Result<(), StoreError> {
-        for id in std::mem::take(&mut self.done).into_iter().rev() {
+    /// Takes back those steps that were done, the last first.
+    async fn undo(&mut self, goes_back: impl Fn(&Step) -> bool) -> Result<(), StoreError> {
+        let (back, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.done)
+            .into_iter()
+            .partition(|id| goes_back(&self.plan.steps[*id]));
+        self.done = stay;
+        for id in back.into_iter().rev() {
             let step = &self.plan.steps[id];
             let Some(row) = self.ended[id].as_mut() else {
                 continue;
             };
             let Some(note) = row.applied.undo.clone() else {
+                // What a step without a change of its own said is not so any more.
+                if step.is_follower() {
+                    row.state = StepState::Undone;
+                    self.states[id] = StepState::Undone;
+                    let message = "what it is about was taken back";
+                    self.write(id, StepState::Undone, message, None).await?;
+                }
                 continue;
             };
             let (state, message) = match step.resource.undo(&note).await {
@@ -323,17 +415,21 @@ impl<'a> Running<'a> {
     }
 
     fn finish(self) -> Outcome {
-        let mut steps = Vec::new();
-        for (id, row) in self.ended.into_iter().enumerate() {
-            let is_cut_off = row.is_none() && self.begun.contains(&id);
-            if is_cut_off {
-                let mut row = ended(&self.plan.steps[id], StepState::Failed);
-                row.problem = Some(Problem::new(Code::Bug, "The step was cut off"));
-                steps.push(row);
+        let mut failed_alone = BTreeMap::new();
+        for (step, row) in self.plan.steps.iter().zip(&self.ended) {
+            let problem = row.as_ref().and_then(|row| row.problem.clone());
+            if let (Fate::Member(member), Phase::Switch, Some(problem), Ok(_)) =
+                (&step.place.fate, step.place.phase, problem, &step.found)
+            {
+                failed_alone.entry(member.clone()).or_insert(problem);
             }
-            steps.extend(row);
         }
-        Outcome { steps }
+        Outcome {
+            steps: self.ended.into_iter().flatten().collect(),
+            states: self.states,
+            failed_alone,
+            kept: self.kept,
+        }
     }
 }
 

@@ -218,6 +218,26 @@ impl Pinned {
     }
 }
 
+/// The numbers that a user and its group have on one member.
+///
+/// # Errors
+/// It has none there, or they are root's.
+pub async fn numbers(
+    servers: &Servers,
+    member: &ServerName,
+    user: &str,
+) -> Result<(u32, u32), Problem> {
+    // What is mounted there is nobody's business; the numbers come along.
+    let request = UploadRequest::Mounted {
+        path: b"/mnt".to_vec(),
+        user: user.to_owned(),
+    };
+    match ask(servers, member, request).await? {
+        UploadAnswer::Mounted(facts) => Ok((facts.uid, facts.gid)),
+        _ => Err(unexpected(member)),
+    }
+}
+
 /// What is mounted at a path on one member, if it can hold uploads, and which numbers a user has
 /// there.
 ///

@@ -21,8 +21,18 @@ pub struct SiteDatabase {
     pub user: String,
     /// The role.
     pub role: String,
-    /// When it was recorded.
+    /// When it was recorded; [`SiteDatabase::THERE_BEFORE`] if it was there before fanout was.
     pub created: UnixMillis,
+}
+
+impl SiteDatabase {
+    /// When a database was made that fanout didn't make.
+    pub const THERE_BEFORE: UnixMillis = UnixMillis(0);
+
+    /// It was there before fanout was, with what is installed in it.
+    pub fn was_there(&self) -> bool {
+        self.created == Self::THERE_BEFORE
+    }
 }
 
 /// Hosts of a site's accounts, with the members that come from there.

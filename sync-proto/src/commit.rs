@@ -349,7 +349,65 @@ pub enum Participant {
     },
 }
 
+/// What one member knows of transactions, for a hub that lost its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// The last transaction that it committed, or goes forward with.
+    pub last_committed: Option<TxnKey>,
+    /// What it voted for, and hasn't heard of since.
+    pub doubt: Option<TxnKey>,
+}
+
+impl Witness {
+    /// From the two records of a member: its vote, if it has one, with whether that goes forward
+    /// only, and the last transaction that it committed.
+    pub fn of(vote: Option<(TxnKey, bool)>, last_committed: Option<TxnKey>) -> Self {
+        match vote {
+            // Told to commit: it is as good as done, and nobody else may hear otherwise.
+            Some((txn, true)) => Self {
+                last_committed: Some(txn),
+                doubt: None,
+            },
+            Some((txn, false)) => Self {
+                last_committed,
+                doubt: Some(txn),
+            },
+            None => Self {
+                last_committed,
+                doubt: None,
+            },
+        }
+    }
+}
+
+/// What was decided to be committed, as far as members can tell a hub that lost its state: it
+/// records all of it before it answers anybody, since who is in doubt about it may be one that
+/// isn't there now. About everything else that it doesn't know it says abort. A transaction that
+/// every member followed by another is not among these: whoever is in doubt about that is behind
+/// anyway.
+pub fn known_commits(witnesses: &[Witness]) -> Vec<TxnKey> {
+    let mut committed: Vec<TxnKey> = witnesses
+        .iter()
+        .filter_map(|it| it.last_committed)
+        .collect();
+    committed.sort_unstable();
+    committed.dedup();
+    committed
+}
+
 impl Participant {
+    /// Where a member stands after a restart, from what is durable of it: its vote, if it has one,
+    /// with whether that goes forward only, and the last transaction that it committed. One that
+    /// is [`Self::Forward`] must switch before it serves anything else.
+    pub fn resume(vote: Option<(TxnKey, bool)>, last_committed: Option<TxnKey>) -> Self {
+        match (vote, last_committed) {
+            (Some((txn, true)), _) => Self::Forward { txn },
+            (Some((txn, false)), _) => Self::Prepared { txn },
+            (None, Some(txn)) => Self::Done { txn },
+            (None, None) => Self::Idle,
+        }
+    }
+
     /// Takes an event; `fence` is the highest that the member ever accepted.
     pub fn handle(&mut self, event: ParticipantEvent, fence: u64) -> ParticipantAction {
         use ParticipantAction as Do;

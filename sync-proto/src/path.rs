@@ -177,7 +177,17 @@ impl RelPath {
 
 impl Ord for RelPath {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.components().cmp(other.components())
+        order(&self.0, &other.0)
+    }
+}
+
+/// The order of [`RelPath`] on raw bytes. Nothing is split: a slash sorts below every byte that a
+/// name can hold.
+pub fn order(a: &[u8], b: &[u8]) -> Ordering {
+    let rank = |byte: u8| if byte == b'/' { 0 } else { byte };
+    match a.iter().zip(b).find(|(x, y)| x != y) {
+        Some((&x, &y)) => rank(x).cmp(&rank(y)),
+        None => a.len().cmp(&b.len()),
     }
 }
 

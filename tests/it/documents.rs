@@ -6,7 +6,15 @@ use std::path::PathBuf;
 use walkdir::WalkDir;
 
 /// Where the repository's own files are, besides those at its top.
-const PLACES: [&str; 6] = ["src", "sync-proto/src", "tests", "scripts", "docs", "fuzz"];
+const PLACES: [&str; 7] = [
+    "src",
+    "sync-proto/src",
+    "tests",
+    "benches",
+    "scripts",
+    "docs",
+    "fuzz",
+];
 /// Names of the invariants that are no tests.
 const NO_TESTS: [&str; 1] = ["a_decision_is_final"];
 

@@ -2,11 +2,14 @@
 
 use super::config::Sets;
 use crate::config::AgentConfig;
-use crate::fs::system;
+use crate::fs::space::space;
+use crate::fs::{Dir, system};
+use crate::model::AbsPath;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use sync_proto::wire::service::ServiceFacts;
+use sync_proto::wire::service::{DiskFacts, ServiceFacts};
 
 /// The facts of this moment.
 pub(super) async fn facts(config: &AgentConfig, sets: &Sets) -> ServiceFacts {
@@ -22,9 +25,40 @@ pub(super) async fn facts(config: &AgentConfig, sets: &Sets) -> ServiceFacts {
         live: sets.confirmed(),
         ..ServiceFacts::default()
     };
+    facts.disks = disks(config, place.root());
     sets.programs().facts(&mut facts).await;
     facts.warnings = warnings(&facts, place.root());
     facts
+}
+
+/// The file systems that matter here, each once.
+fn disks(config: &AgentConfig, services: &Path) -> Vec<DiskFacts> {
+    let below = config.prefix.as_ref().map(AbsPath::as_path);
+    let allowed = config.allow.iter().map(|root| match below {
+        Some(prefix) => prefix.join(root.as_path().strip_prefix("/").unwrap_or(root.as_path())),
+        None => root.as_path().to_owned(),
+    });
+    let mut disks: Vec<DiskFacts> = Vec::new();
+    let mut seen = BTreeSet::new();
+    for path in std::iter::once(services.to_owned()).chain(allowed) {
+        // What isn't there yet will be made on the file system of what is.
+        let Some(dir) = path.ancestors().find_map(|it| Dir::open_absolute(it).ok()) else {
+            continue;
+        };
+        let (Ok(stat), Ok(space)) = (dir.stat_self(), space(&dir)) else {
+            continue;
+        };
+        if seen.insert(stat.dev) {
+            disks.push(DiskFacts {
+                path: path.display().to_string(),
+                free_bytes: space.free_bytes,
+                total_bytes: space.total_bytes,
+                free_inodes: space.free_inodes.unwrap_or_default(),
+                total_inodes: space.total_inodes,
+            });
+        }
+    }
+    disks
 }
 
 /// The addresses of this machine's interfaces that others can reach, as text.

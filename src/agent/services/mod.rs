@@ -50,7 +50,11 @@ impl Services {
     pub fn open(dir: &AgentDir, config: &AgentConfig) -> Result<Self, Problem> {
         let sets = match config.offers.is_empty() {
             true => None,
-            false => Some(Arc::new(Sets::open(dir.services())?)),
+            false => {
+                let opened = dir.let_services_be_reached();
+                opened.map_err(|error| Problem::from_error(Code::DiskError, &error))?;
+                Some(Arc::new(Sets::open(dir.services())?))
+            }
         };
         let data_root = dir.services().join("data");
         if config.offers.contains(&Offer::Balancer) {

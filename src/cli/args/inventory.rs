@@ -280,6 +280,38 @@ pub(crate) struct DeleteArgs {
 pub(crate) enum DeleteNoun {
     /// Delete a platform's code on its members; preserved paths stay and are listed
     Platform(DeletePlatformArgs),
+    /// Delete a site's configuration, keys and accounts on every server; its database and its files
+    /// stay
+    Site(DeleteSiteArgs),
+}
+
+/// `fanout delete site`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The inventory forgets the site first; then everything that fanout made for it is taken away, as
+`fanout apply --allow-remove` does it. The content of its database goes only with --drop-database,
+without a backup of it, and can't be brought back. Uploads and other files in the platform's tree
+stay on its members.
+
+Examples:
+  fanout delete site www.example.com --dry-run
+  fanout delete site www.example.com --yes-delete www.example.com")]
+pub(crate) struct DeleteSiteArgs {
+    /// Address of the site
+    #[arg(value_parser = NonEmpty::new(), add = ArgValueCandidates::new(complete::sites))]
+    pub(crate) uri: String,
+    /// The site's address once more, instead of being asked for it
+    #[arg(long, value_name = "ADDRESS", value_parser = NonEmpty::new())]
+    pub(crate) yes_delete: Option<String>,
+    /// Destroy the content of its database, too; wants the database's name
+    #[arg(long, value_name = "DATABASE", value_parser = NonEmpty::new())]
+    pub(crate) drop_database: Option<String>,
+    /// Show what would be deleted, and change nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+    /// Wait for the lock instead of exiting with 4
+    #[arg(long)]
+    pub(crate) wait: bool,
 }
 
 /// `fanout delete platform`.

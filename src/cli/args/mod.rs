@@ -35,7 +35,7 @@ pub(crate) use hub::{HubArgs, HubBackupArgs, HubNoun, HubRestoreArgs};
 pub(crate) use import::{ImportAegirArgs, ImportArgs, ImportNoun};
 pub(crate) use inventory::{
     AddArgs, AddClusterArgs, AddNoun, AddPlatformArgs, AddServerArgs, AdoptArgs, AdoptNoun,
-    AdoptPlatformArgs, DeleteArgs, DeleteNoun, DeletePlatformArgs, InitArgs, NamedArgs, RemoveArgs,
+    AdoptPlatformArgs, DeleteArgs, DeleteNoun, DeleteSiteArgs, InitArgs, NamedArgs, RemoveArgs,
     RemoveNoun, RuleArgs,
 };
 pub(crate) use rotate::{RotateArgs, RotateNoun, RotateSiteArgs, RotateWhat};
@@ -48,7 +48,7 @@ pub(crate) use setup::{SetupArgs, SetupDbArgs, SetupNoun, SetupServerArgs};
 pub(crate) use sites::{AddBalancerArgs, AddSiteArgs};
 pub(crate) use tasks::{
     GenerationsArgs, GenerationsNoun, LockArgs, LockNoun, LockPlatformArgs, MarkBadArgs,
-    MarkBadNoun, MemberArgs, PinArgs, PinNoun, PinPlatformArgs, PushArgs, PushNoun,
+    MarkBadNoun, MemberArgs, PinArgs, PinNoun, PinPlatformArgs, PushArgs, PushConfigArgs, PushNoun,
     PushPlatformArgs, ResyncArgs, RollbackArgs, RollbackNoun, StatusArgs, TaskArgs, VerifyArgs,
     VerifyNoun, VerifyPlatformArgs,
 };

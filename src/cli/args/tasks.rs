@@ -54,6 +54,36 @@ pub(crate) struct PushArgs {
 pub(crate) enum PushNoun {
     /// Publish the source of platforms as new generations
     Platform(PushPlatformArgs),
+    /// Bring the configuration of web servers and balancers, and nothing else
+    Config(PushConfigArgs),
+}
+
+/// `fanout push config`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The part of `fanout apply` that is about configuration: vhosts, PHP pools, certificates, settings,
+pages and balancers. No code, no database and no account changes, and nothing is removed.
+
+Examples:
+  fanout push config                          every server
+  fanout push config front --dry-run          the members of a cluster, shown only
+  fanout push config www.example.com --yes    the members that serve a site")]
+pub(crate) struct PushConfigArgs {
+    /// Servers, clusters, balancers, platforms or sites; none means all
+    #[arg(value_parser = NonEmpty::new(), add = ArgValueCandidates::new(complete::anything))]
+    pub(crate) targets: Vec<String>,
+    /// Don't ask
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+    /// Show the plan and change nothing
+    #[arg(long, short = 'n')]
+    pub(crate) dry_run: bool,
+    /// Where a step fails, leave what was done as it is
+    #[arg(long)]
+    pub(crate) keep_going: bool,
+    /// Wait for the lock instead of exiting with 4
+    #[arg(long)]
+    pub(crate) wait: bool,
 }
 
 /// `fanout push platform`.

@@ -2,9 +2,9 @@
 //! difference closed.
 
 use crate::cli::Context;
-use crate::cli::args::{ApplyArgs, PlanArgs, ScopeArgs};
+use crate::cli::args::{ApplyArgs, PlanArgs, PushConfigArgs, ScopeArgs};
 use crate::cli::error::CommandError;
-use crate::cli::hub::{Hub, store_error};
+use crate::cli::hub::{Hub, config_error, store_error};
 use crate::cli::human::counted;
 use crate::cli::json::{ErrorShape, ResultLine};
 use crate::cli::serving::{self, Request};
@@ -99,19 +99,10 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<Exit, Co
         }
         return Ok(Exit::Done);
     }
-    let is_asked = !args.yes && saved.is_none() && !args.resume && !plan.is_empty();
     show(context, &plan, &notes, "");
-    if is_asked
-        && !context
-            .ui
-            .confirm("Apply this?", "`--yes` or a saved plan")?
-    {
-        return Err(CommandError::new(Code::NotConfirmed, "Nothing was changed"));
-    }
-    let on_failure = match args.keep_going {
-        true => OnFailure::Continue,
-        false => OnFailure::Undo,
-    };
+    let is_agreed = args.yes || saved.is_some() || args.resume;
+    agree(context, &plan, is_agreed)?;
+    let on_failure = on_failure(args.keep_going);
     carried_out(context, &hub, &plan, &request, on_failure, cut_off).await
 }
 
@@ -120,11 +111,60 @@ fn request(scope: &ScopeArgs) -> Request {
         allow_remove: scope.allow_remove.clone(),
         gone: scope.gone.clone(),
         prune: scope.prune,
+        ..Request::default()
+    }
+}
+
+/// `fanout push config`: the part of it that is about configuration.
+pub(super) async fn push_config(
+    context: &Context,
+    args: PushConfigArgs,
+) -> Result<Exit, CommandError> {
+    let hub = Hub::open(context).await?;
+    let request = Request {
+        config_of: Some(
+            hub.inventory
+                .servers_of(&args.targets)
+                .map_err(config_error)?,
+        ),
+        ..Request::default()
+    };
+    let _lock: Option<Lock> = match args.dry_run {
+        true => None,
+        false => Some(hub.lock_serving("push config", args.wait).await?),
+    };
+    let (plan, notes) = inspected(context, &hub, &request).await?;
+    if args.dry_run {
+        show(context, &plan, &notes, "Nothing has been changed.");
+        if context.ui.is_json() {
+            context.ui.json(&ResultLine::new(shape(&plan)));
+        }
+        return Ok(Exit::Done);
+    }
+    show(context, &plan, &notes, "");
+    agree(context, &plan, args.yes)?;
+    let on_failure = on_failure(args.keep_going);
+    carried_out(context, &hub, &plan, &request, on_failure, None).await
+}
+
+/// Asks, unless that was answered beforehand or nothing would be done.
+fn agree(context: &Context, plan: &Plan, is_agreed: bool) -> Result<(), CommandError> {
+    let how = "`--yes` or a saved plan";
+    if is_agreed || plan.is_empty() || context.ui.confirm("Apply this?", how)? {
+        return Ok(());
+    }
+    Err(CommandError::new(Code::NotConfirmed, "Nothing was changed"))
+}
+
+const fn on_failure(keeps_going: bool) -> OnFailure {
+    match keeps_going {
+        true => OnFailure::Continue,
+        false => OnFailure::Undo,
     }
 }
 
 /// The plan, and what the inventory itself gives reason to say.
-async fn inspected(
+pub(super) async fn inspected(
     context: &Context,
     hub: &Hub,
     request: &Request,
@@ -158,11 +198,12 @@ pub(crate) async fn carried_out(
         let message = format!("cut off; continued by task {id}");
         work::end(hub, resumed, Exit::Partial, &message).await?;
     }
-    // A site that was left out somewhere is no reason to forget who serves the others.
-    if outcome.exit() == Exit::Done {
-        serving::note_served(hub, request).await?;
-    }
+    serving::note_served(hub, request, plan, &outcome).await?;
+    let rotated = serving::rotation::after_apply(hub, plan, &outcome).await;
     report(context, &outcome, id);
+    rotated
+        .iter()
+        .for_each(|problem| context.ui.warning(problem));
     Ok(exit)
 }
 
@@ -220,19 +261,25 @@ fn summary(outcome: &Outcome) -> String {
 }
 
 fn report(context: &Context, outcome: &Outcome, id: TaskId) {
+    let mut said: Vec<&Problem> = Vec::new();
     for step in &outcome.steps {
         for warning in &step.applied.warnings {
             context.ui.warning(warning);
         }
-        if let Some(problem) = &step.problem {
+        if let Some(problem) = step.problem.as_ref().filter(|it| !said.contains(it)) {
             context.ui.failure(problem);
+            said.push(problem);
         }
+    }
+    for why in &outcome.kept {
+        context.ui.warn(format!("not taken back, because {why}"));
     }
     if context.ui.is_json() {
         let steps: Vec<Value> = outcome.steps.iter().map(ended).collect();
-        context
-            .ui
-            .json(&ResultLine::new(json!({ "task": id.0, "steps": steps })));
+        let alone: Vec<&str> = outcome.failed_alone.keys().map(|it| it.as_str()).collect();
+        context.ui.json(&ResultLine::new(json!({
+            "task": id.0, "steps": steps, "failed_alone": alone, "kept": outcome.kept,
+        })));
         return;
     }
     if outcome.steps.is_empty() {
@@ -272,9 +319,14 @@ pub(crate) fn show(context: &Context, plan: &Plan, notes: &[Problem], end: &str)
     for note in notes {
         ui.warning(note);
     }
+    let mut said: Vec<&Problem> = Vec::new();
     for (step, problem) in plan.unknown() {
         tracing::debug!(step = step.resource.describe(), "not inspected");
-        ui.failure(problem);
+        // A server that doesn't answer is unknown in every respect, and says so once.
+        if !said.contains(&problem) {
+            ui.failure(problem);
+            said.push(problem);
+        }
     }
     for warning in plan.warnings() {
         ui.warning(warning);
@@ -325,7 +377,7 @@ fn closing(counts: Counts) -> String {
     line
 }
 
-fn shape(plan: &Plan) -> Value {
+pub(super) fn shape(plan: &Plan) -> Value {
     let counts = plan.counts();
     let groups: Vec<Value> = plan.groups().iter().map(group_shape).collect();
     let unknown: Vec<ErrorShape> = plan.unknown().map(|(_, problem)| problem.into()).collect();

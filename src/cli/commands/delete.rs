@@ -4,7 +4,7 @@
 //! done it; until then the command can be repeated.
 
 use crate::cli::Context;
-use crate::cli::args::{DeleteArgs, DeleteNoun, DeletePlatformArgs};
+use crate::cli::args::{DeleteArgs, DeleteNoun};
 use crate::cli::error::CommandError;
 use crate::cli::hub::{self, Hub, config_error, store_error};
 use crate::cli::human::counted;
@@ -19,7 +19,10 @@ use sync_proto::path::escape;
 use sync_proto::wire::Notice;
 
 pub(crate) async fn run(context: &Context, args: DeleteArgs) -> Result<Exit, CommandError> {
-    let DeleteNoun::Platform(args) = args.noun;
+    let args = match args.noun {
+        DeleteNoun::Platform(args) => args,
+        DeleteNoun::Site(args) => return super::delete_site::run(context, args).await,
+    };
     let hub = Hub::open(context).await?;
     let platform = hub.platform(&args.name)?.clone();
     let state = hub.state(&platform.name).await?;
@@ -29,7 +32,12 @@ pub(crate) async fn run(context: &Context, args: DeleteArgs) -> Result<Exit, Com
     if let Some(refusal) = hub::locked(&state) {
         return Err(refusal.into());
     }
-    confirm(context, &platform, &args)?;
+    let name = platform.name.as_str();
+    let what = format!(
+        "This deletes {} on {} with all its generations; preserved paths stay.",
+        platform.root, platform.on
+    );
+    confirm(context, "platform", name, args.yes_delete.as_deref(), &what)?;
     let name = &platform.name;
     let _lock = hub
         .lock(name, &format!("delete platform {name}"), false)
@@ -93,28 +101,27 @@ pub(crate) async fn run(context: &Context, args: DeleteArgs) -> Result<Exit, Com
     Ok(exit)
 }
 
-fn confirm(
+/// Has the name typed of what is destroyed.
+pub(super) fn confirm(
     context: &Context,
-    platform: &Platform,
-    args: &DeletePlatformArgs,
+    kind: &str,
+    name: &str,
+    typed: Option<&str>,
+    what: &str,
 ) -> Result<(), CommandError> {
-    let name = platform.name.as_str();
     let how = format!("`--yes-delete {name}`");
-    match &args.yes_delete {
+    match typed {
         Some(typed) if typed == name => return Ok(()),
         Some(typed) => {
             return Err(CommandError::new(
                 Code::NotConfirmed,
-                format!("--yes-delete says `{typed}`, and the platform is `{name}`"),
+                format!("--yes-delete says `{typed}`, and the {kind} is `{name}`"),
             ));
         }
         None => {}
     }
     if context.ui.is_interactive() {
-        context.ui.status(format!(
-            "This deletes {} on {} with all its generations; preserved paths stay.",
-            platform.root, platform.on
-        ));
+        context.ui.status(what);
     }
     if context.ui.confirm_by_typing(name, &how)? {
         return Ok(());

@@ -31,7 +31,7 @@ pub(crate) async fn run(context: &Context, args: DeliverArgs) -> Result<Exit, Co
     let mut exit = Exit::Done;
     for uri in uris {
         let site = one(&hub, &servers, &uri).await?;
-        let done = deliver(context, &hub, &servers, &site).await;
+        let done = deliver(context, &hub, &servers, &site, None).await;
         let done = done.unwrap_or_else(|error| {
             context.ui.error(&error);
             error.exit()
@@ -41,12 +41,14 @@ pub(crate) async fn run(context: &Context, args: DeliverArgs) -> Result<Exit, Co
     Ok(exit)
 }
 
-/// Brings one site's uploads from the member that they are pinned to to all others.
+/// Brings one site's uploads from the member that they are pinned to to all others, or to those of
+/// them that are in `only`.
 pub(crate) async fn deliver(
     context: &Context,
     hub: &Hub,
     servers: &Arc<Servers>,
     site: &OneSite<'_>,
+    only: Option<&[ServerName]>,
 ) -> Result<Exit, CommandError> {
     let uri = &site.site.uri;
     let Some(Uploads::Pin(pinned)) = &site.site.uploads else {
@@ -58,6 +60,7 @@ pub(crate) async fn deliver(
     let others: Vec<ServerName> = others
         .filter(|server| server.web.is_some() && server.name != *pinned)
         .map(|server| server.name.clone())
+        .filter(|name| only.is_none_or(|only| only.contains(name)))
         .collect();
     let work = Arc::new(Pinned {
         servers: servers.clone(),

@@ -90,7 +90,7 @@ async fn save(dir: &HubDir, carried: &CarriedOver) -> Result<(), CommandError> {
                 database: names.database.to_string(),
                 user: names.user.to_string(),
                 role: names.role.to_string(),
-                created: clock.now(),
+                created: SiteDatabase::THERE_BEFORE,
             })
             .await;
         match recorded {

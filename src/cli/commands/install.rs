@@ -53,7 +53,7 @@ pub(crate) async fn run(context: &Context, args: InstallArgs) -> Result<Exit, Co
     drop(lock);
     if matches!(site.site.uploads, Some(Uploads::Pin(_))) && site.members.len() > 1 {
         // An installer leaves files behind on the member that it ran on.
-        deliver(context, &hub, &servers, &site).await?;
+        deliver(context, &hub, &servers, &site, None).await?;
     }
     if context.ui.is_json() {
         let line = json!({ "site": uri.as_str(), "installed": is_done });
@@ -118,7 +118,7 @@ async fn install(
                 context.ui.warning(warning);
             }
             context.ui.status(format!("{uri}: {}", applied.message));
-            let name = serving::secret_name(uri, "admin")?;
+            let name = crate::model::SecretName::of_site("admin", uri);
             context.ui.hint(format!(
                 "the password of `{}` is the secret {name}; or: fanout login site {uri}",
                 args.admin

@@ -9,6 +9,7 @@ mod check;
 mod completions;
 mod cron;
 mod delete;
+mod delete_site;
 mod deliver;
 mod demo;
 mod doctor;
@@ -38,7 +39,8 @@ mod status;
 mod update;
 mod verify;
 
-pub(crate) use apply::carried_out;
+pub(crate) use apply::{carried_out, show};
+pub(crate) use deliver::deliver;
 pub(crate) use schema::update;
 
 use super::Context;

@@ -20,7 +20,10 @@ use crate::model::Serial;
 use std::time::Duration;
 
 pub(crate) async fn run(context: &Context, args: PushArgs) -> Result<Exit, CommandError> {
-    let PushNoun::Platform(args) = args.noun;
+    let args = match args.noun {
+        PushNoun::Platform(args) => args,
+        PushNoun::Config(args) => return super::apply::push_config(context, args).await,
+    };
     let hub = Hub::open(context).await?;
     let platforms: Vec<&Platform> = match args.all {
         true => hub.inventory.platforms.values().collect(),

@@ -2,7 +2,7 @@
 //!
 //! For each platform: the highest fence, the generations and the transactions of its members. A
 //! transaction that any member committed was decided so, and is recorded before a member in doubt
-//! can ask. What most members are live at becomes the desired generation.
+//! can ask, also one that can't be reached now. What most members are live at becomes the desired generation.
 //!
 //! Until all members of a platform that came out of a backup were asked, nobody is answered with
 //! abort about what this hub doesn't know.
@@ -24,7 +24,8 @@ use crate::model::{PlatformName, Serial, ServerName};
 use crate::store::{Decision, NewGeneration, NewTransaction, PlatformState, Purpose, StoreError};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use sync_proto::wire::{Doubt, Generation, Survey};
+use sync_proto::commit::{Witness, known_commits};
+use sync_proto::wire::{Generation, Survey, TxnKey};
 
 pub(super) async fn run(context: &Context) -> Result<Exit, CommandError> {
     let hub = Hub::open(context).await?;
@@ -140,10 +141,10 @@ type Surveys = Vec<(MemberName, Survey)>;
 /// The generation that most members are live at, or will be once they are told what was decided;
 /// the newer of two.
 fn most_live(surveys: &Surveys) -> Option<Serial> {
+    let is_known = |txn| surveys.iter().any(|(_, it)| it.last_committed == Some(txn));
     let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
     for (_, survey) in surveys {
-        let awaited = survey.doubt.as_ref();
-        let awaited = awaited.filter(|doubt| is_committed(surveys, doubt));
+        let awaited = survey.doubt.as_ref().filter(|doubt| is_known(doubt.txn));
         if let Some(serial) = awaited.map(|doubt| doubt.serial).or(survey.live) {
             *votes.entry(serial).or_default() += 1;
         }
@@ -199,7 +200,13 @@ async fn restore_generations(
             .await
             .map_err(store_error)?;
         let members = having(surveys, serial);
-        commit(hub, name, rand::random(), given, 0, members, created).await?;
+        let published = Committed {
+            txn: rand::random(),
+            serial: given,
+            fence: 0,
+            purpose: Purpose::Publish,
+        };
+        commit(hub, name, published, members, created).await?;
         count += 1;
     }
     Ok(count)
@@ -218,52 +225,43 @@ fn having(surveys: &Surveys, serial: u64) -> Vec<ServerName> {
         .collect()
 }
 
-/// True if a member has committed what another is in doubt about: as the last thing it did, or
-/// before something else that it did since.
-fn is_committed(surveys: &Surveys, doubt: &Doubt) -> bool {
-    surveys.iter().any(|(_, survey)| {
-        let mut known = survey.generations.iter();
-        survey.last_committed == Some(doubt.txn) || known.any(|it| it.serial == doubt.serial)
-    })
-}
-
-/// What one member is in doubt about and another committed was decided: commit.
+/// What a member committed was decided: commit. All of it is recorded, since a member that doesn't
+/// answer now may come back in doubt about it.
 async fn settle(hub: &Hub, name: &PlatformName, surveys: &Surveys) -> Result<usize, CommandError> {
     let mut settled = 0;
-    for doubt in surveys
+    let witnesses: Vec<Witness> = surveys
         .iter()
-        .filter_map(|(_, survey)| survey.doubt.as_ref())
-    {
-        if !is_committed(surveys, doubt) {
-            continue;
-        }
-        let known = hub
-            .store
-            .transaction(&doubt.txn)
-            .await
-            .map_err(store_error)?;
+        .map(|(_, survey)| Witness {
+            last_committed: survey.last_committed,
+            doubt: survey.doubt.as_ref().map(|doubt| doubt.txn),
+        })
+        .collect();
+    for txn in known_commits(&witnesses) {
+        let known = hub.store.transaction(&txn).await.map_err(store_error)?;
+        let now = hub.clock.now();
         match known.as_ref().map(|known| known.decision) {
             Some(Some((Decision::Commit, _))) => continue,
             Some(Some((Decision::Abort, _))) => {
                 return Err(CommandError::new(
                     Code::StateDamaged,
-                    format!(
-                        "{name}: a member committed #{}, and this hub decided to abort it",
-                        doubt.serial
-                    ),
+                    format!("{name}: a member committed what this hub decided to abort"),
                 ));
             }
-            Some(None) => {
-                let now = hub.clock.now();
-                hub.store
-                    .decide(&doubt.txn, Decision::Commit, now)
-                    .await
-                    .map_err(store_error)?;
-            }
+            Some(None) => hub
+                .store
+                .decide(&txn, Decision::Commit, now)
+                .await
+                .map_err(store_error)?,
             None => {
-                let (serial, now) = (Serial(doubt.serial), hub.clock.now());
-                let members = having(surveys, doubt.serial);
-                commit(hub, name, doubt.txn, serial, doubt.fence, members, now).await?;
+                let (serial, fence) = about(&txn, surveys);
+                let members = having(surveys, serial.0);
+                let committed = Committed {
+                    txn,
+                    serial,
+                    fence,
+                    purpose: Purpose::Restore,
+                };
+                commit(hub, name, committed, members, now).await?;
             }
         }
         settled += 1;
@@ -271,21 +269,40 @@ async fn settle(hub: &Hub, name: &PlatformName, surveys: &Surveys) -> Result<usi
     Ok(settled)
 }
 
+/// Which generation a transaction was about, and its fence, as its witnesses know it.
+fn about(txn: &TxnKey, surveys: &Surveys) -> (Serial, u64) {
+    let surveys = || surveys.iter().map(|(_, survey)| survey);
+    let mut doubts = surveys().filter_map(|survey| survey.doubt.as_ref());
+    if let Some(doubt) = doubts.find(|doubt| doubt.txn == *txn) {
+        return (Serial(doubt.serial), doubt.fence);
+    }
+    let witness = surveys().find(|survey| survey.last_committed == Some(*txn));
+    let live = witness.and_then(|survey| survey.live).unwrap_or(1);
+    (Serial(live), witness.map_or(0, |survey| survey.fence))
+}
+
+/// A transaction as it is read back.
+struct Committed {
+    txn: TxnKey,
+    serial: Serial,
+    fence: u64,
+    purpose: Purpose,
+}
+
 async fn commit(
     hub: &Hub,
     name: &PlatformName,
-    txn: [u8; 16],
-    serial: Serial,
-    fence: u64,
+    committed: Committed,
     members: Vec<ServerName>,
     at: UnixMillis,
 ) -> Result<(), CommandError> {
+    let txn = committed.txn;
     let new = NewTransaction {
         txn,
         platform: name.clone(),
-        serial,
-        fence,
-        purpose: Purpose::Publish,
+        serial: committed.serial,
+        fence: committed.fence,
+        purpose: committed.purpose,
         members,
         author: "recovered".into(),
         begun: at,
@@ -303,37 +320,7 @@ async fn commit(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_a_member_did_before_the_last_thing_it_did_is_committed_too() {
-        let generation = |serial| Generation {
-            serial,
-            roots: sync_proto::manifest::Roots {
-                content: sync_proto::digest::Digest::from_bytes([0; 32]),
-                meta: sync_proto::digest::Digest::from_bytes([0; 32]),
-            },
-            label: String::new(),
-            created_ms: 0,
-        };
-        let doubt = Doubt {
-            tree: [1; 16],
-            txn: [2; 16],
-            serial: 42,
-            fence: 7,
-        };
-        let knows = |last: u8, serials: &[u64]| -> Surveys {
-            let survey = Survey {
-                bound: true,
-                last_committed: Some([last; 16]),
-                generations: serials.iter().copied().map(generation).collect(),
-                ..Survey::default()
-            };
-            vec![("web1".into(), survey)]
-        };
-        assert!(is_committed(&knows(2, &[]), &doubt));
-        assert!(is_committed(&knows(3, &[42, 43]), &doubt));
-        assert!(!is_committed(&knows(3, &[41, 43]), &doubt));
-    }
+    use sync_proto::wire::Doubt;
 
     #[test]
     fn what_most_members_are_live_at_is_desired_and_the_newer_of_two() {

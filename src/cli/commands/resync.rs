@@ -1,5 +1,6 @@
 //! `fanout resync`: members back to what was last decided. Made for cron.
 //!
+//! Beside the code, restores accounts in databases, uploads and the rotation of its sites.
 //! Never publishes the source, but for a platform that says `follow = true` and was not rolled back
 //! since. Silent without drift (one line on a terminal), one line for each member
 //! that changed or should have, and nothing else, however it is run. A platform that a person
@@ -11,6 +12,7 @@ use crate::cli::error::CommandError;
 use crate::cli::hub::{self, Hub};
 use crate::cli::human::{bytes, counted};
 use crate::cli::plan::{self, Wish};
+use crate::cli::serving::reconcile;
 use crate::cli::show::{self, Ignored};
 use crate::cli::work::{self, Aim};
 use crate::codes::{Code, Exit, Problem};
@@ -134,7 +136,10 @@ async fn resync(
     }
     lines(context, platform, &outcome.report, why.as_deref());
     show::closing(context, &outcome.report, false);
-    Ok(outcome.exit)
+    let only_look = why.is_some();
+    let report = &outcome.report;
+    let restored = reconcile::sites_of(context, hub, platform, report, only_look).await?;
+    Ok(outcome.exit.and(restored))
 }
 
 /// Members that a repair leaves alone, because it would undo what `drift_ignore` allows.

@@ -1,4 +1,4 @@
-//! `fanout rollback platform`: a kept generation, published again.
+//! `fanout rollback platform`: a kept generation, published again, and proved.
 
 use super::push::say;
 use super::schema::warn_of_rollback;
@@ -7,6 +7,7 @@ use crate::cli::args::{RollbackArgs, RollbackNoun};
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, store_error};
 use crate::cli::plan::Wish;
+use crate::cli::serving::proof::Proof;
 use crate::cli::show;
 use crate::cli::work::{self, Aim};
 use crate::codes::{Code, Exit};
@@ -88,6 +89,11 @@ pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<Exit, C
     context
         .ui
         .status(format!("Rolling {name} back from {desired} to {shown}."));
+    // A rolling one proves each batch before the next leaves.
+    let proof = match args.dry_run || args.rolling.is_some() {
+        true => None,
+        false => Proof::before(&hub, platform).await?,
+    };
     let outcome =
         work::carry_out(context, &hub, platform, TaskKind::Rollback, wish, aim, lock).await?;
     if args.dry_run {
@@ -107,6 +113,9 @@ pub(crate) async fn run(context: &Context, args: RollbackArgs) -> Result<Exit, C
         say(context, platform, &outcome.report, before);
     }
     show::closing(context, &outcome.report, true);
+    if let Some(proof) = proof.filter(|_| outcome.report.refusals.is_empty()) {
+        proof.after(&hub, platform, &outcome).await?;
+    }
     Ok(outcome.exit)
 }
 

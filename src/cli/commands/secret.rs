@@ -8,7 +8,6 @@ use crate::cli::args::{SecretArgs, SecretNoun, SecretRemoveArgs, SecretSetArgs};
 use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, invalid, secret_error, store_error};
 use crate::cli::json::ResultLine;
-use crate::cli::serving::secret_name;
 use crate::cli::table::{Align, Table};
 use crate::codes::{Code, Exit};
 use crate::config::{ConfigError, SecretError, Secrets};
@@ -178,15 +177,12 @@ async fn users(
         }
     }
     for uri in hub.inventory.sites.keys() {
-        // `site.URI.` and a purpose.
-        let begin = secret_name(uri, "x")?;
-        let begin = begin.as_str().trim_end_matches('x');
         let database = hub.store.site_database(uri).await.map_err(store_error)?;
         let names = database.and_then(|it| Names::called(&it.user).ok());
         let password = names.and_then(|names| names.secret().ok());
         let made = stored
             .iter()
-            .filter(|name| name.as_str().starts_with(begin) || password.as_ref() == Some(*name));
+            .filter(|name| name.is_of_site(uri) || password.as_ref() == Some(*name));
         for name in made {
             let by = format!("the site {uri}");
             users.entry(name.clone()).or_default().push(by);

@@ -12,11 +12,12 @@ use crate::cli::human::counted;
 use crate::cli::json::ResultLine;
 use crate::cli::members;
 use crate::cli::plan::{self, Wish};
+use crate::cli::serving::standing::{Place, places};
 use crate::cli::table::{Align, Table};
 use crate::codes::{Code, Exit, Problem};
 use crate::config::Platform;
 use crate::engine::event::{EventSink, MemberName};
-use crate::model::{Outcome, Serial};
+use crate::model::{Outcome, Serial, ServerName};
 use crate::store::{Holder, MemberState, PlatformState};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -42,6 +43,8 @@ struct Member {
     live: Option<Serial>,
     last: Option<MemberState>,
     problem: Option<Problem>,
+    /// Where it is with its balancer, if there is one.
+    place: Option<Place>,
 }
 
 /// Where a member stands.
@@ -137,16 +140,21 @@ async fn look(hub: &Hub, platform: &Platform) -> Result<Seen, CommandError> {
         .await
         .map_err(store_error)?;
     let tree = *state.tree.as_bytes();
-    let answers = match &task {
-        Ok(task) => {
-            let survey = |session: crate::engine::hub::session::Session| async move {
-                session.survey(tree).await
-            };
-            members::of_task(&engine, task, Some(PATIENCE), survey).await
+    // Both at once: whoever doesn't answer is waited for once.
+    let places = places(hub, platform, PATIENCE);
+    let answers = async {
+        match &task {
+            Ok(task) => {
+                let survey = |session: crate::engine::hub::session::Session| async move {
+                    session.survey(tree).await
+                };
+                members::of_task(&engine, task, Some(PATIENCE), survey).await
+            }
+            // A cluster without members is a finding, not a failure of `status`.
+            Err(_) => Vec::new(),
         }
-        // A cluster without members is a finding, not a failure of `status`.
-        Err(_) => Vec::new(),
     };
+    let (answers, mut places) = tokio::join!(answers, places);
     let members = answers
         .into_iter()
         .map(|(name, answer)| {
@@ -154,7 +162,14 @@ async fn look(hub: &Hub, platform: &Platform) -> Result<Seen, CommandError> {
                 .iter()
                 .find(|known| known.server.as_str() == &*name)
                 .cloned();
-            member(name, answer, state.desired, last)
+            let place = name
+                .parse()
+                .ok()
+                .and_then(|name: ServerName| places.remove(&name));
+            Member {
+                place,
+                ..member(name, answer, state.desired, last)
+            }
         })
         .collect();
     Ok(Seen {
@@ -201,6 +216,7 @@ fn member(
         live,
         last,
         problem,
+        place: None,
     }
 }
 
@@ -286,14 +302,19 @@ async fn text(context: &Context, hub: &Hub, seen: &[Seen]) -> Result<(), Command
 }
 
 fn members_table(members: &[Member]) -> Table {
-    let mut table = Table::new(&[
+    let is_balanced = members.iter().any(|member| member.place.is_some());
+    let mut heads = vec![
         ("member", Align::Left),
         ("state", Align::Left),
         ("generation", Align::Right),
         ("last task", Align::Left),
         ("since", Align::Left),
         ("error", Align::Left),
-    ]);
+    ];
+    if is_balanced {
+        heads.insert(2, ("rotation", Align::Left));
+    }
+    let mut table = Table::new(&heads);
     for member in members {
         let last = member.last.as_ref();
         let error = match (&member.problem, last.and_then(|last| last.error.as_ref())) {
@@ -304,14 +325,16 @@ fn members_table(members: &[Member]) -> Table {
             }
             _ => String::new(),
         };
-        table.row([
-            member.name.to_string(),
-            member.standing.word().into(),
+        let place = member.place.as_ref();
+        let rotation = is_balanced.then(|| place.map_or("-".into(), Place::text));
+        let first = [member.name.to_string(), member.standing.word().into()];
+        let rest = [
             member.live.map_or("-".into(), |serial| serial.to_string()),
             last.map_or("-".into(), |last| last.outcome.as_str().to_owned()),
             last.map_or(String::new(), |last| last.since.to_string()),
             error,
-        ]);
+        ];
+        table.row(first.into_iter().chain(rotation).chain(rest));
     }
     table
 }
@@ -328,6 +351,7 @@ fn shape(platform: &Seen) -> Value {
                 "generation": member.live.map(|serial| serial.0),
                 "last_outcome": last.map(|last| Outcome::as_str(last.outcome)),
                 "since": last.map(|last| last.since.utc()),
+                "rotation": member.place.as_ref().map(Place::shape),
                 "error": member.problem.as_ref().map(|problem| json!({
                     "code": problem.code.id(), "message": problem.message, "hint": problem.hint(),
                 })),

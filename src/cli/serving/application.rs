@@ -6,7 +6,7 @@ use crate::cli::error::CommandError;
 use crate::cli::hub::{Hub, config_error, store_error};
 use crate::cli::rules;
 use crate::codes::{Code, Problem};
-use crate::config::{Platform, Site};
+use crate::config::{Inventory, Platform, Site};
 use crate::fs::Dir;
 use crate::fs::read::read_range;
 use crate::model::{AppKind, ServerName, Uploads};
@@ -80,12 +80,15 @@ pub(crate) fn driver(platform: &Platform) -> AppDriver {
 /// The preserve rules that the application brings: what its sites write, and its settings file where
 /// the source has none. Where the source can't be seen, nothing is said about it: a rule too many
 /// would stay.
-pub(crate) fn preserve(platform: &Platform) -> Vec<String> {
+pub(crate) fn preserve(inventory: &Inventory, platform: &Platform) -> Vec<String> {
     match (platform.app, SourceFiles::published(platform)) {
         (Some(_), Some(files)) => {
             // What is excluded belongs to the member anyway.
             let whole = files.with_excluded();
-            preserve_owned(driver(platform), &platform.docroot, &whole)
+            let sites = inventory.sites.values();
+            let sites = sites.filter(|site| site.platform == platform.name);
+            let dirs: Vec<&str> = sites.filter_map(|site| site.dir.as_deref()).collect();
+            preserve_owned(driver(platform), &platform.docroot, &whole, &dirs)
         }
         _ => Vec::new(),
     }
@@ -104,7 +107,8 @@ pub(super) fn look_for_traps(hub: &Hub) -> Result<Vec<Problem>, CommandError> {
         };
         let app = app_site(site, platform, driver(platform));
         let members = hub.inventory.members_of_site(site).len();
-        for trap in traps(&app, &files, members) {
+        let writes_meet = matches!(site.uploads, Some(Uploads::Pin(_)));
+        for trap in traps(&app, &files, members, writes_meet) {
             // Without a database of ours there are no settings to include.
             if trap.what == TrapKind::NotIncluded && site.db.is_none() {
                 continue;

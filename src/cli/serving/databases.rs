@@ -8,11 +8,12 @@ use crate::cli::hub::{Hub, config_error, invalid, secret_error, store_error};
 use crate::codes::{Code, Problem};
 use crate::config::{Secrets, Server, Site};
 use crate::model::{DbVia, ServerName, SiteUri};
-use crate::orchestrate::NodeId;
 use crate::orchestrate::databases::DatabaseServer;
+use crate::orchestrate::fates::Fates;
 use crate::orchestrate::resources::database::{Database, DatabaseMember, Part};
 use crate::orchestrate::resources::former_database::FormerDatabase;
 use crate::orchestrate::servers::Servers;
+use crate::orchestrate::{NodeId, Phase, Place};
 use crate::services::app::SiteDatabase;
 use crate::services::database::{Names, Password};
 use crate::store::Generator;
@@ -149,12 +150,16 @@ impl Databases {
         &self,
         hub: &Hub,
         request: &Request,
+        fates: &Fates,
         built: &mut Built,
     ) -> Result<BTreeMap<SiteUri, NodeId>, CommandError> {
         let mut nodes = BTreeMap::new();
         for site in hub.inventory.sites.values() {
             if let Some(database) = self.of_site(hub, request, site, Part::Make).await? {
-                let node = built.graph.add(Arc::new(database), &[]);
+                let platform = hub.inventory.platforms.get(&site.platform);
+                let place = platform.map(|it| fates.shared(it, &hub.inventory));
+                let place = place.unwrap_or_default();
+                let node = built.graph.add(place, Arc::new(database), &[]);
                 nodes.insert(site.uri.clone(), node);
             }
         }
@@ -175,7 +180,7 @@ impl Databases {
     ) -> Result<(), CommandError> {
         for site in hub.inventory.sites.values() {
             if let Some(database) = self.of_site(hub, request, site, Part::Clean).await? {
-                built.graph.add(Arc::new(database), after);
+                built.graph.add(settled(), Arc::new(database), after);
             }
         }
         for server in self.servers.values() {
@@ -201,10 +206,10 @@ impl Databases {
                     server: server.clone(),
                     password: self.password(&names)?,
                     is_allowed: request.allow_remove.iter().any(|name| name == uri.as_str()),
-                    with_database: false,
+                    with_database: request.drop_database.iter().any(|it| it == uri.as_str()),
                     site: uri,
                 };
-                built.graph.add(Arc::new(resource), after);
+                built.graph.add(settled(), Arc::new(resource), after);
             }
         }
         Ok(())
@@ -224,6 +229,11 @@ impl Databases {
         written.map_err(|error| secret_error(&error.into()))?;
         Ok(())
     }
+}
+
+/// What is taken away comes last, and by itself.
+pub(super) fn settled() -> Place {
+    Place::default().within(Phase::Settle)
 }
 
 fn parsed(password: &str) -> Result<Password, CommandError> {

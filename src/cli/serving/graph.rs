@@ -12,14 +12,16 @@ use crate::config::{Inventory, Platform, Server, Site};
 use crate::model::{ServerName, SiteUri, Uploads};
 use crate::orchestrate::applications::Application;
 use crate::orchestrate::desired::{self, Materials, app_site, sites_on};
+use crate::orchestrate::fates::Fates;
 use crate::orchestrate::resources::application::ApplicationFiles;
 use crate::orchestrate::resources::code::Code as PlatformCode;
-use crate::orchestrate::resources::configuration::{Configuration, Kept};
+use crate::orchestrate::resources::configuration::{Configuration, Kept, Live, Staged};
 use crate::orchestrate::resources::proved::Proved;
 use crate::orchestrate::resources::share::SharedUploads;
+use crate::orchestrate::resources::unknown::Unknown;
 use crate::orchestrate::rotation::Sites;
 use crate::orchestrate::servers::Servers;
-use crate::orchestrate::{Graph, NodeId};
+use crate::orchestrate::{Fate, Graph, NodeId, Phase, Place};
 use crate::services::{app, web};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -47,6 +49,19 @@ struct Ground<'a> {
     states: BTreeMap<(ServerName, SiteUri), AppState>,
     /// Sites that were served and are on no member of theirs any more, by server.
     former: BTreeMap<ServerName, BTreeSet<SiteUri>>,
+    /// Who goes back with whom.
+    fates: Fates,
+}
+
+/// Which of the configurations that a server gets in one apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// Of what it serves. What leaves it, leaves it later.
+    Serving,
+    /// Without what leaves, once others are proved.
+    Leaving,
+    /// The only one: no visitor comes to it, or only by way of others.
+    Only,
 }
 
 /// Nodes by the server or site that they are about.
@@ -55,6 +70,8 @@ struct Nodes {
     code: BTreeMap<ServerName, Vec<NodeId>>,
     database: BTreeMap<SiteUri, NodeId>,
     proofs: Vec<NodeId>,
+    /// Those of members that decide together.
+    shared_proofs: Vec<NodeId>,
     balancers: Vec<NodeId>,
     left: Vec<NodeId>,
 }
@@ -68,7 +85,7 @@ pub(crate) async fn graph(
     refuse_undecided(hub)?;
     let traps = look_for_traps(hub)?;
     let ground = Ground::look(context, hub, request).await?;
-    let closed = ground.closed_sites();
+    let closed = ground.closed_sites().await?;
     let databases = Databases::open(context, hub, &ground.servers).await?;
     let databases = databases.with_staying(ground.staying());
     let (materials, mut notes) = materials::materials(context, hub, &closed, &databases).await?;
@@ -83,16 +100,21 @@ pub(crate) async fn graph(
         notes,
     };
     let mut nodes = Nodes::default();
-    ground.code(&mut built, &mut nodes).await?;
-    nodes.database = databases.make(hub, request, &mut built).await?;
+    if request.is_whole() {
+        ground.code(&mut built, &mut nodes).await?;
+        let fates = &ground.fates;
+        nodes.database = databases.make(hub, request, fates, &mut built).await?;
+    }
     let modes = hub.store.site_modes().await.map_err(store_error)?;
     let hidden: BTreeSet<SiteUri> = modes.into_keys().chain(closed).collect();
     ground.web(&materials, &hidden, &mut built, &mut nodes);
     ground.balancers(&materials, &mut built, &mut nodes);
-    ground.former_members(&mut built, &mut nodes);
-    let mut last = nodes.proofs;
-    last.extend(nodes.balancers.iter().chain(&nodes.left));
-    databases.clean(hub, request, &last, &mut built).await?;
+    if request.is_whole() {
+        ground.former_members(&materials, &mut built, &mut nodes);
+        let mut last = nodes.proofs;
+        last.extend(nodes.balancers.iter().chain(&nodes.left));
+        databases.clean(hub, request, &last, &mut built).await?;
+    }
     Ok(built)
 }
 
@@ -126,15 +148,7 @@ impl<'a> Ground<'a> {
         let inventory = &hub.inventory;
         let servers = servers(hub, inventory.servers.keys().cloned()).await?;
         let apps = apps(hub, &servers).await?;
-        let mut former: BTreeMap<ServerName, BTreeSet<SiteUri>> = BTreeMap::new();
-        for (server, site) in hub.store.served().await.map_err(store_error)? {
-            let is_served = sites_on(inventory, &server)
-                .iter()
-                .any(|(listed, _)| listed.uri == site);
-            if !is_served {
-                former.entry(server).or_default().insert(site);
-            }
-        }
+        let former = former(hub).await?;
         let mut ground = Self {
             context,
             hub,
@@ -144,6 +158,7 @@ impl<'a> Ground<'a> {
             facts: BTreeMap::new(),
             states: BTreeMap::new(),
             former,
+            fates: Fates::of(inventory),
         };
         ground.ask().await;
         Ok(ground)
@@ -163,7 +178,9 @@ impl<'a> Ground<'a> {
                 names.extend(balancer.servers.iter().cloned());
             }
         }
-        names.retain(|name| inventory.servers.contains_key(name) && !self.request.is_gone(name));
+        let request = self.request;
+        names.retain(|name| inventory.servers.contains_key(name) && !request.is_gone(name));
+        names.retain(|name| request.configures(name));
         names
     }
 
@@ -172,10 +189,13 @@ impl<'a> Ground<'a> {
         let mut asking = tokio::task::JoinSet::new();
         for name in self.configured() {
             let servers = self.servers.clone();
-            let apps: Vec<Application> = sites_on(&self.hub.inventory, &name)
-                .into_iter()
-                .filter_map(|(site, _)| self.apps.get(&site.uri).cloned())
-                .collect();
+            let listed = sites_on(&self.hub.inventory, &name).into_iter();
+            let listed: BTreeSet<&SiteUri> = listed.map(|(site, _)| &site.uri).collect();
+            // Where a site moves to servers that never had it, only those that did can say.
+            let former = self.former.get(&name).into_iter().flatten();
+            let uris: BTreeSet<&SiteUri> = listed.into_iter().chain(former).collect();
+            let apps = uris.into_iter().filter_map(|uri| self.apps.get(uri));
+            let apps: Vec<Application> = apps.cloned().collect();
             asking.spawn(async move {
                 let facts = servers.facts(&name).await;
                 let mut states = Vec::new();
@@ -201,22 +221,39 @@ impl<'a> Ground<'a> {
         }
     }
 
-    /// Sites with an installer whose database holds no installation, as far as members can say.
-    fn closed_sites(&self) -> BTreeSet<SiteUri> {
+    /// Sites with an installer whose database holds no installation, as far as members can say. One
+    /// that was there before fanout, or that a member could not find out about, is not closed for
+    /// that alone: it may be served.
+    async fn closed_sites(&self) -> Result<BTreeSet<SiteUri>, CommandError> {
         let inventory = &self.hub.inventory;
-        let is_closed = |site: &&Site| {
+        let mut closed = BTreeSet::new();
+        for site in inventory.sites.values() {
             let Some(platform) = inventory.platforms.get(&site.platform) else {
-                return false;
+                continue;
             };
-            let needs = app::is_installable(driver(platform)) && site.db.is_some();
-            let says = inventory.members_of_site(site);
-            let mut says = says
-                .iter()
-                .filter_map(|server| self.states.get(&(server.name.clone(), site.uri.clone())));
-            needs && !says.any(|state| state.is_installed == Some(true))
-        };
-        let sites = inventory.sites.values().filter(is_closed);
-        sites.map(|site| site.uri.clone()).collect()
+            if site.db.is_none() || !app::is_installable(driver(platform)) {
+                continue;
+            }
+            // A site that moves is installed where it is still.
+            let of_it = self.states.iter().filter(|((_, uri), _)| *uri == site.uri);
+            let says: Vec<&AppState> = of_it.map(|(_, state)| state).collect();
+            let any = |word| says.iter().any(|state| state.is_installed == word);
+            let is_open = any(Some(true))
+                || (!any(Some(false))
+                    && (says.iter().any(|state| !state.warnings.is_empty())
+                        || self.was_there(&site.uri).await?));
+            if !is_open {
+                closed.insert(site.uri.clone());
+            }
+        }
+        Ok(closed)
+    }
+
+    /// Its database was there before fanout was.
+    async fn was_there(&self, site: &SiteUri) -> Result<bool, CommandError> {
+        let recorded = self.hub.store.site_database(site).await;
+        let recorded = recorded.map_err(store_error)?;
+        Ok(recorded.is_some_and(|it| it.was_there()))
     }
 
     /// The code of every platform that was pushed, on each of its members.
@@ -243,6 +280,7 @@ impl<'a> Ground<'a> {
                     continue;
                 }
                 let node = built.graph.add(
+                    self.fates.member(&server.name).within(Phase::Switch),
                     Arc::new(PlatformCode {
                         servers: self.servers.clone(),
                         by: by.clone(),
@@ -303,45 +341,51 @@ impl<'a> Ground<'a> {
                 .iter()
                 .filter_map(|(site, _)| nodes.database.get(&site.uri));
             after.extend(of_sites.copied());
-            let Some(configured) = self.configuration(materials, server, built, &after) else {
+            let turn = Turn::Serving;
+            let Some(configured) = self.configuration(materials, server, turn, built, &after)
+            else {
                 continue;
             };
+            let place = self.fates.member(&server.name).within(Phase::Switch);
             let mut before_proof = vec![configured];
-            for (site, platform) in &sites {
+            for (site, platform) in sites.iter().filter(|_| self.request.is_whole()) {
                 before_proof.extend(self.application(server, site, platform, built, configured));
             }
             let platforms: Vec<&Platform> = open.platforms.values().collect();
             let proved = Proved {
-                sites: Arc::new(Sites::of(
-                    &on(&open, &server.name),
-                    &platforms,
-                    self.servers.clone(),
-                )),
+                sites: Sites::of(&on(&open, &server.name), &platforms, self.servers.clone()),
                 server: server.name.clone(),
             };
-            nodes
-                .proofs
-                .push(built.graph.add(Arc::new(proved), &before_proof));
+            let is_alone = matches!(place.fate, Fate::Member(_));
+            let proof = built.graph.add(place, Arc::new(proved), &before_proof);
+            nodes.proofs.push(proof);
+            if !is_alone {
+                nodes.shared_proofs.push(proof);
+            }
         }
     }
 
-    /// One server's configuration, if it can be rendered.
+    /// One server's configuration, staged, and switched to after those. Returns the switch.
     fn configuration(
         &self,
         materials: &Materials,
         server: &Server,
+        turn: Turn,
         built: &mut Built,
         after: &[NodeId],
     ) -> Option<NodeId> {
+        let place = self.fates.member(&server.name);
+        let place = match turn {
+            Turn::Serving => place,
+            Turn::Leaving | Turn::Only => place.within(Phase::Settle),
+        };
         let facts = match self.facts.get(&server.name)? {
             Ok(facts) => facts,
-            Err(problem) => {
-                built.notes.push(problem.clone());
-                return None;
-            }
+            Err(problem) => return unknown(built, place, server, problem),
         };
         // What a web server and PHP need says nothing about a balancer.
-        let warnings = facts.warnings.iter().filter(|_| server.web.is_some());
+        let is_said = server.web.is_some() && turn != Turn::Leaving;
+        let warnings = facts.warnings.iter().filter(|_| is_said);
         for warning in warnings {
             let message = format!("{}: {warning}", server.name);
             built.notes.push(Problem::new(Code::ConfigWarning, message));
@@ -351,10 +395,7 @@ impl<'a> Ground<'a> {
         if server.web.is_some() && !sites_on(inventory, &server.name).is_empty() {
             match desired::web(inventory, materials, server, facts) {
                 Ok(files) => wanted.extend(files),
-                Err(problem) => {
-                    built.notes.push(problem);
-                    return None;
-                }
+                Err(problem) => return unknown(built, place, server, &problem),
             }
         }
         for balancer in inventory.balancers.values() {
@@ -363,29 +404,43 @@ impl<'a> Ground<'a> {
             }
         }
         let former = self.former.get(&server.name).cloned().unwrap_or_default();
-        let (leaving, kept): (BTreeSet<_>, BTreeSet<_>) = former
+        let (leaving, mut kept): (BTreeSet<_>, BTreeSet<_>) = former
             .into_iter()
             .partition(|site| self.may_leave(&server.name, site));
         tracing::debug!(server = %server.name, ?leaving, "sites that leave");
-        let resource = Configuration {
-            servers: self.servers.clone(),
-            server: server.name.clone(),
-            wanted,
-            kept: self.kept(kept),
+        if turn == Turn::Serving {
+            kept.extend(leaving.iter().cloned());
+        }
+        let kept = Kept {
+            sites: self.with_groups(kept),
+            leaving,
+            is_last: turn == Turn::Leaving,
         };
-        Some(built.graph.add(Arc::new(resource), after))
+        let servers = self.servers.clone();
+        let configuration = Arc::new(Configuration::new(servers, &server.name, wanted, kept));
+        let staged = Arc::new(Staged(configuration.clone()));
+        // What is staged last must not wait for the switch of what is staged first.
+        let staged = match turn {
+            Turn::Serving => built.graph.add(place.clone(), staged, &[]),
+            Turn::Leaving | Turn::Only => built.graph.add(place.clone(), staged, after),
+        };
+        let place = match turn {
+            Turn::Serving => place.within(Phase::Switch),
+            Turn::Leaving | Turn::Only => place,
+        };
+        let after = [after, &[staged]].concat();
+        let live = Arc::new(Live(configuration));
+        Some(built.graph.add(place, live, &after))
     }
 
-    /// The sites that stay on a server, each with the group that may read its settings.
-    fn kept(&self, sites: BTreeSet<SiteUri>) -> Kept {
+    /// Sites that stay on a server, each with the group that may read its settings.
+    fn with_groups(&self, sites: BTreeSet<SiteUri>) -> BTreeMap<SiteUri, String> {
         let group = |uri: SiteUri| {
             let listed = self.hub.inventory.sites.get(&uri);
             let group = listed.map_or_else(|| web::pool_name(&uri), web::pool_user);
             (uri, group)
         };
-        Kept {
-            sites: sites.into_iter().map(group).collect(),
-        }
+        sites.into_iter().map(group).collect()
     }
 
     fn application(
@@ -417,7 +472,8 @@ impl<'a> Ground<'a> {
             },
             is_new: !self.states.contains_key(&key),
         };
-        Some(built.graph.add(Arc::new(files), &[after]))
+        let place = self.fates.member(&server.name).within(Phase::Switch);
+        Some(built.graph.add(place, Arc::new(files), &[after]))
     }
 
     /// The share of a site's uploads, before anything is made on it.
@@ -435,7 +491,8 @@ impl<'a> Ground<'a> {
             user: web::pool_user(site),
             members: members.map(|member| member.name.clone()).collect(),
         };
-        built.graph.add(Arc::new(share), &[after])
+        let place = self.fates.member(&server.name).within(Phase::Switch);
+        built.graph.add(place, Arc::new(share), &[after])
     }
 
     /// Balancers on servers of their own, after every member has proved itself.
@@ -455,22 +512,31 @@ impl<'a> Ground<'a> {
             if serves || self.request.is_gone(&name) {
                 continue;
             }
-            let after = nodes.proofs.clone();
-            let node = self.configuration(materials, server, built, &after);
+            // A member that failed alone is out of rotation, and no reason to forget the others.
+            let after = nodes.shared_proofs.clone();
+            let node = self.configuration(materials, server, Turn::Only, built, &after);
             nodes.balancers.extend(node);
         }
     }
 
-    /// Servers that serve nothing any more.
-    fn former_members(&self, built: &mut Built, nodes: &mut Nodes) {
+    /// What leaves servers, after whoever serves it from now on is proved and found by visitors.
+    fn former_members(&self, materials: &Materials, built: &mut Built, nodes: &mut Nodes) {
         let mut after = nodes.proofs.clone();
         after.extend(&nodes.balancers);
-        for name in self.former.keys() {
+        for (name, sites) in &self.former {
             let Some(server) = self.hub.inventory.servers.get(name) else {
                 continue;
             };
             let serves = server.web.is_some() && !sites_on(&self.hub.inventory, name).is_empty();
-            if serves || self.request.is_gone(name) {
+            if self.request.is_gone(name) {
+                continue;
+            }
+            if serves {
+                if sites.iter().any(|site| self.may_leave(name, site)) {
+                    let turn = Turn::Leaving;
+                    let node = self.configuration(materials, server, turn, built, &after);
+                    nodes.left.extend(node);
+                }
                 continue;
             }
             if let Ok(empty) = web::Templates::built_in() {
@@ -479,11 +545,35 @@ impl<'a> Ground<'a> {
                     sites: BTreeMap::new(),
                     out: BTreeSet::new(),
                 };
-                let node = self.configuration(&materials, server, built, &after);
+                let node = self.configuration(&materials, server, Turn::Only, built, &after);
                 nodes.left.extend(node);
             }
         }
     }
+}
+
+/// Sites that servers serve and aren't listed there any more.
+pub(super) async fn former(
+    hub: &Hub,
+) -> Result<BTreeMap<ServerName, BTreeSet<SiteUri>>, CommandError> {
+    let mut former: BTreeMap<ServerName, BTreeSet<SiteUri>> = BTreeMap::new();
+    for (server, site) in hub.store.served().await.map_err(store_error)? {
+        let listed = sites_on(&hub.inventory, &server);
+        if !listed.iter().any(|(listed, _)| listed.uri == site) {
+            former.entry(server).or_default().insert(site);
+        }
+    }
+    Ok(former)
+}
+
+/// A server whose configuration nobody can say anything about.
+fn unknown(built: &mut Built, place: Place, server: &Server, problem: &Problem) -> Option<NodeId> {
+    let unknown = Unknown {
+        what: "configuration",
+        server: server.name.clone(),
+        problem: problem.clone(),
+    };
+    Some(built.graph.add(place, Arc::new(unknown), &[]))
 }
 
 /// The application of every site.

@@ -27,7 +27,7 @@ const CUSTOM: &str = "custom.d";
 /// LIMIT: bytes of a template, a snippet, a certificate.
 const MAX_BYTES: u64 = 1 << 20;
 /// A certificate that ends sooner is warned about.
-const SOON_S: i64 = 21 * 24 * 3600;
+pub(crate) const SOON_S: i64 = 21 * 24 * 3600;
 
 /// The materials of every site, and what is worth saying about them.
 pub(super) async fn materials(
@@ -91,22 +91,8 @@ pub(crate) fn ensure(
 ) -> Result<Secret, CommandError> {
     secrets
         .store()
-        .ensure(&secret_name(site, purpose)?, generator)
+        .ensure(&SecretName::of_site(purpose, site), generator)
         .map_err(|error| CommandError::from_error(Code::StateDamaged, &error))
-}
-
-/// `site.www.example.com.db`. Long addresses are cut and marked by their hash.
-pub(crate) fn secret_name(site: &SiteUri, purpose: &str) -> Result<SecretName, CommandError> {
-    let whole = format!("site.{}.{purpose}", site.as_str().replace('/', "_"));
-    let text = match whole.len() <= 63 {
-        true => whole,
-        false => {
-            let hash = blake3::hash(site.as_str().as_bytes()).to_hex();
-            format!("site.{}.{purpose}", &hash[..32])
-        }
-    };
-    text.parse()
-        .map_err(|error| CommandError::from_error(Code::Bug, &error))
 }
 
 async fn passwords(secrets: &Secrets, site: &Site) -> Result<Option<Vec<u8>>, CommandError> {
@@ -120,6 +106,39 @@ async fn passwords(secrets: &Secrets, site: &Site) -> Result<Option<Vec<u8>>, Co
     web::passwords(&site.uri, lines.expose())
         .map(Some)
         .map_err(|error| CommandError::from_error(Code::InventoryInvalid, &error))
+}
+
+/// The chain and the key that a site is served with as far as they are there, as PEM, and whether
+/// they are the administrator's own. Makes none.
+pub(crate) async fn certificate_there(
+    hub: &Hub,
+    site: &Site,
+) -> Result<Option<(String, String, bool)>, String> {
+    let secrets = Secrets::new(&hub.dir, false);
+    let shown = |error: &dyn std::error::Error| crate::codes::error_chain(error);
+    if let Some((path, key)) = site.certificate.as_ref().zip(site.key.as_ref()) {
+        let chain = text(path.as_path())
+            .map_err(|error| format!("{} can't be read: {error}", path.as_path().display()))?;
+        let key = secrets.resolve(key).await.map_err(|error| shown(&error))?;
+        return Ok(Some((chain, key.expose().to_owned(), true)));
+    }
+    let made = secrets.store().read(&SecretName::of_site("tls", &site.uri));
+    let Some(made) = made.map_err(|error| shown(&error))? else {
+        return Ok(None);
+    };
+    let (chain, key) = made.expose().split_at(key_begins(made.expose()));
+    Ok(Some((chain.to_owned(), key.to_owned(), false)))
+}
+
+/// Where the key begins in what is kept of a certificate that was made here.
+fn key_begins(kept: &str) -> usize {
+    kept.find("-----BEGIN PRIVATE KEY-----").unwrap_or(0)
+}
+
+/// An administrator's own version of a template.
+pub(crate) fn own_template(hub: &Hub, name: &str) -> Option<String> {
+    let beside = hub.dir.inventory().parent().unwrap_or(Path::new("."));
+    text(&beside.join(TEMPLATES).join(name)).ok()
 }
 
 /// The certificate that a site is served with: the administrator's, or one made here once.
@@ -148,14 +167,13 @@ async fn of_site(
                 .chain(site.aliases.iter().map(SiteUri::host))
                 .collect();
             let (chain, key) = certificate::self_signed(&hosts).map_err(|error| failed(&error))?;
-            let name = secret_name(&site.uri, "tls")?;
+            let name = SecretName::of_site("tls", &site.uri);
             let made = Secret::new(format!("{chain}{key}"));
             let kept = secrets
                 .store()
                 .ensure_with(&name, || made)
                 .map_err(|error| failed(&error))?;
-            let cut = kept.expose().find("-----BEGIN PRIVATE KEY-----");
-            let (chain, key) = kept.expose().split_at(cut.unwrap_or(0));
+            let (chain, key) = kept.expose().split_at(key_begins(kept.expose()));
             (chain.to_owned(), key.to_owned())
         }
     };

@@ -3,8 +3,8 @@
 //! The order, from left to right; what a member has left is taken away last:
 //!
 //! ```text
-//! database -> configuration -> application -> proof -> balancer -> former members -> former accounts
-//!      code ->
+//! database, configuration staged -> code -> activation -> application -> proof
+//!     -> balancer -> what leaves, former members -> former accounts
 //! ```
 
 pub(crate) mod application;
@@ -12,20 +12,25 @@ mod bring;
 pub(crate) mod databases;
 mod graph;
 mod materials;
+pub(crate) mod proof;
+pub(crate) mod reconcile;
 pub(crate) mod rotation;
+pub(crate) mod standing;
 pub(crate) mod updates;
 
 pub(crate) use graph::{Built, graph};
-pub(crate) use materials::{ensure, secret_name};
+pub(crate) use materials::{SOON_S, certificate_there, ensure, own_template};
 
 use super::error::CommandError;
 use super::hub::{Hub, store_error};
 use super::plan::target;
 use crate::engine::event::EventSink;
-use crate::model::ServerName;
+use crate::model::{ServerName, SiteUri};
 use crate::orchestrate::desired::sites_on;
+use crate::orchestrate::resources::configuration::ACTIVATION;
 use crate::orchestrate::servers::Servers;
-use crate::store::TaskId;
+use crate::orchestrate::{Outcome, Phase, Plan, Step};
+use crate::store::{StepState, TaskId};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -39,11 +44,26 @@ pub(crate) struct Request {
     /// Accounts in databases that fanout didn't make go, too.
     #[serde(default)]
     pub(crate) prune: bool,
+    /// Sites whose database is destroyed with them.
+    #[serde(default)]
+    pub(crate) drop_database: Vec<String>,
+    /// Nothing but the configuration of these servers.
+    #[serde(default)]
+    pub(crate) config_of: Option<Vec<ServerName>>,
 }
 
 impl Request {
     fn is_gone(&self, server: &ServerName) -> bool {
         self.gone.iter().any(|name| name == server.as_str())
+    }
+
+    fn is_whole(&self) -> bool {
+        self.config_of.is_none()
+    }
+
+    fn configures(&self, server: &ServerName) -> bool {
+        let of = self.config_of.as_ref();
+        of.is_none_or(|servers| servers.contains(server))
     }
 
     fn may_remove(&self, name: &str) -> bool {
@@ -76,21 +96,32 @@ pub(crate) async fn cut_off(hub: &Hub) -> Result<Option<TaskId>, CommandError> {
     Ok(last.filter(|task| task.ended.is_none()).map(|task| task.id))
 }
 
-/// Puts on record which server serves which sites, after they were brought there.
-pub(crate) async fn note_served(hub: &Hub, request: &Request) -> Result<(), CommandError> {
+/// Puts on record which server serves which sites, after a plan was carried out: those whose
+/// configuration is as it should be serve what is listed, all others what they did before.
+pub(crate) async fn note_served(
+    hub: &Hub,
+    request: &Request,
+    plan: &Plan,
+    outcome: &Outcome,
+) -> Result<(), CommandError> {
     let before = hub.store.served().await.map_err(store_error)?;
     let mut names: Vec<ServerName> = hub.inventory.servers.keys().cloned().collect();
     names.extend(before.iter().map(|(server, _)| server.clone()));
     names.sort();
     names.dedup();
     for name in names {
-        let mut sites: Vec<_> = sites_on(&hub.inventory, &name)
-            .into_iter()
-            .map(|(site, _)| site.uri.clone())
-            .collect();
-        // What is no longer listed stays until its removal was allowed.
+        let mut sites: Vec<SiteUri> = Vec::new();
+        if is_configured(plan, outcome, &name, Phase::Switch) {
+            let listed = sites_on(&hub.inventory, &name).into_iter();
+            sites.extend(listed.map(|(site, _)| site.uri.clone()));
+        }
+        // What is no longer listed stays until its removal was allowed, and done.
+        let is_cleared = is_configured(plan, outcome, &name, Phase::Settle);
         for (server, site) in &before {
-            let stays = !request.may_remove(name.as_str()) && !request.may_remove(site.as_str());
+            let may_go = request.may_remove(name.as_str()) || request.may_remove(site.as_str());
+            let listed = sites_on(&hub.inventory, &name).into_iter();
+            let is_listed = listed.into_iter().any(|(it, _)| it.uri == *site);
+            let stays = is_listed || !may_go || !is_cleared;
             if *server == name && stays && !sites.contains(site) && !request.is_gone(&name) {
                 sites.push(site.clone());
             }
@@ -101,4 +132,21 @@ pub(crate) async fn note_served(hub: &Hub, request: &Request) -> Result<(), Comm
             .map_err(store_error)?;
     }
     Ok(())
+}
+
+/// Did a server's configuration of that part of the plan go live, or was it live already? What
+/// leaves a server that has nothing to change for it has left.
+fn is_configured(plan: &Plan, outcome: &Outcome, server: &ServerName, phase: Phase) -> bool {
+    let of_it = |step: &Step| step.resource.member() == Some(server);
+    if plan.unknown().any(|(step, _)| of_it(step)) {
+        return false;
+    }
+    let mut all = plan.steps.iter().zip(&outcome.states);
+    let live = all.find(|(step, _)| {
+        let is_it = step.place.phase == phase && step.resource.describe() == ACTIVATION;
+        is_it && of_it(step)
+    });
+    live.map_or(phase == Phase::Settle, |(_, state)| {
+        *state == StepState::Done
+    })
 }

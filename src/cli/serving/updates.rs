@@ -127,10 +127,27 @@ impl<'a> Served<'a> {
         let Some(proof) = &self.proof else {
             return Ok(());
         };
-        proof
-            .prove(&switched)
-            .await
-            .map_err(|problem| (problem.into(), !updates))
+        let Err(problem) = proof.prove(&switched).await else {
+            return Ok(());
+        };
+        if updates {
+            // The old code may not cope with the new schema, and the new code doesn't work.
+            self.close().await.map_err(|error| (error, false))?;
+        }
+        Err((problem.into(), !updates))
+    }
+
+    /// Puts updated sites into maintenance, until a person says otherwise.
+    async fn close(&self) -> Result<(), CommandError> {
+        for (uri, _) in &self.plan.sites {
+            self.set(uri, Some(SiteMode::Maintenance)).await?;
+            self.context.ui.warn(format!(
+                "{uri} is in maintenance: its schema was updated, and a member is not proved"
+            ));
+            let hint = format!("when it is mended: fanout enable site {uri}");
+            self.context.ui.hint(hint);
+        }
+        self.apply().await.map(drop)
     }
 
     async fn update(&self, switched: &[ServerName]) -> Result<(), CommandError> {
@@ -222,14 +239,14 @@ async fn proof(
     Ok(Some(Sites::of(&inventory, &[platform], servers.clone())))
 }
 
-fn members(hub: &Hub, platform: &Platform) -> Vec<ServerName> {
+pub(super) fn members(hub: &Hub, platform: &Platform) -> Vec<ServerName> {
     let members = hub.inventory.members(platform).into_iter();
     let members = members.filter(|server| server.web.is_some());
     members.map(|server| server.name.clone()).collect()
 }
 
 /// Members that are at the new generation.
-fn switched(outcome: &Outcome) -> Vec<ServerName> {
+pub(super) fn switched(outcome: &Outcome) -> Vec<ServerName> {
     let members = outcome.report.members.iter();
     let good = members.filter(|member| matches!(member.outcome, Fate::Committed | Fate::UpToDate));
     good.filter_map(|member| member.name.parse().ok()).collect()

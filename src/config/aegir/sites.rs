@@ -246,7 +246,7 @@ impl Import<'_> {
                         path
                     }
                 };
-                let secret = SecretName::of_site("tls", address);
+                let secret = SecretName::of_site("tls-key", address);
                 keys.push(("certificate".into(), file.display().to_string().into()));
                 keys.push(("key".into(), format!("secret:{secret}").into()));
                 self.secrets.push((secret, Secret::new(found.key)));

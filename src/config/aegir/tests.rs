@@ -233,9 +233,9 @@ fn a_site_comes_with_its_database_aliases_redirection_and_certificate() {
     assert_eq!(www.db.as_ref().unwrap().as_str(), "db1");
     assert_eq!(
         www.key.as_ref().unwrap().to_string(),
-        "secret:tls.www.example.com"
+        "secret:site.www.example.com.tls-key"
     );
-    assert_eq!(secret(&carried, "tls.www.example.com"), KEY);
+    assert_eq!(secret(&carried, "site.www.example.com.tls-key"), KEY);
     let certificate = www.certificate.as_ref().unwrap().as_str();
     assert_eq!(certificate, "/etc/fanout/certificates/www.example.com.pem");
     let together = format!("{}\n{}\n", OWN.trim(), CHAIN.trim());

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sync_proto::manifest::Manifest;
 use sync_proto::path::RelPath;
 
-const MAGIC: &[u8; 5] = b"FOFP\x01";
+pub(super) const MAGIC: &[u8; 5] = b"FOFP\x01";
 const FILE: &[u8] = b"foreign";
 
 /// The topmost foreign paths of one tree, sorted.

@@ -16,7 +16,7 @@ use sync_proto::path::{Name, RelPath};
 use sync_proto::wire::{Generation, TxnKey};
 
 const FILE: &[u8] = b"steps";
-const MAGIC: &[u8; 5] = b"FOJR\x01";
+pub(super) const MAGIC: &[u8; 5] = b"FOJR\x01";
 /// The tree in a staging or undo directory.
 pub(super) const TREE: &[u8] = b"tree";
 /// Preserved paths that are delivered once, in a staging directory of the layout `switched`.

@@ -3,6 +3,8 @@
 //! Flat files with a version in front and a BLAKE3 behind, replaced atomically. A record that can't
 //! be read is an error: it isn't a cache.
 
+use super::foreign::{self, ForeignPaths};
+use super::journal::{self, Journal};
 use super::place::{Place, PlaceError};
 use crate::fs::Dir;
 use crate::fs::durable::{read_checked, write_checked};
@@ -197,11 +199,32 @@ pub(super) fn load<T: serde::de::DeserializeOwned>(
     let Some(bytes) = read_checked(dir, &name, MAX_BYTES)? else {
         return Ok(None);
     };
-    bytes
-        .strip_prefix(magic)
-        .and_then(|body| postcard::from_bytes(body).ok())
+    decode(&bytes, magic)
         .map(Some)
         .ok_or_else(|| PlaceError::Damaged(path()))
+}
+
+/// What a record's bytes hold, without the checksum behind them.
+pub(super) fn decode<T: serde::de::DeserializeOwned>(bytes: &[u8], magic: &[u8]) -> Option<T> {
+    postcard::from_bytes(bytes.strip_prefix(magic)?).ok()
+}
+
+/// The door of the fuzz target: reads bytes as the record that they say they are, writes and reads
+/// it again; `None` if they are none.
+#[doc(hidden)]
+pub fn is_reread(bytes: &[u8]) -> Option<bool> {
+    fn same<T>(bytes: &[u8], magic: &[u8]) -> Option<bool>
+    where
+        T: Serialize + serde::de::DeserializeOwned + PartialEq,
+    {
+        let value: T = decode(bytes, magic)?;
+        let again = postcard::to_extend(&value, magic.to_vec()).ok()?;
+        Some(decode::<T>(&again, magic).as_ref() == Some(&value))
+    }
+    same::<Journal>(bytes, journal::MAGIC)
+        .or_else(|| same::<TreeRecord>(bytes, RECORD_MAGIC))
+        .or_else(|| same::<Vote>(bytes, VOTE_MAGIC))
+        .or_else(|| same::<ForeignPaths>(bytes, foreign::MAGIC))
 }
 
 /// Writes a versioned, checked file durably.

@@ -16,6 +16,7 @@ use crate::fs::walk::{Verdict, walk};
 use crate::fs::{Dir, FsError};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use sync_proto::commit::Witness;
 use sync_proto::filter::{Preserve, Scope};
 use sync_proto::path::{RelPath, escape};
 use sync_proto::wire::{Decision, Layout, Notice, Survey, TreeKey, TxnKey};
@@ -35,6 +36,8 @@ pub fn survey(claim: &Claim, tree: TreeKey) -> Result<Survey, Problem> {
     let place = &claim.place;
     let record = TreeRecord::load(place).map_err(|error| of_place(&error))?;
     let vote = Vote::load(place).map_err(|error| of_place(&error))?;
+    let voted = vote.as_ref().map(|vote| (vote.txn, vote.is_forward));
+    let witness = Witness::of(voted, record.last_committed);
     let preserve = record
         .preserve
         .union(&claim.preserve)
@@ -55,9 +58,9 @@ pub fn survey(claim: &Claim, tree: TreeKey) -> Result<Survey, Problem> {
             .iter()
             .map(|kept| kept.generation.clone())
             .collect(),
-        last_committed: record.last_committed,
+        last_committed: witness.last_committed,
         doubt: vote
-            .filter(|vote| !vote.is_forward)
+            .filter(|vote| witness.doubt == Some(vote.txn))
             .map(|vote| vote.doubt(tree)),
         preserve: preserve.to_lines(),
         kept_bytes,

@@ -13,11 +13,11 @@ use super::refusal::{of_fs, of_meta};
 use super::work::{At, StagedDirectory, Work};
 use crate::codes::{Code, Problem};
 use crate::fs::clone::write_sparse;
-use crate::fs::meta::{Apply, Unkept, Wanted, apply_meta};
+use crate::fs::meta::{Apply, MetaError, Unkept, Wanted, apply_meta, apply_meta_to_new};
 use crate::fs::owner::Principals;
 use crate::fs::read::read_range;
 use crate::fs::xattr::{Target as MetaTarget, XattrPolicy};
-use crate::fs::{Dir, FsError};
+use crate::fs::{Dir, FsError, Stat};
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -147,12 +147,13 @@ impl Staging {
                 directory: parent,
                 ..*staged
             })?;
-            let made = match dir.create_dir(&name, 0o700) {
+            // The root of the area has no default ACL, so nothing below inherits one.
+            let made = match dir.create_private_dir(&name) {
                 Err(error) if error.is_exists() => match dir.open_dir(&name) {
                     Err(error) if error.is_wrong_kind() => dir
                         .remove_tree(&name)
-                        .and_then(|()| dir.create_dir(&name, 0o700)),
-                    other => other,
+                        .and_then(|()| dir.create_private_dir(&name)),
+                    other => other.map(drop),
                 },
                 other => other,
             };
@@ -163,10 +164,14 @@ impl Staging {
 
     /// Creates the file at its final name; what an attempt left there goes.
     pub fn create(&self, dir: &Dir, name: &Name, mode: u32) -> Result<File, Problem> {
-        let made = match dir.create_file(name, mode) {
+        Ok(self.create_with_stat(dir, name, mode)?.0)
+    }
+
+    fn create_with_stat(&self, dir: &Dir, name: &Name, mode: u32) -> Result<(File, Stat), Problem> {
+        let made = match dir.create_file_with_stat(name, mode) {
             Err(error) if error.is_exists() => dir
                 .remove_tree(name)
-                .and_then(|()| dir.create_file(name, mode)),
+                .and_then(|()| dir.create_file_with_stat(name, mode)),
             other => other,
         };
         made.map_err(|error| of_fs(&error))
@@ -179,7 +184,7 @@ impl Staging {
         };
         let wanted = self.resolve(&entry.meta)?;
         let dir = cursor.of(at)?;
-        let file = self.create(dir, &entry.name, wanted.mode)?;
+        let (file, made) = self.create_with_stat(dir, &entry.name, wanted.mode)?;
         let written = if content.len() >= SPARSE_FROM_BYTES {
             write_sparse(&file, content, 0).and_then(|()| set_length(&file, content.len() as u64))
         } else {
@@ -187,7 +192,8 @@ impl Staging {
                 .map_err(|error| FsError::from_io("write", &dir.path_of(&entry.name), &error))
         };
         written.map_err(|error| located(&error, &directory.path_of(&entry.name)))?;
-        self.seal(&file, &wanted, at)
+        let applied = apply_meta_to_new(&MetaTarget::open(&file), &made, &wanted, self.how(true));
+        self.note(applied, || self.work.path(at))
     }
 
     /// Gives a complete, verified file its metadata, its time last.
@@ -203,15 +209,23 @@ impl Staging {
         is_fresh: bool,
         path: impl Fn() -> RelPath,
     ) -> Result<(), Problem> {
-        let how = Apply {
+        self.note(apply_meta(target, wanted, self.how(is_fresh)), path)
+    }
+
+    fn how(&self, is_fresh: bool) -> Apply<'_> {
+        Apply {
             policy: self.xattrs,
             principals: &self.principals,
             is_fresh,
-        };
-        let unkept = apply_meta(target, wanted, how).map_err(|error| {
-            let problem = of_meta(&error);
-            problem.with_path(path().as_bytes())
-        })?;
+        }
+    }
+
+    fn note(
+        &self,
+        applied: Result<Vec<Unkept>, MetaError>,
+        path: impl Fn() -> RelPath,
+    ) -> Result<(), Problem> {
+        let unkept = applied.map_err(|error| of_meta(&error).with_path(path().as_bytes()))?;
         for unkept in unkept {
             self.note_unkept(&unkept, path());
         }

@@ -18,7 +18,8 @@ use crate::engine::index::Stamp;
 use crate::fs::{Dir, Stat};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
-use sync_proto::path::RelPath;
+use sync_proto::manifest::Directory;
+use sync_proto::path::{Name, RelPath};
 use sync_proto::wire::Notice;
 
 /// Plans the switch, and what must be in the staged tree besides the manifest.
@@ -103,7 +104,7 @@ fn check_permissions(
 }
 
 /// Unchanged files share their inode with the live generation, so somebody may have written to
-/// one since it was verified.
+/// one since it was verified. The others were made in an area that nobody else can enter.
 fn verify_staged(tree: &Dir, job: &Job<'_>) -> Result<(), CommitError> {
     let (staged, keeper) = (job.staged, job.keeper);
     let directories: Vec<_> = staged.directories().collect();
@@ -111,23 +112,30 @@ fn verify_staged(tree: &Dir, job: &Job<'_>) -> Result<(), CommitError> {
         .into_par_iter()
         .filter(|(directory, _)| keeper.allow_write(&directory.path, true).is_ok())
         .try_for_each(|(directory, stamps)| {
-            let dir = tree
-                .try_open_dir_at(&directory.path)?
-                .ok_or_else(|| CommitError::NotStaged(directory.path.clone()))?;
+            let observed = job.observed.directory(&directory.path);
+            let mut open = None;
             for (entry, stamp) in directory.entries.iter().zip(stamps) {
                 let path = || directory.path_of(&entry.name);
-                // What belongs to the member wasn't staged, and has no stamp.
-                if *stamp == Stamp::default()
-                    && keeper
-                        .allow_write(&path(), entry.kind.is_directory())
-                        .is_err()
-                {
+                let is_staged = *stamp != Stamp::default();
+                if is_staged && !is_shared(observed, &entry.name, stamp) {
                     continue;
                 }
+                // What belongs to the member wasn't staged, and has no stamp.
+                let is_directory = entry.kind.is_directory();
+                if !is_staged && keeper.allow_write(&path(), is_directory).is_err() {
+                    continue;
+                }
+                let dir = match &open {
+                    Some(dir) => dir,
+                    None => open.insert(
+                        tree.try_open_dir_at(&directory.path)?
+                            .ok_or_else(|| CommitError::NotStaged(directory.path.clone()))?,
+                    ),
+                };
                 let now = dir
                     .stat(&entry.name)?
                     .ok_or_else(|| CommitError::NotStaged(path()))?;
-                let is_same = entry.kind.is_directory() && now.is_directory()
+                let is_same = is_directory && now.is_directory()
                     || now.ino == stamp.ino && now.size == stamp.size && now.mtime == stamp.mtime;
                 if !is_same {
                     return Err(CommitError::Changed(path()));
@@ -135,6 +143,14 @@ fn verify_staged(tree: &Dir, job: &Job<'_>) -> Result<(), CommitError> {
             }
             Ok(())
         })
+}
+
+fn is_shared(observed: Option<(&Directory, &[Stamp])>, name: &Name, stamp: &Stamp) -> bool {
+    observed.is_some_and(|(live, stamps)| {
+        let at = live.entries.binary_search_by(|it| it.name.cmp(name));
+        let seen = at.ok().and_then(|at| stamps.get(at));
+        seen.is_some_and(|seen| seen.ino == stamp.ino)
+    })
 }
 
 /// The symlinks to shared paths, and the directories above them that the manifest doesn't have.

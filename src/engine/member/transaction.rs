@@ -276,19 +276,13 @@ pub(super) fn take_back(place: &Place, journal: &Journal) -> Result<(), CommitEr
 pub fn recover(place: &Place) -> Result<Recovered, CommitError> {
     let record = TreeRecord::load(place)?;
     let vote = Vote::load(place)?;
-    let participant = match &vote {
-        Some(vote) if vote.is_forward => Participant::Forward { txn: vote.txn },
-        Some(vote) => Participant::Prepared { txn: vote.txn },
-        None => {
-            if let Some(journal) = Journal::load(place)? {
-                take_back(place, &journal)?;
-            }
-            match record.last_committed {
-                Some(txn) => Participant::Done { txn },
-                None => Participant::Idle,
-            }
-        }
-    };
+    if vote.is_none()
+        && let Some(journal) = Journal::load(place)?
+    {
+        take_back(place, &journal)?;
+    }
+    let voted = vote.as_ref().map(|vote| (vote.txn, vote.is_forward));
+    let participant = Participant::resume(voted, record.last_committed);
     Ok(Recovered { participant, vote })
 }
 

@@ -154,6 +154,11 @@ impl Frame {
     }
 
     fn decode(kind: u8, id: u32, mut content: Bytes) -> Result<Self, NetError> {
+        let is_of_an_object = (1..=5).contains(&kind);
+        if id != 0 && !is_of_an_object {
+            let detail = format!("a frame of kind {kind} names an object");
+            return Err(NetError::protocol(detail));
+        }
         // The minima were checked in `allowed`.
         Ok(match kind {
             0 => Self::Control(content),
@@ -210,6 +215,22 @@ fn allowed(kind: u8, announced_bytes: u64, options: &Options) -> Result<usize, N
     Ok(bytes)
 }
 
+/// The door of the fuzz target: the frames that a peer's bytes begin with, written again.
+#[doc(hidden)]
+pub fn read_and_write(mut bytes: &[u8]) -> Vec<u8> {
+    let (options, counters) = (Options::default(), Counters::default());
+    let mut written = BytesMut::new();
+    loop {
+        // A slice is always ready.
+        let read = std::pin::pin!(Frame::read(&mut bytes, &options, &counters));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match read.poll(&mut context) {
+            std::task::Poll::Ready(Ok(Some(frame))) => frame.encode(&mut written),
+            _ => return written.to_vec(),
+        }
+    }
+}
+
 /// What an error while reading or writing the pipe means.
 pub(super) fn broken(error: std::io::Error) -> NetError {
     let detail = words_of_a_peer(error.to_string().as_bytes());
@@ -259,6 +280,23 @@ mod tests {
             }
         }
         assert_eq!(read(&[]).unwrap(), None);
+    }
+
+    #[test]
+    fn what_belongs_to_no_object_names_none() {
+        for kind in [0, 6, 7, 8, 9] {
+            let content_bytes = if kind < 7 { 0 } else { 4 * u8::from(kind != 9) };
+            let with_number = |number: u8| {
+                let head = [kind, number, 0, 0, 0, content_bytes, 0, 0, 0];
+                [&head[..], &vec![0; content_bytes.into()]].concat()
+            };
+            assert!(read(&with_number(0)).is_ok(), "kind {kind}");
+            let refused = read(&with_number(1)).unwrap_err();
+            assert!(
+                matches!(refused, NetError::Protocol { .. }),
+                "kind {kind}: {refused}"
+            );
+        }
     }
 
     #[test]

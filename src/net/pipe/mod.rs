@@ -24,6 +24,7 @@ use super::{
     limits::{Object, Options, Room, check},
     tuning,
 };
+pub use frame::read_and_write;
 use frame::{Frame, OBJECT_WINDOW, PART_MAX_BYTES, control_cost};
 use link::{Link, Opened, Outgoing};
 

@@ -1,8 +1,10 @@
 //! Everything that fanout configures on one server: web server, PHP, certificates, settings, pages,
 //! balancer, as one set.
 //!
-//! The server tests a set before it goes live and proves it afterwards; this resource decides what
-//! the set is. A site whose files don't pass is left as it is, so that it can't block the others.
+//! The server tests a set before it goes live and proves it afterwards; what the set is, is decided
+//! here. A site whose files don't pass is left as it is, so that it can't block the others. Two
+//! resources make one configuration true: [`Staged`] has it tested on every server before [`Live`]
+//! switches to it on any.
 
 use crate::codes::{Code, Problem};
 use crate::model::{ServerName, SiteUri};
@@ -11,12 +13,13 @@ use crate::orchestrate::servers::{LOOK, Servers, WORK, unexpected};
 use crate::services::web;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use sync_proto::digest::Digest;
 use sync_proto::wire::service::{
     ConfigAnswer, ConfigArea, ConfigFault, ConfigFile, ConfigRequest, ConfigSetId, ConfigState,
     Content, FileState,
 };
+use tokio::sync::OnceCell;
 
 /// How long a server waits for the hub's word before it goes back by itself, in seconds.
 const CONFIRM_WITHIN_S: u32 = 30;
@@ -34,14 +37,12 @@ pub struct Wanted {
 
 /// The configuration of one server.
 pub struct Configuration {
-    /// The ways to the agents.
-    pub servers: Arc<Servers>,
-    /// The server.
-    pub server: ServerName,
-    /// Every file that it should have.
-    pub wanted: Vec<Wanted>,
-    /// Sites that are no longer listed there, and stay until somebody says otherwise.
-    pub kept: Kept,
+    servers: Arc<Servers>,
+    server: ServerName,
+    wanted: Vec<Wanted>,
+    kept: Kept,
+    compared: OnceCell<Result<Difference, Problem>>,
+    staged: Mutex<Option<ConfigSetId>>,
 }
 
 /// Sites whose files stay as they are.
@@ -49,6 +50,10 @@ pub struct Configuration {
 pub struct Kept {
     /// Each with the group that may read its settings.
     pub sites: BTreeMap<SiteUri, String>,
+    /// Those of them that leave later, once others are proved: nothing is said about them yet.
+    pub leaving: BTreeSet<SiteUri>,
+    /// The rest was made so before, and what is shown is only what goes.
+    pub is_last: bool,
 }
 
 impl Kept {
@@ -69,43 +74,100 @@ impl Kept {
 
 type Key = (ConfigArea, String);
 
-impl Resource for Configuration {
+/// A configuration that lies on its server and passes its test there, beside the live one.
+pub struct Staged(pub Arc<Configuration>);
+
+impl Resource for Staged {
     fn describe(&self) -> String {
         "configuration".into()
     }
 
     fn member(&self) -> Option<&ServerName> {
-        Some(&self.server)
+        Some(&self.0.server)
     }
 
     fn inspect(&self) -> Work<'_, Difference> {
-        Box::pin(self.compare())
+        Box::pin(async { self.0.compare().await.clone() })
     }
 
     fn apply(&self) -> Work<'_, Applied> {
-        Box::pin(self.bring())
+        Box::pin(self.0.stage())
     }
 
     fn undo<'a>(&'a self, note: &'a str) -> Work<'a, ()> {
-        Box::pin(async move {
-            let set = parse_set(note).ok_or_else(|| {
-                Problem::new(Code::Bug, "The note about a configuration set is damaged")
-            })?;
-            self.done(ConfigRequest::Revert { set }).await
+        Box::pin(self.0.revert(note))
+    }
+}
+
+/// What [`Live`] is called.
+pub const ACTIVATION: &str = "activation";
+
+/// A configuration that its server's programs have read, and are proved to serve.
+pub struct Live(pub Arc<Configuration>);
+
+impl Resource for Live {
+    fn describe(&self) -> String {
+        ACTIVATION.into()
+    }
+
+    fn member(&self) -> Option<&ServerName> {
+        Some(&self.0.server)
+    }
+
+    fn inspect(&self) -> Work<'_, Difference> {
+        Box::pin(async {
+            let staged = self.0.compare().await.as_ref();
+            let acts = |it: &Difference| it.changes.iter().any(|it| it.sign != Sign::Unlisted);
+            Ok(Difference {
+                // What isn't known is said once.
+                is_pending: staged.is_ok_and(acts),
+                ..Difference::default()
+            })
         })
+    }
+
+    fn apply(&self) -> Work<'_, Applied> {
+        Box::pin(self.0.activate())
+    }
+
+    fn undo<'a>(&'a self, note: &'a str) -> Work<'a, ()> {
+        Box::pin(self.0.revert(note))
     }
 }
 
 impl Configuration {
-    async fn compare(&self) -> Result<Difference, Problem> {
+    /// Every file that a server should have; `kept` are sites that are no longer listed there, and
+    /// stay until somebody says otherwise.
+    pub fn new(
+        servers: Arc<Servers>,
+        server: &ServerName,
+        wanted: Vec<Wanted>,
+        kept: Kept,
+    ) -> Self {
+        Self {
+            servers,
+            server: server.clone(),
+            wanted,
+            kept,
+            compared: OnceCell::new(),
+            staged: Mutex::default(),
+        }
+    }
+
+    async fn compare(&self) -> &Result<Difference, Problem> {
+        self.compared.get_or_init(|| self.look()).await
+    }
+
+    async fn look(&self) -> Result<Difference, Problem> {
         let state = self.state().await?;
         let there = by_name(&state);
-        let wanted = self.by_name();
+        let all = self.wanted(&there).await?;
+        let wanted = contents(&all);
         let mut found = Difference {
             seen: seen(&state),
             ..Difference::default()
         };
-        for (key, bytes) in &wanted {
+        for (key, bytes) in wanted.iter().filter(|_| !self.kept.is_last) {
             let digest = Digest::of(bytes);
             match there.get(key) {
                 None => found.changes.push(Change::new(Sign::Add, shown(key))),
@@ -135,19 +197,41 @@ impl Configuration {
         let unlisted = |site: &&SiteUri| {
             Change::new(Sign::Unlisted, format!("{site} is no longer listed here"))
         };
-        found.changes.extend(kept.iter().map(unlisted));
+        let said = kept
+            .iter()
+            .filter(|site| !self.kept.leaving.contains(**site));
+        found.changes.extend(said.map(unlisted));
         Ok(found)
     }
 
-    fn by_name(&self) -> BTreeMap<Key, &[u8]> {
-        let one = |wanted: &'_ Wanted| match &wanted.file.content {
-            Content::Bytes(_) => Some((wanted.file.area, wanted.file.name.clone())),
-            Content::Same(_) => None,
-        };
-        self.wanted
-            .iter()
-            .filter_map(|wanted| Some((one(wanted)?, bytes_of(&wanted.file))))
-            .collect()
+    async fn revert(&self, note: &str) -> Result<(), Problem> {
+        let set = parse_set(note).ok_or_else(|| {
+            Problem::new(Code::Bug, "The note about a configuration set is damaged")
+        })?;
+        self.done(ConfigRequest::Revert { set }).await
+    }
+
+    /// The files that the server should have, with what sites that stay need of the shared ones.
+    async fn wanted(&self, there: &BTreeMap<Key, &FileState>) -> Result<Vec<Wanted>, Problem> {
+        let mut all = self.wanted.clone();
+        if self.kept.sites.is_empty() {
+            return Ok(all);
+        }
+        for file in all.iter_mut().map(|wanted| &mut wanted.file) {
+            let key = (file.area, file.name.clone());
+            if web::is_roots(file.area, &file.name) && there.contains_key(&key) {
+                let (area, name) = key;
+                let read = ConfigRequest::Read { area, name };
+                let ConfigAnswer::Read { bytes } =
+                    self.servers.config(&self.server, read, LOOK).await?
+                else {
+                    return Err(unexpected(&self.server));
+                };
+                let merged = web::with_live_roots(bytes_of(file), &bytes);
+                file.content = Content::Bytes(merged);
+            }
+        }
+        Ok(all)
     }
 
     async fn state(&self) -> Result<ConfigState, Problem> {
@@ -192,28 +276,41 @@ impl Configuration {
             .to_string()
     }
 
-    /// Puts, tests, activates and confirms; once more without the sites that don't pass.
-    async fn bring(&self) -> Result<Applied, Problem> {
+    /// Puts and tests; once more without the sites that don't pass.
+    async fn stage(&self) -> Result<Applied, Problem> {
         let state = self.state().await?;
         let set = self.put(&state, &BTreeSet::new()).await?;
         let (faults, mut warnings) = self.test(set).await?;
-        let mut live = set;
+        let mut staged = set;
         if !faults.is_empty() {
             self.done(ConfigRequest::Revert { set }).await?;
             let Some(sites) = self.sites_of(&faults) else {
                 return Err(self.refused(&faults));
             };
-            live = self.put(&state, &sites).await?;
-            let (rest, more) = self.test(live).await?;
+            staged = self.put(&state, &sites).await?;
+            let (rest, more) = self.test(staged).await?;
             if !rest.is_empty() {
-                self.done(ConfigRequest::Revert { set: live }).await?;
+                self.done(ConfigRequest::Revert { set: staged }).await?;
                 return Err(self.refused(&faults));
             }
             warnings.extend(more);
             warnings.extend(faults.iter().map(|fault| self.left_out(fault)));
         }
+        *self.slot() = Some(staged);
+        Ok(Applied {
+            undo: Some(show_set(staged)),
+            message: "staged, passes its test".into(),
+            warnings,
+        })
+    }
+
+    /// Activates what was staged, and confirms it.
+    async fn activate(&self) -> Result<Applied, Problem> {
+        let Some(set) = self.slot().take() else {
+            return Err(Problem::new(Code::Bug, "Nothing was staged"));
+        };
         let request = ConfigRequest::Activate {
-            set: live,
+            set,
             confirm_within_s: CONFIRM_WITHIN_S,
         };
         let ConfigAnswer::Activated(activated) =
@@ -221,18 +318,21 @@ impl Configuration {
         else {
             return Err(unexpected(&self.server));
         };
-        self.done(ConfigRequest::Confirm { set: live }).await?;
+        self.done(ConfigRequest::Confirm { set }).await?;
         let note =
             |text: &String| Problem::new(Code::ConfigWarning, format!("{}: {text}", self.server));
-        warnings.extend(activated.warnings.iter().map(note));
         Ok(Applied {
-            undo: Some(show_set(live)),
+            undo: Some(show_set(set)),
             message: match activated.proved.is_empty() {
                 true => "live".into(),
                 false => format!("live, proved by {}", activated.proved.join(", ")),
             },
-            warnings,
+            warnings: activated.warnings.iter().map(note).collect(),
         })
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<ConfigSetId>> {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a new set there: what is wanted, except that the files of these sites stay as they
@@ -245,7 +345,7 @@ impl Configuration {
         let set: ConfigSetId = rand::random();
         let there = by_name(state);
         let mut files = Vec::new();
-        for wanted in &self.wanted {
+        for wanted in &self.wanted(&there).await? {
             let file = &wanted.file;
             let live = there.get(&(file.area, file.name.clone()));
             let stays = wanted
@@ -343,6 +443,18 @@ fn shown_fault(fault: &ConfigFault) -> String {
             fault.message
         ),
     }
+}
+
+/// The bytes of every file that has any.
+fn contents(wanted: &[Wanted]) -> BTreeMap<Key, &[u8]> {
+    let one = |wanted: &'_ Wanted| match &wanted.file.content {
+        Content::Bytes(_) => Some((wanted.file.area, wanted.file.name.clone())),
+        Content::Same(_) => None,
+    };
+    wanted
+        .iter()
+        .filter_map(|wanted| Some((one(wanted)?, bytes_of(&wanted.file))))
+        .collect()
 }
 
 fn by_name(state: &ConfigState) -> BTreeMap<Key, &FileState> {

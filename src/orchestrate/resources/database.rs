@@ -344,8 +344,8 @@ impl Database {
         Ok(Difference {
             changes: changes.iter().map(line).collect(),
             seen: Digest::of(format!("{:?}", look.state).as_bytes()).to_hex(),
-            irreversible: None,
             warnings,
+            ..Difference::default()
         })
     }
 

@@ -57,6 +57,7 @@ impl Resource for FormerDatabase {
                     });
                     orphans.collect()
                 },
+                ..Difference::default()
             })
         })
     }

@@ -7,3 +7,4 @@ pub mod database;
 pub mod former_database;
 pub mod proved;
 pub mod share;
+pub mod unknown;

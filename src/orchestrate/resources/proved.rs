@@ -3,12 +3,11 @@
 use crate::model::ServerName;
 use crate::orchestrate::resource::{Applied, Difference, Resource, Work};
 use crate::orchestrate::rotation::Sites;
-use std::sync::Arc;
 
 /// The proof of one member.
 pub struct Proved {
     /// The sites.
-    pub sites: Arc<Sites>,
+    pub sites: Sites,
     /// The member.
     pub server: ServerName,
 }

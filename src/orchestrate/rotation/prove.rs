@@ -5,10 +5,12 @@ use crate::config::{Inventory, Platform, Web};
 use crate::model::{ServerName, SiteTls, SiteUri, WebKind};
 use crate::orchestrate::servers::{LOOK, Servers, unexpected};
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use sync_proto::wire::service::{MemberAnswer, MemberRequest, Probe, Probed};
 use sync_proto::wire::{ServiceAnswer, ServiceRequest};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// How long a member may take to warm up until each site answers.
@@ -22,7 +24,10 @@ const AGAIN: Duration = Duration::from_millis(200);
 const ROUNDS: usize = 3;
 
 /// The sites that members are asked for.
-pub struct Sites {
+#[derive(Clone)]
+pub struct Sites(Arc<Asked>);
+
+struct Asked {
     servers: Arc<Servers>,
     sites: Vec<(SiteUri, SiteTls)>,
     webs: BTreeMap<ServerName, Web>,
@@ -41,36 +46,76 @@ impl Sites {
             .servers
             .values()
             .filter_map(|server| Some((server.name.clone(), server.web.clone()?)));
-        Self {
+        Self(Arc::new(Asked {
             servers,
             sites: sites.collect(),
             webs: webs.collect(),
             before: Mutex::default(),
-        }
+        }))
+    }
+
+    /// True if there is nothing to ask for.
+    pub fn is_empty(&self) -> bool {
+        self.0.sites.is_empty()
     }
 
     /// Notes what members answer now: a site in maintenance, or one that never worked, is no worse
     /// afterwards.
     pub async fn remember(&self, members: &[ServerName]) {
-        for name in members {
-            for (uri, tls) in &self.sites {
-                if let Ok(probed) = self.ask(name, uri, *tls).await
-                    && probed.status != 0
+        self.remember_if(members, |status| status != 0).await;
+    }
+
+    /// The same of sites that are closed: going back is to mend all others.
+    pub async fn remember_closed(&self, members: &[ServerName]) {
+        self.remember_if(members, |status| status == 503).await;
+    }
+
+    async fn remember_if(&self, members: &[ServerName], counts: fn(u16) -> bool) {
+        let answers = self.on_each(members, |asked, name| async move {
+            for (uri, tls) in &asked.sites {
+                if let Ok(probed) = asked.ask(&name, uri, *tls).await
+                    && counts(probed.status)
                 {
-                    self.before()
-                        .insert((name.clone(), uri.clone()), probed.status);
+                    let of = (name.clone(), uri.clone());
+                    asked.before().insert(of, probed.status);
                 }
             }
+        });
+        answers.await;
+    }
+
+    /// Members at the same time, with what came of each in their order.
+    async fn on_each<T, F>(
+        &self,
+        members: &[ServerName],
+        work: impl Fn(Arc<Asked>, ServerName) -> F,
+    ) -> Vec<(ServerName, T)>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let mut working = JoinSet::new();
+        for name in members {
+            let one = work(self.0.clone(), name.clone());
+            let name = name.clone();
+            working.spawn(async move { (name, one.await) });
         }
+        let mut done = Vec::new();
+        while let Some(joined) = working.join_next().await {
+            done.extend(joined.ok());
+        }
+        let place = |name: &ServerName| members.iter().position(|member| member == name);
+        done.sort_by_key(|(name, _)| place(name));
+        done
     }
 
     /// Has PHP forget what it compiled, on members that no visitor is on: a proof is about the code
     /// that is there, not about what was remembered of it.
     pub(super) async fn forget(&self, members: &[ServerName]) -> Result<(), Problem> {
         for name in members {
-            if !self.sites.is_empty() && self.webs.contains_key(name) {
+            if !self.is_empty() && self.0.webs.contains_key(name) {
                 let request = ServiceRequest::Member(MemberRequest::Forget);
-                self.servers.ask(name, request, LOOK).await?;
+                self.0.servers.ask(name, request, LOOK).await?;
             }
         }
         Ok(())
@@ -81,14 +126,45 @@ impl Sites {
     /// # Errors
     /// [`Code::MemberUnproved`], with the site and the answer.
     pub async fn prove(&self, members: &[ServerName]) -> Result<(), Problem> {
-        for name in members {
-            for (uri, tls) in &self.sites {
-                self.prove_one(name, uri, *tls).await?;
-            }
-        }
-        Ok(())
+        let unproved = self.unproved(members).await;
+        unproved
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |(_, it)| Err(it))
     }
 
+    /// The members that don't answer as they should, each with the first site and the answer.
+    pub async fn unproved(&self, members: &[ServerName]) -> Vec<(ServerName, Problem)> {
+        let proved = self.on_each(members, |asked, name| async move {
+            for (uri, tls) in &asked.sites {
+                asked.prove_one(&name, uri, *tls).await?;
+            }
+            Ok(())
+        });
+        let failed = |(name, proved): (_, Result<(), Problem>)| Some((name, proved.err()?));
+        proved.await.into_iter().filter_map(failed).collect()
+    }
+
+    /// The members that don't answer as they should at the first question.
+    pub async fn failing(&self, members: &[ServerName]) -> Vec<ServerName> {
+        let asked = self.on_each(members, |asked, name| async move {
+            for (uri, tls) in &asked.sites {
+                let probed = asked.ask(&name, uri, *tls).await;
+                if !probed.is_ok_and(|probed| as_expected(probed.status)) {
+                    return true;
+                }
+            }
+            false
+        });
+        let failing = asked
+            .await
+            .into_iter()
+            .filter(|(_, is_failing)| *is_failing);
+        failing.map(|(name, _)| name).collect()
+    }
+}
+
+impl Asked {
     async fn prove_one(
         &self,
         name: &ServerName,

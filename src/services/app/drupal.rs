@@ -68,7 +68,7 @@ pub(super) fn settings_7(site: &AppSite, database: &SiteDatabase, key: &SiteKey)
          $conf['cron_safe_threshold'] = 0;\n",
         databases(database),
         quoted(&key.hex("hash_salt")),
-        quoted(&site.url()),
+        site.url_in_php(),
         quoted(&format!("sites/{dir}/files")),
         quoted(&format!("sites/{dir}/private")),
     )

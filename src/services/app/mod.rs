@@ -19,6 +19,7 @@ mod rules;
 pub mod scripts;
 mod settings;
 mod stubs;
+pub mod tools;
 mod traps;
 pub mod update;
 pub mod uploads;
@@ -54,6 +55,8 @@ pub struct AppSite {
     pub docroot: RelPath,
     /// It is served over TLS.
     pub is_tls: bool,
+    /// It is served without TLS as well, so what it links to has to follow the request.
+    pub is_also_plain: bool,
     /// Its title.
     pub title: Option<String>,
 }
@@ -63,6 +66,17 @@ impl AppSite {
     pub fn url(&self) -> String {
         let scheme = if self.is_tls { "https" } else { "http" };
         format!("{scheme}://{}", self.uri)
+    }
+
+    /// The same as a PHP expression, which follows the request where both are served.
+    fn url_in_php(&self) -> String {
+        match self.is_also_plain {
+            false => php::quoted(&self.url()),
+            true => format!(
+                "(empty($_SERVER['HTTPS']) || $_SERVER['HTTPS'] === 'off' ? 'http' : 'https') . {}",
+                php::quoted(&format!("://{}", self.uri))
+            ),
+        }
     }
 
     /// The path before every path of the site: `/shop`, or nothing.
@@ -153,6 +167,7 @@ pub(crate) fn example(driver: AppDriver) -> AppSite {
         dir: None,
         docroot: RelPath::root(),
         is_tls: true,
+        is_also_plain: false,
         title: Some("Ours & theirs' \\ \"site\"".into()),
     }
 }

@@ -70,23 +70,35 @@ pub fn preserve(driver: AppDriver, docroot: &RelPath) -> Vec<String> {
     paths.iter().map(|path| rule(docroot, path)).collect()
 }
 
-/// All preserve rules of an application: those, and its settings file where the source has none.
-pub fn preserve_owned(driver: AppDriver, docroot: &RelPath, source: &dyn Files) -> Vec<String> {
+/// All preserve rules of an application: those, and its settings files where the source has none.
+/// `dirs` are the directories of its sites, where it knows several.
+pub fn preserve_owned(
+    driver: AppDriver,
+    docroot: &RelPath,
+    source: &dyn Files,
+    dirs: &[&str],
+) -> Vec<String> {
     let mut rules = preserve(driver, docroot);
-    let settings: &[(&str, &str)] = match driver {
-        AppDriver::Wordpress => &[("wp-config.php", "wp-config.php")],
-        AppDriver::Mediawiki => &[("LocalSettings.php", "LocalSettings.php")],
-        AppDriver::Drupal | AppDriver::Drupal7 => &[
-            ("sites/sites.php", "sites/sites.php"),
-            ("sites/*/settings.php", "sites/default/settings.php"),
-        ],
-        AppDriver::Php | AppDriver::Static | AppDriver::Command => &[],
-    };
     let at = self::docroot(docroot);
-    let absent = settings
-        .iter()
-        .filter(|(_, file)| source.head(&below(&at, file), 1).is_none());
-    rules.extend(absent.map(|(pattern, _)| rule(docroot, pattern)));
+    let is_absent = |file: &str| source.head(&below(&at, file), 1).is_none();
+    let files: Vec<String> = match driver {
+        AppDriver::Wordpress => vec!["wp-config.php".into()],
+        AppDriver::Mediawiki => vec!["LocalSettings.php".into()],
+        AppDriver::Drupal | AppDriver::Drupal7 => {
+            let of = |dir: &&str| format!("sites/{dir}/settings.php");
+            let mut files: Vec<String> = dirs.iter().map(of).collect();
+            if is_absent(&of(&"default")) && files.iter().all(|file| is_absent(file)) {
+                // Those of sites to come as well.
+                rules.push(rule(docroot, "sites/*/settings.php"));
+                files.clear();
+            }
+            files.push("sites/sites.php".into());
+            files
+        }
+        AppDriver::Php | AppDriver::Static | AppDriver::Command => Vec::new(),
+    };
+    let absent = files.iter().filter(|file| is_absent(file));
+    rules.extend(absent.map(|file| rule(docroot, file)));
     rules
 }
 
@@ -150,10 +162,23 @@ mod tests {
         let own = Tree::of(&[("wp-config.php", "<?php")]);
         let root = RelPath::root();
         let has = |tree: &Tree| {
-            let rules = preserve_owned(AppDriver::Wordpress, &root, tree);
+            let rules = preserve_owned(AppDriver::Wordpress, &root, tree, &[]);
             rules.contains(&"/wp-config.php".to_owned())
         };
         assert!(has(&none));
         assert!(!has(&own));
+        // Of several sites, each has its own.
+        let dirs = ["a.example", "b.example"];
+        let settings = |tree: &Tree| {
+            let rules = preserve_owned(AppDriver::Drupal7, &root, tree, &dirs);
+            let rules = rules.into_iter();
+            let rules: Vec<String> = rules.filter(|it| it.ends_with("settings.php")).collect();
+            rules
+        };
+        assert_eq!(settings(&none), ["/sites/*/settings.php"]);
+        let one = Tree::of(&[("sites/a.example/settings.php", "<?php")]);
+        assert_eq!(settings(&one), ["/sites/b.example/settings.php"]);
+        let default = Tree::of(&[("sites/default/settings.php", "<?php")]);
+        assert_eq!(settings(&default).len(), 2);
     }
 }

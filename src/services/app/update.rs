@@ -104,7 +104,8 @@ pub fn decide(sites: &[SiteVersions], mode: Option<UpdateMode>) -> Result<Update
     };
     let irreversible = (when != UpdateWhen::Never).then(|| {
         format!(
-            "the schema of {} is updated, and a rollback brings back the code only",
+            "the schema of {} is updated, and a rollback brings back the code only; where a member \
+             isn't proved after it, the sites stay in maintenance",
             names(&sites)
         )
     });

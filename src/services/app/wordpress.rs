@@ -31,7 +31,7 @@ pub(super) fn settings(site: &AppSite, database: &SiteDatabase, key: &SiteKey) -
         text += &constant(name, &quoted(&key.hex(name)));
     }
     for name in ["WP_HOME", "WP_SITEURL"] {
-        text += &constant(name, &quoted(&site.url()));
+        text += &constant(name, &site.url_in_php());
     }
     if let Some(dir) = &site.dir {
         text += &constant("UPLOADS", &quoted(&format!("wp-content/uploads/{dir}")));

@@ -31,7 +31,7 @@ pub(super) fn render(
     };
     files.add(
         Apache,
-        "00-roots.conf",
+        super::roots::ROOTS,
         templates.render(
             "apache-roots.conf",
             vars! { config_root, roots => roots(hosts) },

@@ -143,6 +143,15 @@ pub fn make_delta(base: Version<'_>, new: Version<'_>, encoder: &mut PackEncoder
     })
 }
 
+/// The door of the fuzz target: librsync commands, whatever the size; the content that they make.
+/// `None` if they don't pay.
+#[doc(hidden)]
+pub fn rsync_round_trip(base: &[u8], new: &[u8]) -> Option<Result<Vec<u8>, DeltaError>> {
+    let (codec, payload) = rsync::make(base, new, &mut PackEncoder::new())?;
+    let mut decoder = PackDecoder::new();
+    Some(rsync::apply(base, codec, &payload, new.len(), &mut decoder))
+}
+
 /// Makes the new content from `base`, which should be the content that `delta` names: with any
 /// other the result fails its check. Size and digest are the manifest's.
 pub fn apply_delta(

@@ -48,6 +48,14 @@ impl Server {
         self.agent = Some(agent);
     }
 
+    /// Ends the agent; what it has brought goes on serving.
+    pub(crate) fn stop_agent(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.kill();
+        }
+        self.agent = None;
+    }
+
     /// As a server that loses its power: nothing on it runs any more, and it answers nothing.
     pub(crate) fn cut(&self) {
         self.host.cut();

@@ -9,6 +9,7 @@ mod from_aegir;
 mod head;
 mod kinds;
 mod load;
+mod policy;
 mod setup_db;
 mod story;
 mod web;

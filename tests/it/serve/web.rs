@@ -180,6 +180,31 @@ fn a_broken_site_is_named_and_the_others_go_live_without_it() {
 }
 
 #[test]
+fn a_site_that_lives_on_what_another_one_brings_is_refused() {
+    let Some(mut head) = head() else { return };
+    let lender = TestSite::new("a-lender.example").custom("set $lent 1;");
+    let borrower = TestSite::new("b-borrower.example").custom("add_header X-Lent $lent;");
+    // Together nginx takes them, until the first one goes.
+    let (_, tested) = head.put(head.rendered(WebKind::Nginx, &[lender.clone(), borrower]));
+    let named: Vec<&str> = tested.faults.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(named, ["site-b-borrower.example.conf"], "{tested:#?}");
+    assert!(
+        tested.faults[0]
+            .message
+            .contains("unknown \"lent\" variable"),
+        "{tested:#?}"
+    );
+    // One that is live and unchanged is not asked again, and none of the many leaves a file.
+    let mut many = vec![lender];
+    for number in 0..9 {
+        many.push(TestSite::new(&format!("s{number}.example")));
+    }
+    head.apply(head.rendered(WebKind::Nginx, &many));
+    let left = head.host.sh("ls -A /etc/nginx | grep fanout-test || true");
+    assert_eq!(left.text(), "");
+}
+
+#[test]
 fn two_sites_of_ours_with_one_name_are_told_apart_from_one() {
     let Some(mut head) = head() else { return };
     let mut files = head.rendered(WebKind::Nginx, &[site()]);

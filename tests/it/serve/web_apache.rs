@@ -147,6 +147,13 @@ fn nothing_that_is_wrong_with_a_set_ends_apache() {
         ["site-broken.example.conf", "site-www.example.com.conf"],
         "{tested:#?}"
     );
+    // One that only works as long as another one brings something.
+    let lender = TestSite::new("a-lender.example").custom("Define lent on");
+    let borrower = TestSite::new("b-borrower.example")
+        .custom("<IfDefine !lent>\nNoSuchDirective on\n</IfDefine>");
+    let (_, tested) = head.put(head.rendered(WebKind::Apache, &[lender, borrower]));
+    let named: Vec<&str> = tested.faults.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(named, ["site-b-borrower.example.conf"], "{tested:#?}");
     // A key that isn't the certificate's: apache's own test passes, and its reload would end it.
     let mut files = head.rendered(WebKind::ApacheSsl, &[site().tls(SiteTls::Optional)]);
     let other = head.rendered(WebKind::ApacheSsl, &[site().tls(SiteTls::Optional)]);

@@ -48,6 +48,26 @@ pub(crate) fn mediawiki() -> PathBuf {
     .unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// wp-cli, as one npm package ships it: Debian has none.
+#[track_caller]
+pub(crate) fn wp_cli() -> PathBuf {
+    const PACKAGE: &str = "wp-studio@1.22.0";
+    const FILE: &str = "package/dist/cli/wp-files/wp-cli/wp-cli.phar";
+    cached("wp-cli-2.12.0", |to| {
+        let mut pack = Command::new("npm");
+        pack.current_dir(to)
+            .args(["pack", "--silent", "--ignore-scripts", PACKAGE]);
+        ask(&mut pack)?;
+        let mut unpack = Command::new("tar");
+        unpack
+            .current_dir(to)
+            .args(["-xzf", "wp-studio-1.22.0.tgz", FILE]);
+        ask(&mut unpack)?;
+        rename(&to.join(FILE), &to.join("tree"))
+    })
+    .unwrap_or_else(|error| panic!("{error}"))
+}
+
 /// Copies a tree with all its attributes to `destination`, which must not exist.
 #[track_caller]
 pub(crate) fn copy_tree(source: &Path, destination: &Path) {
@@ -216,15 +236,12 @@ fn mirror() -> Result<String, String> {
 
 fn ask(command: &mut Command) -> Result<Output, String> {
     if !super::run::is_installed(&command.get_program().to_string_lossy()) {
-        return Err("Debian's apt-get and dpkg-deb are needed to fetch test platforms".to_owned());
+        return Err("apt-get, dpkg-deb and npm are needed to fetch test platforms".to_owned());
     }
     let output = run_within(command.env("LC_ALL", "C.UTF-8"), b"", LIMIT);
     match output.code {
         Some(0) => Ok(output),
-        _ => Err(format!(
-            "Debian's archive can't be reached\n{}",
-            output.describe()
-        )),
+        _ => Err(format!("a package can't be fetched\n{}", output.describe())),
     }
 }
 

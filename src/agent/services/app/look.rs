@@ -37,6 +37,11 @@ impl Apps {
             settings: site.settings_state()?,
             unprepared: site.unprepared()?,
             is_half_installed,
+            tool: self
+                .tools
+                .find(site)
+                .await
+                .map_or_else(String::new, |it| it.shown()),
             ..AppState::default()
         };
         if is_half_installed {

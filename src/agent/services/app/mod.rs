@@ -13,6 +13,7 @@ pub(super) mod opcache;
 mod prepare;
 mod run;
 mod site;
+mod tool;
 
 use super::super::trees::Trees;
 use crate::codes::{Code, Problem};
@@ -49,6 +50,7 @@ pub struct Apps {
     commands: BTreeMap<String, Vec<String>>,
     /// The live settings files, as this process sees them.
     settings: PathBuf,
+    tools: tool::Tools,
     busy: Arc<Mutex<BTreeSet<String>>>,
 }
 
@@ -78,6 +80,7 @@ impl Apps {
             journals: Journals::new(state),
             commands: config.commands.clone(),
             settings,
+            tools: tool::Tools::default(),
             busy: Arc::default(),
         }
     }
@@ -340,7 +343,8 @@ impl Apps {
         Ok(missing)
     }
 
-    /// Runs what belongs to an action: a script that is built in, or a named command.
+    /// Runs what belongs to an action: the application's own tool, a script that is built in, or a
+    /// named command.
     async fn run(
         &self,
         site: &LocalSite,
@@ -352,7 +356,10 @@ impl Apps {
             AppDriver::Command => {
                 command::run(site, &self.commands, word(script), &input, limit).await
             }
-            _ => run::script(site, script, input, limit).await,
+            _ => match self.tools.run(site, script, &input, limit).await? {
+                Some(ran) => Ok(ran),
+                None => run::script(site, script, input, limit).await,
+            },
         }
     }
 }

@@ -119,6 +119,41 @@ pub(super) async fn finish(program: Program, limit: Duration, word: &str) -> Res
 }
 
 impl Ran {
+    /// An answer for which nothing had to be run.
+    pub(super) fn with(answer: Answer) -> Self {
+        Self {
+            answer: Some(answer),
+            ended_well: true,
+            ending: String::new(),
+            said: String::new(),
+            complaint: String::new(),
+        }
+    }
+
+    /// Did it end with 0?
+    pub(super) fn ended_well(&self) -> bool {
+        self.ended_well
+    }
+
+    /// The last line of what it said.
+    pub(super) fn last_line(&self) -> String {
+        last_line(&self.said).trim().to_owned()
+    }
+
+    /// What came of it.
+    pub(super) fn conclude(&mut self, answer: Answer) {
+        self.answer = Some(answer);
+    }
+
+    /// Takes a secret out of everything that was said.
+    pub(super) fn hide(&mut self, secret: &str) {
+        if !secret.is_empty() {
+            for text in [&mut self.said, &mut self.complaint] {
+                *text = text.replace(secret, "***");
+            }
+        }
+    }
+
     /// A good end without a word means that it was done.
     pub(super) fn take_exit_as_answer(&mut self) {
         if self.answer.is_none() && self.ended_well {

@@ -79,7 +79,10 @@ impl LocalSite {
         };
         let place = trees.place(&binding)?;
         let below = std::ffi::OsStr::from_bytes(docroot.as_bytes());
-        let path = binding.path.join(below);
+        let path = match docroot.is_root() {
+            true => binding.path.clone(),
+            false => binding.path.join(below),
+        };
         let app = AppSite {
             driver: target.driver,
             uri,
@@ -87,6 +90,7 @@ impl LocalSite {
             dir,
             docroot,
             is_tls: target.is_tls,
+            is_also_plain: false,
             title: None,
         };
         let php = match needs_php(target.driver) {

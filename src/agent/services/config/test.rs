@@ -6,7 +6,7 @@ use crate::agent::services::programs::{Staged, users};
 use crate::codes::Problem;
 use crate::net::certificate;
 use crate::services::balancer::is_bundle;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::sync::Arc;
 use sync_proto::path::Name;
@@ -49,6 +49,7 @@ impl Sets {
                 .map(|it| (it.area, it.name.clone()))
                 .collect(),
             live: self.live_files()?,
+            changed: self.changed(&record)?,
         };
         let outcome = self.programs.test(&staged).await;
         let (sets, id) = (Arc::clone(self), *set);
@@ -167,6 +168,24 @@ impl Sets {
             dir.symlink(target.as_bytes(), &file).map_err(disk)?;
         }
         Ok(())
+    }
+
+    /// The files that the live set doesn't have, or has with another content.
+    fn changed(&self, record: &Record) -> Result<BTreeSet<(ConfigArea, String)>, Problem> {
+        let live = match self.place.live() {
+            Some(live) => self.place.record(&live)?.unwrap_or_default(),
+            None => Record::default(),
+        };
+        let live: BTreeSet<_> = live
+            .files
+            .iter()
+            .map(|it| (it.area, &it.name, it.digest))
+            .collect();
+        let files = record.files.iter();
+        Ok(files
+            .filter(|it| !live.contains(&(it.area, &it.name, it.digest)))
+            .map(|it| (it.area, it.name.clone()))
+            .collect())
     }
 
     /// The files of the live set.

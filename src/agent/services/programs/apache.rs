@@ -5,7 +5,7 @@
 use super::mirror::{Mirror, Syntax, matches};
 use super::{
     Found, Staged, blamed, cleaned, fault, installed, is_shared, not_run, not_running, proved,
-    running, taken_ports, tested,
+    running, taken_ports, tested, waves,
 };
 use crate::agent::services::config::place::disk;
 use crate::codes::{Code, Problem};
@@ -195,8 +195,16 @@ pub(super) async fn test(staged: &Staged, found_so_far: &mut Found) -> Result<()
         return Ok(());
     }
     let mut bad: BTreeSet<String> = BTreeSet::new();
+    for (name, said) in alone(&apache, staged).await? {
+        if !bad.contains(&name) {
+            let message = cleaned(&said, staged);
+            found_so_far.faults.push(fault(AREA, &name, message));
+            bad.insert(name);
+        }
+    }
     loop {
-        let (passes, said) = run(&apache, staged, &|it| !bad.contains(it), &["-t"]).await?;
+        let without = |it: &str| !bad.contains(it);
+        let (passes, said) = run(&apache, staged, &without, &["-t"]).await?;
         if passes {
             break;
         }
@@ -239,14 +247,74 @@ pub(super) async fn test(staged: &Staged, found_so_far: &mut Found) -> Result<()
     Ok(())
 }
 
-/// Runs apache with the machine's main configuration and those files of the set that `includes`
-/// picks.
+/// The new and changed vhosts that apache refuses each by itself.
+async fn alone(apache: &Apache, staged: &Staged) -> Result<Vec<(String, String)>, Problem> {
+    let due = staged.to_be_tested_alone(AREA, DIRECTORY);
+    let mut tests = Vec::new();
+    for (number, name) in due.into_iter().enumerate() {
+        let main = format!("apache-main-{number}.conf");
+        let only = |it: &str| it == name || is_shared(it) || it.starts_with("sub-");
+        let test = prepared(apache, staged, &main, &only, &["-t"])?;
+        tests.push((name, test));
+    }
+    let mut refused = Vec::new();
+    for (name, (passes, said)) in waves(tests, Prepared::outcome).await? {
+        if !passes {
+            let blamed = blamed(&said, staged, AREA, DIRECTORY).filter(|it| !is_shared(it));
+            refused.push((blamed.unwrap_or(&name).to_owned(), said));
+        }
+    }
+    Ok(refused)
+}
+
+/// A test that only has to be run.
+enum Prepared {
+    Test(Program),
+    Refused(String),
+}
+
+impl Prepared {
+    async fn outcome(self) -> Result<(bool, String), Problem> {
+        let program = match self {
+            Self::Test(program) => program,
+            Self::Refused(message) => return Ok((false, message)),
+        };
+        let (passes, said) = tested(program).await?;
+        let noise = [
+            "AH00558",
+            "Syntax OK",
+            "Action '",
+            "error log may have more",
+            "AH00112",
+        ];
+        let said: Vec<&str> = said
+            .lines()
+            .filter(|line| !noise.iter().any(|it| line.contains(it)))
+            .collect();
+        Ok((passes, said.join("\n")))
+    }
+}
+
+/// Runs apache with those files of the set that `includes` picks.
 async fn run(
     apache: &Apache,
     staged: &Staged,
     includes: &(dyn Fn(&str) -> bool + Sync),
     arguments: &[&str],
 ) -> Result<(bool, String), Problem> {
+    let test = prepared(apache, staged, "apache-main.conf", includes, arguments)?;
+    test.outcome().await
+}
+
+/// apache with the machine's main configuration, as a file called `main`, and those files of the
+/// set that `includes` picks.
+fn prepared(
+    apache: &Apache,
+    staged: &Staged,
+    main: &str,
+    includes: &(dyn Fn(&str) -> bool + Sync),
+    arguments: &[&str],
+) -> Result<Prepared, Problem> {
     let ours = |rest: &str| {
         let pattern = rest
             .strip_prefix(DIRECTORY)
@@ -277,24 +345,12 @@ async fn run(
              server`",
             apache.config.display()
         );
-        return Ok((false, message));
+        return Ok(Prepared::Refused(message));
     }
-    let main = staged.copy.join("apache-main.conf");
+    let main = staged.copy.join(main);
     system::replace(&main, text.as_bytes(), 0o600).map_err(disk)?;
     let program = apache.program().args(arguments).arg("-f").arg(&main);
-    let (passes, said) = tested(program).await?;
-    let noise = [
-        "AH00558",
-        "Syntax OK",
-        "Action '",
-        "error log may have more",
-        "AH00112",
-    ];
-    let said: Vec<&str> = said
-        .lines()
-        .filter(|line| !noise.iter().any(|it| line.contains(it)))
-        .collect();
-    Ok((passes, said.join("\n")))
+    Ok(Prepared::Test(program))
 }
 
 /// What another file includes by its name can't be left out of it, so it is emptied.

@@ -23,6 +23,8 @@ use sync_proto::wire::service::{ConfigArea, ConfigFault, ServiceFacts};
 
 /// How long a program's own test may take: a name that can't be resolved makes nginx wait.
 const TEST_LIMIT: Duration = Duration::from_secs(40);
+/// LIMIT: tests of single vhosts at a time.
+const TESTS_AT_ONCE: usize = 4;
 /// How long a web server has to serve its new configuration.
 const PROOF: Duration = Duration::from_secs(5);
 /// So many answers in a row are the new configuration's.
@@ -43,6 +45,36 @@ pub(super) struct Staged {
     pub(super) files: Vec<(ConfigArea, String)>,
     /// Those of the live set.
     pub(super) live: Vec<(ConfigArea, String)>,
+    /// Files that the live set doesn't have, or has with another content.
+    pub(super) changed: BTreeSet<(ConfigArea, String)>,
+}
+
+impl Staged {
+    /// The vhosts that are new or changed, or include such a file: each is tested alone, so that
+    /// none lives on what another one happens to bring. The others were, when they came.
+    fn to_be_tested_alone(&self, area: ConfigArea, directory: &str) -> Vec<String> {
+        let changed: Vec<&str> = self
+            .changed
+            .iter()
+            .filter(|(of, _)| *of == area)
+            .map(|(_, name)| name.as_str())
+            .collect();
+        let parts: Vec<&&str> = changed.iter().filter(|it| it.starts_with("sub-")).collect();
+        let is_due = |name: &str| {
+            if is_shared(name) || !name.ends_with(".conf") || name.starts_with("sub-") {
+                return false;
+            }
+            let names_one = || {
+                let text = system::read_text(&self.copy.join(directory).join(name));
+                text.is_ok_and(|text| parts.iter().any(|part| text.contains(**part)))
+            };
+            changed.contains(&name) || (!parts.is_empty() && names_one())
+        };
+        let own = self.files.iter().filter(|(of, _)| *of == area);
+        own.map(|(_, name)| name.clone())
+            .filter(|name| is_due(name))
+            .collect()
+    }
 }
 
 /// What a test found.
@@ -317,6 +349,31 @@ async fn tested(program: Program) -> Result<(bool, String), Problem> {
     let output = output.map_err(|error| not_run(&error))?;
     let said = format!("{}\n{}", output.complaint(), output.text());
     Ok((output.status.success(), said.trim().to_owned()))
+}
+
+/// Carries out all of these, a few at a time, in their order.
+async fn waves<K, P, F, T>(
+    all: Vec<(K, P)>,
+    carry_out: impl Fn(P) -> F,
+) -> Result<Vec<(K, T)>, Problem>
+where
+    F: Future<Output = Result<T, Problem>> + Send + 'static,
+    T: Send + 'static,
+{
+    let mut done = Vec::with_capacity(all.len());
+    let mut all = all.into_iter().peekable();
+    while all.peek().is_some() {
+        let wave = all.by_ref().take(TESTS_AT_ONCE);
+        let wave: Vec<_> = wave
+            .map(|(key, one)| (key, tokio::spawn(carry_out(one))))
+            .collect();
+        for (key, task) in wave {
+            let outcome = task.await;
+            let outcome = outcome.map_err(|error| Problem::from_error(Code::Bug, &error))?;
+            done.push((key, outcome?));
+        }
+    }
+    Ok(done)
 }
 
 /// Ports that these files open and that the live ones don't, taken by another program.

@@ -4,7 +4,7 @@
 use super::mirror::{Directive, Mirror, Syntax, directives, matches};
 use super::{
     Found, Staged, blamed, children, cleaned, fault, installed, is_shared, not_run, not_running,
-    proved, running, taken_ports, tested,
+    proved, running, taken_ports, tested, waves,
 };
 use crate::agent::services::config::place::disk;
 use crate::codes::{Code, Problem};
@@ -18,6 +18,9 @@ const AREAS: [(ConfigArea, &str); 2] = [
     (ConfigArea::Nginx, "nginx"),
     (ConfigArea::NginxBalancer, "nginx-balancer"),
 ];
+
+/// The name of the main file of a test with several files.
+const MAIN: &str = ".fanout-test.conf";
 
 /// An installed nginx.
 struct Nginx {
@@ -177,6 +180,14 @@ pub(super) async fn test(staged: &Staged, found_so_far: &mut Found) -> Result<()
         return Ok(());
     }
     let mut bad: BTreeSet<(ConfigArea, String)> = BTreeSet::new();
+    for ((area, name), said) in alone(&nginx, staged).await? {
+        let one = (area, name);
+        if !bad.contains(&one) {
+            let message = cleaned(&said, staged);
+            found_so_far.faults.push(fault(area, &one.1, message));
+            bad.insert(one);
+        }
+    }
     loop {
         let without = |area: ConfigArea, name: &str| !bad.contains(&(area, name.to_owned()));
         let (passes, said) = run(&nginx, staged, &without).await?;
@@ -222,13 +233,73 @@ pub(super) async fn test(staged: &Staged, found_so_far: &mut Found) -> Result<()
     Ok(())
 }
 
-/// Runs nginx's test with the machine's main configuration and those files of the set that
-/// `includes` picks.
+/// The new and changed vhosts that nginx refuses each by itself. Names that it would ignore are a
+/// matter of all together.
+async fn alone(nginx: &Nginx, staged: &Staged) -> Result<Vec<Culprit>, Problem> {
+    let mut due = Vec::new();
+    for (area, directory) in AREAS {
+        let names = staged.to_be_tested_alone(area, directory);
+        due.extend(names.into_iter().map(|name| (area, directory, name)));
+    }
+    let mut tests = Vec::new();
+    for (number, (area, directory, name)) in due.iter().enumerate() {
+        let only = |of: ConfigArea, it: &str| {
+            (of == *area && it == name) || is_shared(it) || it.starts_with("sub-")
+        };
+        let main = format!(".fanout-test-{number}.conf");
+        tests.push((
+            (*area, *directory, name.clone()),
+            prepared(nginx, staged, &main, &only)?,
+        ));
+    }
+    let mut refused = Vec::new();
+    for ((area, directory, name), (passes, said)) in waves(tests, Prepared::outcome).await? {
+        if !passes {
+            let blamed = blamed(&said, staged, area, directory).filter(|it| !is_shared(it));
+            refused.push(((area, blamed.unwrap_or(&name).to_owned()), said));
+        }
+    }
+    Ok(refused)
+}
+
+/// A test that only has to be run.
+enum Prepared {
+    Test(Program, Main),
+    Refused(String),
+}
+
+impl Prepared {
+    async fn outcome(self) -> Result<(bool, String), Problem> {
+        let (program, main) = match self {
+            Self::Test(program, main) => (program, main),
+            Self::Refused(message) => return Ok((false, message)),
+        };
+        let (passes, said) = tested(program).await?;
+        drop(main);
+        let noise =
+            |line: &&str| !line.contains(" syntax is ok") && !line.contains("is successful");
+        let said: Vec<&str> = said.lines().filter(noise).collect();
+        Ok((passes, said.join("\n")))
+    }
+}
+
+/// Runs nginx's test with those files of the set that `includes` picks.
 async fn run(
     nginx: &Nginx,
     staged: &Staged,
     includes: &(dyn Fn(ConfigArea, &str) -> bool + Sync),
 ) -> Result<(bool, String), Problem> {
+    prepared(nginx, staged, MAIN, includes)?.outcome().await
+}
+
+/// nginx's test with the machine's main configuration, as a file called `main`, and those files of
+/// the set that `includes` picks.
+fn prepared(
+    nginx: &Nginx,
+    staged: &Staged,
+    main: &str,
+    includes: &(dyn Fn(ConfigArea, &str) -> bool + Sync),
+) -> Result<Prepared, Problem> {
     let ours = |rest: &str| {
         let mut lines = String::new();
         for (area, directory) in AREAS {
@@ -282,7 +353,7 @@ async fn run(
              `fanout setup server`",
             nginx.config.display()
         );
-        return Ok((false, message));
+        return Ok(Prepared::Refused(message));
     }
     // The running nginx keeps its pid file.
     let pid = directives(&text)
@@ -293,21 +364,18 @@ async fn run(
     }
     let text = format!(
         "pid \"{}\";\n{text}",
-        staged.copy.join("nginx.pid").display()
+        staged.copy.join(format!("nginx{main}.pid")).display()
     );
     // Beside the machine's own, since nginx takes relative paths from where its main file lies.
     let main = Main {
-        path: base.join(".fanout-test.conf"),
+        path: base.join(main),
     };
     system::replace(&main.path, text.as_bytes(), 0o600).map_err(disk)?;
     let program = Program::new(&nginx.binary)
         .arg("-t")
         .arg("-c")
         .arg(&main.path);
-    let (passes, said) = tested(program).await?;
-    let noise = |line: &&str| !line.contains(" syntax is ok") && !line.contains("is successful");
-    let said: Vec<&str> = said.lines().filter(noise).collect();
-    Ok((passes, said.join("\n")))
+    Ok(Prepared::Test(program, main))
 }
 
 /// Warnings that mean that something of ours is not served.

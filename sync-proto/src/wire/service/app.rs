@@ -174,6 +174,8 @@ pub struct AppState {
     pub is_half_installed: bool,
     /// Files and directories that a preparation would make.
     pub unprepared: Vec<String>,
+    /// Its own tool that is used for what that can do, such as `wp-cli 2.12.0`; empty: none.
+    pub tool: String,
     /// What else should be known, one sentence each.
     pub warnings: Vec<String>,
 }

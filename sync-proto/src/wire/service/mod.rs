@@ -104,10 +104,28 @@ pub struct ServiceFacts {
     pub php: Vec<PhpFacts>,
     /// The group of the web server's workers, such as `www-data`.
     pub web_group: String,
+    /// The file systems that trees, configuration and the agent's state lie on.
+    pub disks: Vec<DiskFacts>,
     /// The set that is live and confirmed.
     pub live: Option<ConfigSetId>,
     /// What an administrator should know, one sentence each with its remedy.
     pub warnings: Vec<String>,
+}
+
+/// What is left on a file system.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskFacts {
+    /// A directory on it.
+    pub path: String,
+    /// What an ordinary user may still write.
+    pub free_bytes: u64,
+    /// Its size.
+    pub total_bytes: u64,
+    /// Inodes that may still be made, and how many there can be; 0 of 0 where they are made as
+    /// needed.
+    pub free_inodes: u64,
+    /// How many there can be.
+    pub total_inodes: u64,
 }
 
 /// An installed server program.

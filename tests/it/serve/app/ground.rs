@@ -190,6 +190,7 @@ impl Ground {
             dir: None,
             docroot: RelPath::root(),
             is_tls: false,
+            is_also_plain: false,
             title: Some("Fanout's test".into()),
         }
     }

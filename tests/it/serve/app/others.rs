@@ -71,6 +71,55 @@ fn an_application_behind_commands_does_what_its_administrator_named_netns() {
     assert!(error.message.ends_with("no good"), "{error}");
 }
 
+/// What Drush itself does with these words, no test here can say: none could be had.
+#[test]
+fn the_drush_that_fits_the_site_is_chosen_and_told_in_its_own_words_netns() {
+    if !root_or_skip("hosts") {
+        return;
+    }
+    let stub = |version: &str| {
+        format!(
+            "#!/bin/sh\ncase $1 in --version) echo 'Drush Commandline Tool {version}' ;;\n\
+             user:login|user-login) echo http://www.example.com/user/reset/1/2/3/login ;;\n\
+             *) echo \"$* as $(id -un)\" ;; esac\n"
+        )
+    };
+    for (driver, used, cron) in [
+        (AppDriver::Drupal, "12.4.3", "core:cron"),
+        (AppDriver::Drupal7, "8.1.16", "core-cron"),
+    ] {
+        let ground = Ground::start(1, driver);
+        let tree = ground.world.dir().join("small");
+        std::fs::create_dir_all(tree.join("vendor/bin")).unwrap();
+        std::fs::write(tree.join("index.php"), "<?php\n").unwrap();
+        let executable = |path: &std::path::Path, text: String| {
+            std::fs::write(path, text).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(path, mode).unwrap();
+        };
+        // Composer's own in the tree, and the administrator's for all trees.
+        executable(&tree.join("vendor/bin/drush"), stub("12.4.3"));
+        ground.push(&tree, &[]);
+        ground.host().write("/usr/local/bin/drush", stub("8.1.16"));
+        let mode = ["chmod", "755", "/usr/local/bin/drush"];
+        ground.host().run(&mode).success();
+        assert_eq!(ground.look().tool, format!("Drush {used}"));
+        let done = ground.done(AppAction::Cron);
+        let root = ground.live(0);
+        assert_eq!(
+            done.message,
+            format!(
+                "{cron} --root={} --uri=http://www.example.com --yes as www-data (Drush {used})",
+                root.display()
+            )
+        );
+        match ground.act(AppAction::LoginLink { user: "o'x".into() }) {
+            Ok(AppAnswer::Link(link)) => assert!(link.ends_with("/reset/1/2/3/login"), "{link}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_pool_forgets_its_compiled_code_when_it_is_told_netns() {
     if !root_or_skip("hosts") {

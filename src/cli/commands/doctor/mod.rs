@@ -1,6 +1,9 @@
 //! `fanout doctor`: what the environment of an inventory lacks, each with its remedy. Changes
 //! nothing.
 
+mod members;
+mod sites;
+
 use crate::cli::Context;
 use crate::cli::args::DoctorArgs;
 use crate::cli::error::CommandError;
@@ -87,7 +90,12 @@ pub(crate) async fn run(context: &Context, args: DoctorArgs) -> Result<Exit, Com
         }
         balancer(&hub, &servers, server, &mut diagnosis).await;
     }
+    members::disks(&facts, &mut diagnosis);
+    members::numbers(&hub, &servers, &facts, &mut diagnosis).await;
+    sites::templates(&hub, &mut diagnosis);
     for site in hub.inventory.sites.values() {
+        sites::certificate(&hub, site, &mut diagnosis).await;
+        members::share(&hub, &servers, site, &facts, &mut diagnosis).await;
         site_on_members(&hub, &servers, site, &facts, &mut diagnosis).await?;
     }
     Ok(report(context, &diagnosis))
@@ -176,7 +184,11 @@ fn programs(server: &Server, facts: &ServiceFacts, diagnosis: &mut Diagnosis) {
         }
     }
     for warning in &facts.warnings {
-        diagnosis.found(Some(name), "services", warning, "see the message");
+        let remedy = match warning.contains("fanout setup server") {
+            true => setup.as_str(),
+            false => "see the message",
+        };
+        diagnosis.found(Some(name), "services", warning, remedy);
     }
 }
 
@@ -235,11 +247,17 @@ async fn site_on_members(
     if let Some((server, db)) = database.and_then(|server| Some((server, server.db.as_ref()?))) {
         let host = db.host.clone();
         let host = host.unwrap_or_else(|| server.address.host().to_owned());
+        let account = sites::account(hub, site, &host, db.port).await;
         let mut seen: BTreeMap<Vec<String>, Vec<&ServerName>> = BTreeMap::new();
         for name in &members {
             diagnosis.checks += 1;
             match knock(servers, name, &host, db.port).await {
-                Ok(found) => seen.entry(found.resolved).or_default().push(name),
+                Ok(found) => {
+                    seen.entry(found.resolved).or_default().push(name);
+                    if let Some(account) = &account {
+                        sites::login(servers, site, name, account, diagnosis).await;
+                    }
+                }
                 Err(problem) => {
                     let hint = problem.hint().to_owned();
                     diagnosis.found(Some(name), "database", problem.message, hint);

@@ -145,7 +145,7 @@ impl Ground {
             let config = self.place.join(format!("rsyncd{number}.conf"));
             let dir = self.member_dir(number);
             let lines = format!(
-                "use chroot = no\nuid = 0\ngid = 0\nread only = no\nmunge symlinks = no\n\
+                "use chroot = yes\nuid = 0\ngid = 0\nread only = no\nmunge symlinks = no\n\
                  lock file = {0}.lock\n[disk]\npath = {1}\n",
                 text(&config)?,
                 text(&dir)?,

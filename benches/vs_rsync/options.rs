@@ -60,7 +60,7 @@ impl Options {
 
     /// The large file of so many MiB, or a small one.
     pub(crate) fn large_mib(&self, mib: u64) -> u64 {
-        if self.quick { mib / 16 } else { mib }
+        if self.quick { mib / 8 } else { mib }
     }
 
     /// LIMIT: how long one side may take in one round. What isn't done then is noted as such.

@@ -13,8 +13,10 @@ use std::fs;
 use std::thread;
 use std::time::Duration;
 
-/// An index doesn't trust files that changed in the same tick as it was written.
-const NOT_RACY: Duration = Duration::from_millis(200);
+/// After the source was written. rsync compares the times of directories by the second, and leaves
+/// the nanoseconds of one that it made in the same second; an index doesn't trust files that
+/// changed in the same tick as it was written.
+const NOT_RACY: Duration = Duration::from_millis(1_100);
 
 /// When what is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,11 +87,13 @@ pub(crate) fn run(sandbox: &Sandbox, race: &Race) -> Result<Vec<Row>> {
         fanout: None,
         source: Snapshot::read(&ground.source())?,
     };
+    thread::sleep(NOT_RACY);
     state.begin(&ground)?;
     for round in 0..race.rounds {
         if race.plan == Plan::Change {
             let corpus = race.ground.corpus;
             corpus.change(&ground.source(), round as u64 + 1)?;
+            thread::sleep(NOT_RACY);
             state.source = Snapshot::read(&ground.source())?;
             state.publish(&ground)?;
         }
@@ -184,7 +188,6 @@ impl State<'_> {
 
     fn measure(&self, ground: &Ground, side: Side) -> Result<Option<Values>> {
         ground.settle()?;
-        thread::sleep(NOT_RACY);
         if self.race.plan == Plan::First {
             warm(ground);
         }

@@ -80,8 +80,13 @@ impl Snapshot {
             let Some(found) = other.0.get(path) else {
                 bail!("{} is missing", path.display());
             };
-            if let Some(what) = self.0[path].difference(found, keeps) {
-                bail!("{} has another {what}", path.display());
+            let wanted = &self.0[path];
+            if let Some(what) = wanted.difference(found, keeps) {
+                let (was, is) = (wanted.in_short(), found.in_short());
+                bail!(
+                    "{} has another {what}: {is} instead of {was}",
+                    path.display()
+                );
             }
         }
         let extra = |path: &&PathBuf| {
@@ -103,6 +108,14 @@ impl Snapshot {
 }
 
 impl Seen {
+    fn in_short(&self) -> String {
+        let (seconds, nanoseconds) = self.mtime;
+        format!(
+            "{:o} {:?} {seconds}.{nanoseconds:09}",
+            self.mode, self.owner
+        )
+    }
+
     fn difference(&self, other: &Self, keeps: Keeps) -> Option<&'static str> {
         let is_link = matches!(self.content, Content::Link(_));
         if self.content != other.content {

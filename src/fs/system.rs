@@ -102,6 +102,15 @@ pub fn link(path: &Path) -> Option<PathBuf> {
     fs::read_link(path).ok()
 }
 
+/// Makes one directory where it is missing.
+///
+/// # Errors
+/// What the disk says.
+pub fn make_dir(path: &Path, mode: u32) -> Result<(), FsError> {
+    let (dir, name) = Dir::open_parent_of(path)?;
+    dir.create_dir_if_absent(&name, mode).map(drop)
+}
+
 /// Replaces or creates one file durably.
 ///
 /// # Errors

@@ -81,6 +81,10 @@ pub fn web(
         facts,
         sites: inputs,
         trusted_proxies: proxies(inventory, &sites),
+        is_passed_through: sites.iter().any(|(_, platform)| {
+            let balancer = inventory.balancer_of(platform);
+            balancer.is_some_and(|it| it.tls == BalancerTls::Passthrough)
+        }),
         templates: &materials.templates,
     })
     .map_err(|error| rendered(&error))?;

@@ -1,4 +1,4 @@
-//! Preparing this server for a web role: packages of Debian, and files of our own by which its
+//! Preparing this server for a role, web or balancer: packages of Debian, and files of our own by which its
 //! programs include fanout's.
 //!
 //! Refuses any name that isn't a package's, and any distribution whose packages it doesn't know.
@@ -6,16 +6,22 @@
 //! Reloads nothing: the first configuration set does.
 
 use super::config::place::disk;
+use super::programs::haproxy_facts;
 use crate::codes::{Code, Problem};
 use crate::fs::system;
 use crate::proc::Program;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use sync_proto::path::escape;
-use sync_proto::wire::service::{SetupAnswer, SetupRequest, SetupStep, SetupWeb, SetupWish};
+use sync_proto::wire::service::{
+    SetupAnswer, SetupBalancer, SetupRequest, SetupStep, SetupWeb, SetupWish,
+};
 
 /// How long packages may take to be fetched and unpacked.
 const INSTALL: Duration = Duration::from_secs(1800);
+/// The machine's own configuration of HAProxy, and what its service takes from elsewhere.
+const HAPROXY_OWN: &str = "/etc/haproxy/haproxy.cfg";
+const HAPROXY_DEFAULTS: &str = "/etc/default/haproxy";
 /// What fanout's vhosts need of apache.
 const MODULES: [&str; 12] = [
     "rewrite",
@@ -47,6 +53,8 @@ enum Work {
         /// The program whose test must pass with it.
         test: Vec<String>,
     },
+    /// A person's: it starts a program anew.
+    Nothing,
 }
 
 pub(super) async fn answer(current: &Path, request: SetupRequest) -> Result<SetupAnswer, Problem> {
@@ -60,7 +68,7 @@ pub(super) async fn answer(current: &Path, request: SetupRequest) -> Result<Setu
         SetupRequest::Apply(wish) => {
             let mut done = Vec::new();
             for step in plan(current, &wish).await? {
-                if !step.shown.is_done {
+                if !step.shown.is_done && !step.shown.by_person {
                     carry_out(&step).await?;
                     tracing::info!(what = step.shown.what, "prepared");
                     done.push(step.shown);
@@ -78,46 +86,15 @@ async fn plan(current: &Path, wish: &SetupWish) -> Result<Vec<Step>, Problem> {
             "`fanout setup server NAME --print` on a Debian shows the steps to translate",
         ));
     }
-    let php = match wish.php.as_slice() {
-        [] => vec![usual_php().await?],
-        versions => versions.to_vec(),
+    let php = match (wish.web, wish.php.as_slice()) {
+        (None, _) => Vec::new(),
+        (Some(_), []) => vec![usual_php().await?],
+        (Some(_), versions) => versions.to_vec(),
     };
-    let mut packages = vec![match wish.web {
-        SetupWeb::Nginx => "nginx".to_owned(),
-        SetupWeb::Apache => "apache2".to_owned(),
-    }];
-    for version in &php {
-        packages.push(format!("php{version}-fpm"));
-        packages.push(format!("php{version}-cli"));
-        packages.extend(
-            wish.extensions
-                .iter()
-                .map(|it| format!("php{version}-{it}")),
-        );
-    }
-    for package in &packages {
-        is_package(package)?;
-    }
-    let mut missing = Vec::new();
-    for package in &packages {
-        if !is_installed(package).await? {
-            missing.push(package.clone());
-        }
-    }
-    let mut steps = Vec::new();
-    steps.push(Step {
-        shown: SetupStep {
-            what: format!("install {}", list(&packages, &missing).join(" ")),
-            by_hand: format!(
-                "apt-get install -y --no-install-recommends {}",
-                list(&packages, &missing).join(" ")
-            ),
-            is_done: missing.is_empty(),
-        },
-        work: Work::Packages(missing),
-    });
-    match wish.web {
-        SetupWeb::Nginx => steps.push(file(
+    let mut steps = vec![packages(wish, &php).await?];
+    let is_nginx = wish.web == Some(SetupWeb::Nginx) || wish.balancer == Some(SetupBalancer::Nginx);
+    if is_nginx {
+        steps.push(file(
             "/etc/nginx/conf.d/fanout.conf",
             format!(
                 "# Written by fanout: the one line that includes its files.\n\
@@ -125,35 +102,10 @@ async fn plan(current: &Path, wish: &SetupWish) -> Result<Vec<Step>, Problem> {
                 current.display()
             ),
             &["nginx", "-t"],
-        )),
-        SetupWeb::Apache => {
-            let enabled = |it: &&&str| {
-                !system::exists(Path::new(&format!("/etc/apache2/mods-enabled/{it}.load")))
-            };
-            let missing: Vec<&str> = MODULES.iter().filter(enabled).copied().collect();
-            let all: Vec<&str> = match missing.is_empty() {
-                true => MODULES.to_vec(),
-                false => missing.clone(),
-            };
-            steps.push(Step {
-                shown: SetupStep {
-                    what: format!("enable apache's modules {}", all.join(" ")),
-                    by_hand: format!("a2enmod {}", all.join(" ")),
-                    is_done: missing.is_empty(),
-                },
-                work: Work::Modules(missing),
-            });
-            // The last of all: the machine's own vhosts stay the ones that answer first.
-            steps.push(file(
-                "/etc/apache2/sites-enabled/zz-fanout.conf",
-                format!(
-                    "# Written by fanout: the one line that includes its files.\n\
-                     IncludeOptional {}/apache/*.conf\n",
-                    current.display()
-                ),
-                &["apache2ctl", "-t"],
-            ));
-        }
+        ));
+    }
+    if wish.web == Some(SetupWeb::Apache) {
+        steps.extend(apache(current));
     }
     for version in &php {
         let text = format!(
@@ -168,7 +120,124 @@ async fn plan(current: &Path, wish: &SetupWish) -> Result<Vec<Step>, Problem> {
             &[&format!("php-fpm{version}"), "-t"],
         ));
     }
+    if wish.balancer == Some(SetupBalancer::Haproxy) {
+        steps.extend(haproxy(current).await?);
+    }
     Ok(steps)
+}
+
+async fn packages(wish: &SetupWish, php: &[String]) -> Result<Step, Problem> {
+    let mut packages = Vec::new();
+    match wish.web {
+        Some(SetupWeb::Nginx) => packages.push("nginx".to_owned()),
+        Some(SetupWeb::Apache) => packages.push("apache2".to_owned()),
+        None => {}
+    }
+    for version in php {
+        packages.push(format!("php{version}-fpm"));
+        packages.push(format!("php{version}-cli"));
+        packages.extend(
+            wish.extensions
+                .iter()
+                .map(|it| format!("php{version}-{it}")),
+        );
+    }
+    match wish.balancer {
+        Some(SetupBalancer::Haproxy) => packages.push("haproxy".to_owned()),
+        Some(SetupBalancer::Nginx) if wish.web != Some(SetupWeb::Nginx) => {
+            packages.push("nginx".to_owned());
+        }
+        _ => {}
+    }
+    for package in &packages {
+        is_package(package)?;
+    }
+    let mut missing = Vec::new();
+    for package in &packages {
+        if !is_installed(package).await? {
+            missing.push(package.clone());
+        }
+    }
+    Ok(Step {
+        shown: SetupStep {
+            what: format!("install {}", list(&packages, &missing).join(" ")),
+            by_hand: format!(
+                "apt-get install -y --no-install-recommends {}",
+                list(&packages, &missing).join(" ")
+            ),
+            is_done: missing.is_empty(),
+            by_person: false,
+        },
+        work: Work::Packages(missing),
+    })
+}
+
+fn apache(current: &Path) -> [Step; 2] {
+    let is_missing =
+        |it: &&&str| !system::exists(Path::new(&format!("/etc/apache2/mods-enabled/{it}.load")));
+    let missing: Vec<&str> = MODULES.iter().filter(is_missing).copied().collect();
+    let all: Vec<&str> = match missing.is_empty() {
+        true => MODULES.to_vec(),
+        false => missing.clone(),
+    };
+    let modules = Step {
+        shown: SetupStep {
+            what: format!("enable apache's modules {}", all.join(" ")),
+            by_hand: format!("a2enmod {}", all.join(" ")),
+            is_done: missing.is_empty(),
+            by_person: false,
+        },
+        work: Work::Modules(missing),
+    };
+    // The last of all: the machine's own vhosts stay the ones that answer first.
+    let include = file(
+        "/etc/apache2/sites-enabled/zz-fanout.conf",
+        format!(
+            "# Written by fanout: the one line that includes its files.\n\
+             IncludeOptional {}/apache/*.conf\n",
+            current.display()
+        ),
+        &["apache2ctl", "-t"],
+    );
+    [modules, include]
+}
+
+/// HAProxy includes nothing; what it reads is in its service's command line, where a second
+/// directory is read besides the machine's own file. The run-time socket is in fanout's own file.
+async fn haproxy(current: &Path) -> Result<[Step; 2], Problem> {
+    let own = current.join("haproxy");
+    let defaults = system::read_text(Path::new(HAPROXY_DEFAULTS)).unwrap_or_default();
+    let mut lines = defaults.lines().map(str::trim_start);
+    if let Some(line) = lines.find(|it| it.starts_with("EXTRAOPTS=") && !it.contains(text(&own))) {
+        let message =
+            format!("{HAPROXY_DEFAULTS} sets options that fanout's own line can't add to: {line}");
+        return Err(Problem::new(Code::SetupFailed, message)
+            .with_hint(format!("add `-f {}` to them there", own.display())));
+    }
+    let unit = file(
+        "/etc/systemd/system/haproxy.service.d/fanout.conf",
+        format!(
+            "# Written by fanout: the one line that includes its files.\n[Service]\n\
+             Environment=\"EXTRAOPTS=-S /run/haproxy-master.sock -f {}\"\n",
+            own.display()
+        ),
+        &["haproxy", "-c", "-f", HAPROXY_OWN, "-f", text(&own)],
+    );
+    let reads_it = haproxy_facts(current).await;
+    let restart = Step {
+        shown: SetupStep {
+            what: "restart HAProxy, which reads its command line at no other time".into(),
+            by_hand: "systemctl daemon-reload && systemctl restart haproxy".into(),
+            is_done: reads_it.is_some_and(|it| it.is_included),
+            by_person: true,
+        },
+        work: Work::Nothing,
+    };
+    Ok([unit, restart])
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap_or_default()
 }
 
 /// A file of ours.
@@ -179,11 +248,13 @@ fn file(path: &str, text: String, test: &[&str]) -> Step {
         shown: SetupStep {
             what: format!("write {}", path.display()),
             by_hand: format!(
-                "cat >{} <<'EOF'\n{}EOF",
+                "mkdir -p {}\ncat >{} <<'EOF'\n{}EOF",
+                path.parent().unwrap_or(Path::new("/")).display(),
                 path.display(),
                 text.trim_start_matches('\n')
             ),
             is_done,
+            by_person: false,
         },
         work: Work::File {
             path,
@@ -204,6 +275,7 @@ fn list(all: &[String], missing: &[String]) -> Vec<String> {
 async fn carry_out(step: &Step) -> Result<(), Problem> {
     let failed = |message: String| Problem::new(Code::SetupFailed, message);
     match &step.work {
+        Work::Nothing => Ok(()),
         Work::Packages(packages) => {
             let apt = |arguments: &[&str]| {
                 // The agent's own files are private; what packages leave is for everybody.
@@ -243,6 +315,9 @@ async fn carry_out(step: &Step) -> Result<(), Problem> {
         }
         Work::File { path, text, test } => {
             let before = system::read_text(path).ok();
+            if let Some(parent) = path.parent() {
+                system::make_dir(parent, 0o755).map_err(disk)?;
+            }
             system::replace(path, text.as_bytes(), 0o644).map_err(disk)?;
             let (program, arguments) =
                 test.split_first().ok_or_else(|| failed("No test".into()))?;

@@ -18,7 +18,7 @@ pub(crate) struct SetupArgs {
 pub(crate) enum SetupNoun {
     /// Make the narrow administration account of a database server
     Db(SetupDbArgs),
-    /// Install what a web server needs, and the one line that includes fanout's files
+    /// Install what a web server or a balancer needs, and the one line that includes fanout's files
     Server(SetupServerArgs),
 }
 
@@ -31,7 +31,8 @@ must offer `setup`.
 Examples:
   fanout setup server web1                    shows what is left to do, asks, and does it
   fanout setup server web1 --php 8.2 --extension gd --yes
-  fanout setup server web1 --print            the same to be done by hand")]
+  fanout setup server web1 --print            the same to be done by hand
+  fanout setup server lb1                     one that a balancer lists: HAProxy or nginx")]
 pub(crate) struct SetupServerArgs {
     /// Name of the server
     #[arg(value_parser = NonEmpty::new())]

@@ -103,6 +103,7 @@ pub(crate) async fn apply(context: &Context, args: ApplyArgs) -> Result<Exit, Co
     let is_agreed = args.yes || saved.is_some() || args.resume;
     agree(context, &plan, is_agreed)?;
     let on_failure = on_failure(args.keep_going);
+    serving::shares::are_one(context, &hub, &request).await?;
     carried_out(context, &hub, &plan, &request, on_failure, cut_off).await
 }
 

@@ -10,9 +10,9 @@ use crate::codes::{Code, Exit, Problem};
 use crate::model::{ServerName, Uploads};
 use crate::orchestrate::servers::Servers;
 use crate::orchestrate::uploads::{Brought, Pinned};
-use crate::services::app::upload_paths;
+use crate::services::app::{UploadPath, upload_paths};
 use std::sync::Arc;
-use sync_proto::path::escape;
+use sync_proto::path::{RelPath, escape};
 use tokio::task::JoinSet;
 
 pub(crate) async fn run(context: &Context, args: DeliverArgs) -> Result<Exit, CommandError> {
@@ -67,7 +67,7 @@ pub(crate) async fn deliver(
         store: hub.store.clone(),
         site: uri.clone(),
         tree: site.app.target.tree,
-        paths: upload_paths(&site.app.site),
+        paths: paths(site)?,
         pinned: pinned.clone(),
     });
     let mut bringing = JoinSet::new();
@@ -102,6 +102,38 @@ pub(crate) async fn deliver(
         (0, _) => Exit::Failed,
         _ => Exit::Partial,
     })
+}
+
+/// Where visitors' files are. An application that fanout knows nothing about says it by what it has
+/// preserved.
+fn paths(site: &OneSite<'_>) -> Result<Vec<UploadPath>, Problem> {
+    let known = upload_paths(&site.app.site);
+    if !known.is_empty() {
+        return Ok(known);
+    }
+    let is_plain = |rule: &&String| !rule.contains(['*', '?', '[']);
+    let preserved = site.platform.preserve.iter().filter(is_plain);
+    let paths: Vec<UploadPath> = preserved
+        .filter_map(|rule| {
+            Some(UploadPath {
+                path: RelPath::parse(rule.trim_matches('/').as_bytes()).ok()?,
+                skip: Vec::new(),
+            })
+        })
+        .collect();
+    if paths.is_empty() {
+        let platform = &site.platform.name;
+        let message = format!(
+            "Where visitors of {} put files is not known: {platform} preserves no directory",
+            site.site.uri
+        );
+        return Err(
+            Problem::new(Code::UploadsRefused, message).with_hint(format!(
+                "fanout edit platform {platform} --preserve /DIRECTORY"
+            )),
+        );
+    }
+    Ok(paths)
 }
 
 fn tell(context: &Context, who: &str, brought: &Brought) {

@@ -15,6 +15,7 @@ mod materials;
 pub(crate) mod proof;
 pub(crate) mod reconcile;
 pub(crate) mod rotation;
+pub(crate) mod shares;
 pub(crate) mod standing;
 pub(crate) mod updates;
 
@@ -27,7 +28,7 @@ use super::plan::target;
 use crate::engine::event::EventSink;
 use crate::model::{ServerName, SiteUri};
 use crate::orchestrate::desired::sites_on;
-use crate::orchestrate::resources::configuration::ACTIVATION;
+use crate::orchestrate::resources::activation::ACTIVATION;
 use crate::orchestrate::servers::Servers;
 use crate::orchestrate::{Outcome, Phase, Plan, Step};
 use crate::store::{StepState, TaskId};

@@ -2,13 +2,12 @@
 //! balancer, as one set.
 //!
 //! The server tests a set before it goes live and proves it afterwards; what the set is, is decided
-//! here. A site whose files don't pass is left as it is, so that it can't block the others. Two
-//! resources make one configuration true: [`Staged`] has it tested on every server before [`Live`]
-//! switches to it on any.
+//! here. A site whose files don't pass is left as it is, so that it can't block the others. The two
+//! resources in `activation.rs` make it true.
 
 use crate::codes::{Code, Problem};
 use crate::model::{ServerName, SiteUri};
-use crate::orchestrate::resource::{Applied, Change, Difference, Resource, Sign, Work};
+use crate::orchestrate::resource::{Applied, Change, Difference, Sign};
 use crate::orchestrate::servers::{LOOK, Servers, WORK, unexpected};
 use crate::services::web;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,7 +37,7 @@ pub struct Wanted {
 /// The configuration of one server.
 pub struct Configuration {
     servers: Arc<Servers>,
-    server: ServerName,
+    pub(super) server: ServerName,
     wanted: Vec<Wanted>,
     kept: Kept,
     compared: OnceCell<Result<Difference, Problem>>,
@@ -74,67 +73,6 @@ impl Kept {
 
 type Key = (ConfigArea, String);
 
-/// A configuration that lies on its server and passes its test there, beside the live one.
-pub struct Staged(pub Arc<Configuration>);
-
-impl Resource for Staged {
-    fn describe(&self) -> String {
-        "configuration".into()
-    }
-
-    fn member(&self) -> Option<&ServerName> {
-        Some(&self.0.server)
-    }
-
-    fn inspect(&self) -> Work<'_, Difference> {
-        Box::pin(async { self.0.compare().await.clone() })
-    }
-
-    fn apply(&self) -> Work<'_, Applied> {
-        Box::pin(self.0.stage())
-    }
-
-    fn undo<'a>(&'a self, note: &'a str) -> Work<'a, ()> {
-        Box::pin(self.0.revert(note))
-    }
-}
-
-/// What [`Live`] is called.
-pub const ACTIVATION: &str = "activation";
-
-/// A configuration that its server's programs have read, and are proved to serve.
-pub struct Live(pub Arc<Configuration>);
-
-impl Resource for Live {
-    fn describe(&self) -> String {
-        ACTIVATION.into()
-    }
-
-    fn member(&self) -> Option<&ServerName> {
-        Some(&self.0.server)
-    }
-
-    fn inspect(&self) -> Work<'_, Difference> {
-        Box::pin(async {
-            let staged = self.0.compare().await.as_ref();
-            let acts = |it: &Difference| it.changes.iter().any(|it| it.sign != Sign::Unlisted);
-            Ok(Difference {
-                // What isn't known is said once.
-                is_pending: staged.is_ok_and(acts),
-                ..Difference::default()
-            })
-        })
-    }
-
-    fn apply(&self) -> Work<'_, Applied> {
-        Box::pin(self.0.activate())
-    }
-
-    fn undo<'a>(&'a self, note: &'a str) -> Work<'a, ()> {
-        Box::pin(self.0.revert(note))
-    }
-}
-
 impl Configuration {
     /// Every file that a server should have; `kept` are sites that are no longer listed there, and
     /// stay until somebody says otherwise.
@@ -154,7 +92,7 @@ impl Configuration {
         }
     }
 
-    async fn compare(&self) -> &Result<Difference, Problem> {
+    pub(super) async fn compare(&self) -> &Result<Difference, Problem> {
         self.compared.get_or_init(|| self.look()).await
     }
 
@@ -204,7 +142,7 @@ impl Configuration {
         Ok(found)
     }
 
-    async fn revert(&self, note: &str) -> Result<(), Problem> {
+    pub(super) async fn revert(&self, note: &str) -> Result<(), Problem> {
         let set = parse_set(note).ok_or_else(|| {
             Problem::new(Code::Bug, "The note about a configuration set is damaged")
         })?;
@@ -277,7 +215,7 @@ impl Configuration {
     }
 
     /// Puts and tests; once more without the sites that don't pass.
-    async fn stage(&self) -> Result<Applied, Problem> {
+    pub(super) async fn stage(&self) -> Result<Applied, Problem> {
         let state = self.state().await?;
         let set = self.put(&state, &BTreeSet::new()).await?;
         let (faults, mut warnings) = self.test(set).await?;
@@ -305,7 +243,7 @@ impl Configuration {
     }
 
     /// Activates what was staged, and confirms it.
-    async fn activate(&self) -> Result<Applied, Problem> {
+    pub(super) async fn activate(&self) -> Result<Applied, Problem> {
         let Some(set) = self.slot().take() else {
             return Err(Problem::new(Code::Bug, "Nothing was staged"));
         };

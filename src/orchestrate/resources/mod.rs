@@ -1,5 +1,6 @@
 //! The resources, one file each.
 
+pub mod activation;
 pub mod application;
 pub mod code;
 pub mod configuration;

@@ -8,7 +8,7 @@ use crate::orchestrate::uploads::{mounted, prove_share};
 use std::sync::Arc;
 
 /// Whoever has a number on every machine: what is mounted doesn't depend on the user.
-const ANYBODY: &str = "nobody";
+pub const ANYBODY: &str = "nobody";
 
 /// One member's share, proved to be that of the others.
 pub struct SharedUploads {

@@ -17,6 +17,7 @@ use sync_proto::wire::service::{
 };
 use sync_proto::wire::{ServiceAnswer, ServiceRequest};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// How long a balancer with a new configuration may go unconfirmed, in seconds.
 const CONFIRM_WITHIN_S: u32 = 30;
@@ -125,20 +126,32 @@ impl Front {
             }
             return Ok(());
         }
+        // Every one is told, whatever the others answer: what one can't be told, the rest know.
+        let mut silent = None;
         for server in &balancer.servers {
-            if balancer.kind == BalancerKind::Nginx {
-                self.rewrite(server, members, out).await?;
-                continue;
-            }
-            let to = match out {
-                true => Rotation::Drain,
-                false => Rotation::Ready,
+            let told = match balancer.kind {
+                BalancerKind::Nginx => self.rewrite(server, members, out).await,
+                _ => self.tell(server, members, out).await,
             };
-            for name in members {
-                let member = name.to_string();
-                self.ask(server, BalancerRequest::Rotate { member, to }, LOOK)
-                    .await?;
-            }
+            silent = silent.or(told.err());
+        }
+        silent.map_or(Ok(()), Err)
+    }
+
+    async fn tell(
+        &self,
+        server: &ServerName,
+        members: &[ServerName],
+        out: bool,
+    ) -> Result<(), Problem> {
+        let to = match out {
+            true => Rotation::Drain,
+            false => Rotation::Ready,
+        };
+        for name in members {
+            let member = name.to_string();
+            self.ask(server, BalancerRequest::Rotate { member, to }, LOOK)
+                .await?;
         }
         Ok(())
     }
@@ -154,10 +167,19 @@ impl Front {
             return Ok(());
         }
         let within = Duration::from_secs(balancer.drain_timeout_s.into());
-        let is_idle =
-            |member: String, within_ms: u32| BalancerRequest::AwaitIdle { member, within_ms };
-        let Some((server, name, waited)) = self.wait(members, within, is_idle).await? else {
-            return Ok(());
+        let until = Instant::now() + within;
+        let (server, name, waited) = loop {
+            let is_idle =
+                |member: String, within_ms: u32| BalancerRequest::AwaitIdle { member, within_ms };
+            let left = until.saturating_duration_since(Instant::now());
+            let Some((server, name, waited)) = self.wait(members, left, is_idle).await? else {
+                return Ok(());
+            };
+            if !waited.is_lost || left.is_zero() {
+                break (server, name, waited);
+            }
+            tracing::warn!(%server, %name, "the balancer has forgotten who is out, and is told again");
+            self.drain(members).await?;
         };
         if cut_off {
             for server in &balancer.servers {

@@ -152,7 +152,8 @@ impl Rotation {
         cut_off: bool,
     ) -> Result<(), Problem> {
         let before = self.out().await?;
-        self.check_health(members).await?;
+        let is_new = |name: &&ServerName| !before.contains_key(*name);
+        let new: Vec<ServerName> = members.iter().filter(is_new).cloned().collect();
         for server in members {
             let out = OutOfRotation {
                 server: server.clone(),
@@ -163,6 +164,17 @@ impl Rotation {
             };
             self.store.take_out(&out).await.map_err(of_store)?;
         }
+        // ORDER: the record first. Of two commands that take out different members at once, each
+        // counts the other's as gone, and none leaves fewer than may be left.
+        if let Err(problem) = self.check_health(members, &new).await {
+            for server in members {
+                self.store.put_back(server).await.map_err(of_store)?;
+                if let Some(out) = before.get(server) {
+                    self.store.take_out(out).await.map_err(of_store)?;
+                }
+            }
+            return Err(problem);
+        }
         // Those on record as being out are told again: a balancer may have been restarted since.
         let left = match self.front.drain(members).await {
             Ok(()) => self.front.idle(members, cut_off).await,
@@ -172,13 +184,14 @@ impl Rotation {
             return Ok(());
         };
         if cause == Cause::Push {
-            let again: Vec<ServerName> = members
-                .iter()
-                .filter(|name| !before.contains_key(*name))
-                .cloned()
-                .collect();
-            if let Err(other) = self.return_to(&again).await {
-                tracing::warn!(%other, "members stay out of rotation");
+            match self.front.ready(&new).await {
+                Ok(()) => {
+                    for server in &new {
+                        self.store.put_back(server).await.map_err(of_store)?;
+                    }
+                }
+                // Where it could be told they are in again; the next resync tells the rest.
+                Err(other) => tracing::warn!(%other, "members stay on record as out of rotation"),
             }
         }
         Err(problem)
@@ -253,11 +266,9 @@ impl Rotation {
         }
         // ORDER: nginx reads from the record who is out, so it changes first there; for the others
         // the record is the last to change.
-        let up = match self.front.ready(members).await {
-            Ok(()) => self.front.up(members, UP).await,
-            Err(problem) => Err(problem),
-        };
-        if let Err(problem) = up {
+        // One that can't be told doesn't keep the others from sending visitors to whoever is proved.
+        self.front.ready(members).await?;
+        if let Err(problem) = self.front.up(members, UP).await {
             if let Err(error) = self.front.drain(members).await {
                 tracing::warn!(%error, "a member that isn't up is not drained either");
             }
@@ -270,9 +281,15 @@ impl Rotation {
     }
 
     /// The others must suffice.
-    async fn check_health(&self, leaving: &[ServerName]) -> Result<(), Problem> {
+    async fn check_health(
+        &self,
+        leaving: &[ServerName],
+        new: &[ServerName],
+    ) -> Result<(), Problem> {
         let leaving: BTreeSet<&ServerName> = leaving.iter().collect();
-        let standing = self.standing().await?;
+        let mut out = self.out().await?;
+        out.retain(|name, _| !new.contains(name));
+        let standing = self.front.standing(&self.members, &out).await?;
         let healthy = standing
             .iter()
             .filter(|(name, standing)| standing.serves && !leaving.contains(name))

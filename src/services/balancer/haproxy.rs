@@ -45,7 +45,6 @@ defaults
     option httplog
     option dontlognull
     option redispatch 1
-    option idle-close-on-response
     retries 3
     timeout connect 3s
     timeout check 2s
@@ -108,6 +107,8 @@ fn frontend(
     ] {
         line(format!("    http-request del-header {header}"));
     }
+    // What is idle at a reload ends with an answer that says so.
+    line("    option idle-close-on-response".into());
     line("    option forwardfor".into());
     line("    http-request set-header X-Forwarded-Proto https if { ssl_fc }".into());
     line("    http-request set-header X-Forwarded-Proto http unless { ssl_fc }".into());
@@ -124,7 +125,7 @@ fn frontend(
             line(format!("    acl path_{number} path -m str /{path}"));
             line(format!("    acl path_{number} path_beg /{path}/"));
         }
-        for path in site.administration.iter().filter(|_| site.writes.is_some()) {
+        for path in site.administration.iter().filter(|_| site.is_pinned) {
             let below = site
                 .uri
                 .subdirectory()
@@ -160,11 +161,10 @@ fn frontend(
     }
     for (number, site) in routes.sites.iter().enumerate() {
         let is = is_of(number, site);
-        if let Some(writes) = &site.writes {
-            line(format!("    use_backend {writes} if {is} is_write"));
-            if !site.administration.is_empty() {
-                line(format!("    use_backend {writes} if {is} admin_{number}"));
-            }
+        let writes = &site.writes;
+        line(format!("    use_backend {writes} if {is} is_write"));
+        if site.is_pinned && !site.administration.is_empty() {
+            line(format!("    use_backend {writes} if {is} admin_{number}"));
         }
         line(format!("    use_backend {} if {is}", site.backend));
     }
@@ -187,7 +187,7 @@ fn passthrough(text: &mut String, balancer: &Balancer, routes: &Routes) {
             );
         }
     }
-    for one in routes.backends.iter().filter(|one| one.pinned.is_none()) {
+    for one in routes.backends.iter().filter(|one| !one.is_for_writes) {
         let _infallible = write!(text, "\nbackend {}:tls\n    mode tcp\n", one.name);
         check(text, one);
         for server in &one.servers {
@@ -198,7 +198,10 @@ fn passthrough(text: &mut String, balancer: &Balancer, routes: &Routes) {
 
 fn backend(text: &mut String, one: &Backend) {
     let _infallible = write!(text, "\nbackend {}\n    balance leastconn\n", one.name);
-    text.push_str("    http-reuse safe\n");
+    text.push_str(match one.is_for_writes {
+        true => "    option http-server-close\n",
+        false => "    http-reuse safe\n",
+    });
     check(text, one);
     // Once is enough to be sure that a member is gone; a page of the site itself is never asked for
     // twice if asking has an effect.

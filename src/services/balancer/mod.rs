@@ -15,7 +15,7 @@ pub mod stats;
 mod tests;
 
 pub use haproxy::{ADMIN_SOCKET, STATE_FILE};
-pub use nginx::{mark_down, marked_down};
+pub use nginx::{KEEP_OPEN_S, mark_down, marked_down};
 pub use routes::{Backend, Routes, Server, SiteRoute, bundle_name, check, is_bundle};
 
 use crate::config::{Balancer, Inventory};
@@ -29,6 +29,12 @@ pub const HAPROXY_FILE: &str = "haproxy.cfg";
 pub const NGINX_FILE: &str = "balancer.conf";
 /// Where an nginx that balances shows, on its own machine alone, which configuration it has read.
 pub const NGINX_HEALTH_PORT: u16 = 4681;
+
+/// The file in the data directory while whose being there an nginx that balances ends each visitor's
+/// connection with the answer.
+pub const CLOSING_MARK: &str = "closing";
+/// How many visitors' connections are idle, on the health endpoint of an nginx that balances.
+pub const CONNECTIONS_PAGE: &str = "/.fanout/connections";
 
 /// What a balancer's files are made of besides the inventory.
 #[derive(Clone, Copy, Debug)]

@@ -5,12 +5,18 @@
 //! noticed by the requests that fail on them, which go to another one if they have no effect.
 
 use super::routes::{Backend, Routes, SiteRoute};
-use super::{Ingredients, area_directory, bundle_name, directory};
+use super::{CLOSING_MARK, CONNECTIONS_PAGE, Ingredients, area_directory, bundle_name, directory};
 use crate::config::Balancer;
 use crate::model::{ServerName, SiteTls};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use sync_proto::wire::service::ConfigArea;
+
+/// How long a visitor's connection stays open between two requests, in seconds. A new configuration
+/// waits that long at most.
+pub const KEEP_OPEN_S: u64 = 5;
+/// Without it nobody can say when the last connection is idle.
+const STATUS: &str = "http_stub_status_module";
 
 pub(super) fn render(
     balancer: &Balancer,
@@ -59,6 +65,10 @@ pub(super) fn render(
 /// Where the agent finds out which configuration set the workers have read.
 pub(super) fn health(ingredients: &Ingredients<'_>, port: u16) -> String {
     let root = directory(&ingredients.facts.config_root);
+    let connections = match can_close(ingredients) {
+        true => format!("    location = {CONNECTIONS_PAGE} {{\n        stub_status;\n    }}\n"),
+        false => String::new(),
+    };
     format!(
         "server {{
     listen 127.0.0.1:{port};
@@ -69,12 +79,19 @@ pub(super) fn health(ingredients: &Ingredients<'_>, port: u16) -> String {
     location = /.fanout/generation {{
         include {root}/nginx.generation;
     }}
-    location / {{
+{connections}    location / {{
         return 404;
     }}
 }}
 "
     )
+}
+
+/// Can connections be ended before a new configuration is read? Otherwise nginx closes those that
+/// are idle without a word, and a form that is sent in that moment is lost.
+fn can_close(ingredients: &Ingredients<'_>) -> bool {
+    let nginx = ingredients.facts.nginx.as_ref();
+    nginx.is_some_and(|nginx| nginx.modules.iter().any(|it| it == STATUS))
 }
 
 fn upstream_name(backend: &str) -> String {
@@ -99,25 +116,25 @@ fn upstream(text: &mut String, one: &Backend, out: &BTreeSet<ServerName>) {
             server.name
         );
     }
-    text.push_str("    keepalive 64;\n}\n");
+    if !one.is_for_writes {
+        text.push_str("    keepalive 64;\n");
+    }
+    text.push_str("}\n");
 }
 
 /// Which upstream one site's requests go to.
 fn choice(text: &mut String, number: usize, site: &SiteRoute) {
-    let Some(writes) = &site.writes else {
-        return;
-    };
     let below = site
         .uri
         .subdirectory()
         .map_or(String::new(), |at| format!("/{at}"));
-    let (usual, pinned) = (upstream_name(&site.backend), upstream_name(writes));
+    let (usual, pinned) = (upstream_name(&site.backend), upstream_name(&site.writes));
     let _infallible = write!(
         text,
         "\nmap \"$request_method $uri\" $fanout_site_{number} {{\n    default {usual};\n    \
          \"~^(POST|PUT|PATCH|DELETE) \" {pinned};\n"
     );
-    for path in site.administration {
+    for path in site.administration.iter().filter(|_| site.is_pinned) {
         let escaped = path.replace('.', "\\.");
         let _infallible = writeln!(text, "    \"~^[A-Z]+ {below}{escaped}\" {pinned};");
     }
@@ -144,9 +161,9 @@ fn virtual_host(
             let _infallible = write!(
                 text,
                 "\nserver {{\n{plain}    location / {{\n        return 308 \
-                 https://$host$request_uri;\n    }}\n    location /.well-known/acme-challenge/ {{\n"
+                 https://$host$request_uri;\n        keepalive_timeout 0;\n    }}\n    location /.well-known/acme-challenge/ {{\n"
             );
-            pass(text, sites[0].0, sites[0].1);
+            pass(text, sites[0].0);
             text.push_str("    }\n}\n");
             let _infallible = write!(
                 text,
@@ -166,7 +183,14 @@ fn virtual_host(
         }
     }
     // What a visitor may send is the member's to say.
-    text.push_str("    client_max_body_size 0;\n");
+    let _infallible = writeln!(
+        text,
+        "    client_max_body_size 0;\n    keepalive_timeout {KEEP_OPEN_S}s;"
+    );
+    let mark = can_close(ingredients).then(|| {
+        let data = directory(&ingredients.facts.data_root);
+        format!("{data}/{CLOSING_MARK}")
+    });
     for (number, site) in sites {
         match site.uri.subdirectory() {
             Some(path) => {
@@ -174,8 +198,23 @@ fn virtual_host(
             }
             None => text.push_str("    location / {\n"),
         }
-        pass(text, *number, site);
+        if let Some(mark) = &mark {
+            let _infallible = write!(
+                text,
+                "        error_page 418 = @closing_{number};\n        if (-f \"{mark}\") {{\n            \
+                 return 418;\n        }}\n"
+            );
+        }
+        pass(text, *number);
         text.push_str("    }\n");
+        if mark.is_some() {
+            let _infallible = write!(
+                text,
+                "    location @closing_{number} {{\n        keepalive_timeout 0;\n"
+            );
+            pass(text, *number);
+            text.push_str("    }\n");
+        }
     }
     text.push_str("}\n");
 }
@@ -187,11 +226,8 @@ fn listen_tls(port: u16, bundle: &str) -> String {
     )
 }
 
-fn pass(text: &mut String, number: usize, site: &SiteRoute) {
-    let upstream = match site.writes {
-        Some(_) => format!("$fanout_site_{number}"),
-        None => upstream_name(&site.backend),
-    };
+fn pass(text: &mut String, number: usize) {
+    let upstream = format!("$fanout_site_{number}");
     let _infallible = write!(
         text,
         "        proxy_pass http://{upstream};

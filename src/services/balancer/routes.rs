@@ -11,7 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 /// What is behind one balancer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routes {
-    /// Backends, by name. Each cluster has one; each member that writes are pinned to has one more.
+    /// Backends, by name. Each cluster has one, and one for what is written; each member that writes
+    /// are pinned to has one more.
     pub backends: Vec<Backend>,
     /// Sites, those in subdirectories before the one that has the rest of their host.
     pub sites: Vec<SiteRoute>,
@@ -26,6 +27,9 @@ pub struct Backend {
     pub servers: Vec<Server>,
     /// The one that gets everything while it is in rotation. While it isn't, one other gets it.
     pub pinned: Option<ServerName>,
+    /// It gets what has an effect. Nobody may send that a second time, so it never goes out on a
+    /// connection that the member may be closing at that very moment.
+    pub is_for_writes: bool,
     /// What the health check asks for.
     pub health_path: &'static str,
 }
@@ -66,8 +70,10 @@ pub struct SiteRoute {
     pub tls: SiteTls,
     /// The backend.
     pub backend: String,
-    /// The backend for writes and the administration's paths, where uploads are pinned.
-    pub writes: Option<String>,
+    /// The backend for writes.
+    pub writes: String,
+    /// The administration's paths go there as well, since uploads are pinned to one member.
+    pub is_pinned: bool,
     /// Paths of the administration, without the site's own subdirectory.
     pub administration: &'static [&'static str],
 }
@@ -87,29 +93,33 @@ impl Routes {
                 true => "/fpm-ping",
                 false => "/healthz",
             };
-            let backend = |name: &str, pinned: Option<ServerName>| Backend {
+            let backend = |name: &str, pinned: Option<ServerName>, is_for_writes| Backend {
                 name: name.to_owned(),
                 servers: servers.clone(),
                 pinned,
+                is_for_writes,
                 health_path,
             };
             let name = cluster.name.as_str();
-            backends.insert(name.to_owned(), backend(name, None));
+            backends.insert(name.to_owned(), backend(name, None, false));
             for platform in on_it {
                 for site in inventory.sites_of(&platform.name) {
                     let pinned = match &site.uploads {
                         Some(Uploads::Pin(member)) => Some(member),
                         _ => None,
                     };
-                    let writes = pinned
+                    let pinned = pinned
                         .filter(|pinned| servers.iter().any(|server| server.name == **pinned))
-                        .map(|pinned| {
-                            let writes = format!("{name}:{pinned}");
-                            backends
-                                .entry(writes.clone())
-                                .or_insert_with(|| backend(&writes, Some(pinned.clone())));
-                            writes
-                        });
+                        .cloned();
+                    // No server's name begins like that.
+                    let writes = match &pinned {
+                        Some(pinned) => format!("{name}:{pinned}"),
+                        None => format!("{name}:_writes"),
+                    };
+                    let is_pinned = pinned.is_some();
+                    backends
+                        .entry(writes.clone())
+                        .or_insert_with(|| backend(&writes, pinned, true));
                     let own = std::iter::once(&site.uri);
                     let hosts = own.chain(&site.aliases).map(|uri| uri.host().to_owned());
                     let mut seen = BTreeSet::new();
@@ -119,6 +129,7 @@ impl Routes {
                         tls: site.tls,
                         backend: name.to_owned(),
                         writes,
+                        is_pinned,
                         administration: administration(platform.app),
                     });
                 }

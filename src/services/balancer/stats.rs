@@ -80,6 +80,36 @@ pub fn used_connections(answer: &str) -> BTreeMap<String, u32> {
         .collect()
 }
 
+/// What each server was told: `show servers state`. `show stat` doesn't say it of one that is down.
+pub fn told(answer: &str) -> BTreeMap<String, Rotation> {
+    /// Forced and inherited, by the socket, the configuration and the resolver.
+    const MAINTENANCE: u32 = 0x01 | 0x02 | 0x04 | 0x20 | 0x40;
+    const DRAIN: u32 = 0x08 | 0x10;
+    let mut lines = answer.lines().skip_while(|line| !line.starts_with("# "));
+    let Some(head) = lines.next().and_then(|line| line.strip_prefix("# ")) else {
+        return BTreeMap::new();
+    };
+    let columns: Vec<&str> = head.split_whitespace().collect();
+    let at = |name: &str| columns.iter().position(|column| *column == name);
+    let (Some(backend), Some(server), Some(state)) =
+        (at("be_name"), at("srv_name"), at("srv_admin_state"))
+    else {
+        return BTreeMap::new();
+    };
+    let of = |line: &str| {
+        let row: Vec<&str> = line.split_whitespace().collect();
+        let state: u32 = row.get(state)?.parse().ok()?;
+        let rotation = match (state & MAINTENANCE, state & DRAIN) {
+            (0, 0) => Rotation::Ready,
+            (0, _) => Rotation::Drain,
+            _ => Rotation::Maintenance,
+        };
+        let key = format!("{}/{}", row.get(backend)?, row.get(server)?);
+        Some((key, rotation))
+    };
+    lines.filter_map(of).collect()
+}
+
 fn rotation(status: &str) -> Rotation {
     match status {
         _ if status.starts_with("MAINT") => Rotation::Maintenance,

@@ -8,6 +8,7 @@ use crate::model::{
 };
 use std::path::Path;
 use std::process::Command;
+use sync_proto::wire::service::ProgramFacts;
 
 const PEM: &str = "-----BEGIN CERTIFICATE-----";
 
@@ -139,6 +140,10 @@ fn proved(inventory: &Inventory, balancer: &Balancer, out: &[&str]) -> String {
     let facts = ServiceFacts {
         config_root: root.to_str().unwrap().into(),
         data_root: data.to_str().unwrap().into(),
+        nginx: Some(ProgramFacts {
+            modules: vec!["http_stub_status_module".into()],
+            ..ProgramFacts::default()
+        }),
         ..ServiceFacts::default()
     };
     let key = rcgen::generate_simple_self_signed(vec!["www.example.com".into()]).unwrap();
@@ -251,6 +256,7 @@ fn what_is_pinned_has_one_member_and_the_others_only_in_its_absence() {
         "{text}"
     );
     assert!(text.contains("acl admin_0 path_beg /wp-admin\n"), "{text}");
+    assert!(pinned.contains("option http-server-close"), "{text}");
 }
 
 #[test]
@@ -290,6 +296,27 @@ fn nginx_reads_what_is_rendered_for_it() {
     );
     assert!(
         text.contains("server 10.0.0.12:80 max_fails=1 fail_timeout=2s; # web2\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_nginx_that_can_say_what_is_idle_ends_connections_before_it_is_reloaded() {
+    let edge = balancer(BalancerKind::Nginx, BalancerTls::Terminate);
+    let mut pinned = site("www.example.com", "blog");
+    pinned.uploads = Some(Uploads::Pin("web2".parse().unwrap()));
+    let text = proved(&inventory(&edge, vec![pinned]), &edge, &[]);
+    let (_, closing) = text.split_once("location @closing_0 {\n").unwrap();
+    assert!(
+        closing.starts_with("        keepalive_timeout 0;\n"),
+        "{text}"
+    );
+    assert!(
+        closing.contains("proxy_pass http://$fanout_site_0;"),
+        "{text}"
+    );
+    assert!(
+        text.contains("/data/closing\") {\n            return 418;"),
         "{text}"
     );
 }
@@ -352,4 +379,11 @@ fn the_table_of_statistics_is_read_by_the_names_of_its_columns() {
     );
     assert_eq!(members[0].check, "L7OK fine, \"really\"");
     assert!(stats::members("Unknown command").is_err());
+    // One that is drained and fails its checks is `DOWN` in that table.
+    let told = stats::told(
+        "1\n# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state\n\
+         4 front 1 web1 10.0.0.1 0 8\n4 front 2 web2 10.0.0.2 2 0\n4 front 3 web3 - 0 1\n",
+    );
+    let told: Vec<_> = told.into_values().collect();
+    assert_eq!(told, [Drain, Ready, Maintenance]);
 }

@@ -91,6 +91,7 @@ pub(super) fn render(
     let trusted = trusted(proxies);
     let http_port = machine.shown_port(web.http, 80);
     let https_port = machine.shown_port(web.https, 443);
+    let brief = machine.is_passed_through;
     let http2 = machine.modules.iter().any(|it| it == "http2_module");
     let filled = |view: &View, host: &Host<'_>| {
         let mut view = view.clone();
@@ -119,7 +120,7 @@ pub(super) fn render(
         if let Some(root) = &host.root {
             let context = vars! {
                 site => filled(&root.view, host),
-                proxies, trusted, config_root, http_port, https_port, http2,
+                proxies, trusted, config_root, http_port, https_port, http2, brief,
             };
             let text = templates.render("apache-site.conf", context)?;
             files.add(Apache, format!("site-{}.conf", root.view.name), text);
@@ -135,7 +136,7 @@ pub(super) fn render(
                 elsewhere => elsewhere(&host.subs).map_err(text)?,
             };
             let context = vars! {
-                host => view, proxies, trusted, config_root, https_port,
+                host => view, proxies, trusted, config_root, https_port, brief,
             };
             let text = templates.render("apache-host.conf", context)?;
             files.add(Apache, format!("host-{}.conf", host.name), text);

@@ -32,6 +32,8 @@ pub(super) struct Machine {
     pub(super) prefix: String,
     pub(super) web_group: Plain,
     pub(super) proxies: Vec<Plain>,
+    /// Connections must not last.
+    pub(super) is_passed_through: bool,
     pub(super) modules: Vec<String>,
 }
 
@@ -95,6 +97,7 @@ pub(super) fn machine(inputs: &Inputs<'_>, web: &Web) -> Result<Machine, RenderE
         prefix: prefix.as_str().trim_end_matches('/').to_owned(),
         web_group: Plain::parse("the web server's group", &facts.web_group).map_err(text)?,
         proxies: proxies.collect::<Result<_, _>>()?,
+        is_passed_through: inputs.is_passed_through && tls,
         modules: program.modules.clone(),
         name,
     })

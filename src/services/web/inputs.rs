@@ -20,6 +20,9 @@ pub struct Inputs<'a> {
     /// Addresses of the balancers before it: the only ones that are believed about a visitor's
     /// address and about TLS.
     pub trusted_proxies: Vec<IpNet>,
+    /// A balancer before it passes TLS on as it comes, so that a connection stays with one member:
+    /// it must not stay for long, or the member could never be drained.
+    pub is_passed_through: bool,
     /// The built-in templates, with the administrator's in their place.
     pub templates: &'a Templates,
 }

@@ -9,6 +9,9 @@ use sync_proto::wire::service::ConfigArea::Nginx;
 /// The first version that can refuse a TLS handshake without a certificate of its own.
 const REJECTS_HANDSHAKES: [u32; 3] = [1, 19, 4];
 
+/// The first version that can limit how long a connection lasts.
+const LIMITS_LIFETIMES: [u32; 3] = [1, 19, 10];
+
 pub(super) fn render(
     inputs: &Inputs<'_>,
     machine: &Machine,
@@ -20,6 +23,13 @@ pub(super) fn render(
     let proxies = &machine.proxies;
     let web = &machine.web;
     let (ssl, http2_directive) = machine.http2();
+    let brief = machine.is_passed_through.then(|| {
+        // It says `Connection: close` in time, so that no visitor asks on a connection that ends.
+        match machine.is_at_least(LIMITS_LIFETIMES) {
+            true => "keepalive_time 5s",
+            false => "keepalive_requests 50",
+        }
+    });
     files.add(
         Nginx,
         "00-base.conf",
@@ -82,7 +92,7 @@ pub(super) fn render(
         }
         if let Some(root) = &host.root {
             let site = filled(&root.view, host);
-            let context = vars! { site, proxies, config_root, http2_directive };
+            let context = vars! { site, proxies, config_root, http2_directive, brief };
             let text = templates.render("nginx-site.conf", context)?;
             files.add(Nginx, format!("site-{}.conf", root.view.name), text);
         } else {
@@ -99,7 +109,7 @@ pub(super) fn render(
                 key => with_tls.map(|it| &it.view.key),
                 subs => host.subs.iter().map(sub_name).collect::<Vec<_>>(),
             };
-            let context = vars! { host => view, proxies, config_root, http2_directive };
+            let context = vars! { host => view, proxies, config_root, http2_directive, brief };
             let text = templates.render("nginx-host.conf", context)?;
             files.add(Nginx, format!("host-{}.conf", host.name), text);
         }

@@ -149,6 +149,7 @@ fn inputs<'a>(
             .map(|it| site(it, &inventory.platforms[it.platform.as_str()]))
             .collect(),
         trusted_proxies: vec!["10.0.0.20/32".parse().unwrap()],
+        is_passed_through: false,
         templates,
     }
 }

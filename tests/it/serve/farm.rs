@@ -91,13 +91,14 @@ impl Server {
             .success();
     }
 
-    /// HAProxy with what is live of its configuration.
+    /// HAProxy as systemd would start Debian's service, after `fanout setup server`.
     #[track_caller]
     pub(crate) fn start_haproxy(&self) {
         self.host
-            .sh(&format!(
-                "haproxy -W -D -p /run/haproxy.pid -f {SERVICES}/current/haproxy"
-            ))
+            .sh("mkdir -p /run/haproxy
+                 unit=/etc/systemd/system/haproxy.service.d/fanout.conf
+                 options=$(sed -n 's/^Environment=\"EXTRAOPTS=\\(.*\\)\"$/\\1/p' $unit)
+                 haproxy -W -D -f /etc/haproxy/haproxy.cfg -p /run/haproxy.pid $options")
             .success();
     }
 

@@ -355,6 +355,7 @@ impl Head {
             facts: &facts,
             sites: sites.collect(),
             trusted_proxies: vec![proxy],
+            is_passed_through: false,
             templates: &templates,
         };
         render(&inputs).unwrap()

@@ -5,6 +5,9 @@
 //! new one if asking has no effect, or if nothing could be sent. Everything else is a failure.
 
 use crate::support::host::Host;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -26,6 +29,77 @@ pub(crate) enum Kind {
     WriteAlone,
     /// Fetches something long, slowly.
     Download,
+}
+
+/// Where visitors knock, and how.
+#[derive(Clone)]
+pub(crate) struct Door {
+    address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl From<SocketAddr> for Door {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, tls: None }
+    }
+}
+
+impl Door {
+    /// Over TLS, with HTTP/1.1, from somebody who believes this certificate.
+    pub(crate) fn over_tls(address: SocketAddr, certificate: &str) -> Self {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(certificate.as_bytes()) {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self {
+            address,
+            tls: Some(Arc::new(config)),
+        }
+    }
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Stream {
+    fn over_tls(config: &Arc<ClientConfig>, site: &str, stream: TcpStream) -> Self {
+        let name = site.to_owned().try_into().unwrap();
+        let connection = ClientConnection::new(config.clone(), name).unwrap();
+        Self::Tls(Box::new(StreamOwned::new(connection, stream)))
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.write(bytes),
+            Self::Tls(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.flush(),
+            Self::Tls(stream) => stream.flush(),
+        }
+    }
 }
 
 /// What came of all visits.
@@ -88,18 +162,18 @@ impl Load {
     /// Starts so many visitors of each kind.
     pub(crate) fn with(
         from: &Host,
-        at: SocketAddr,
+        at: impl Into<Door>,
         site: &str,
         visitors: &[(Kind, usize)],
     ) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let tally = Arc::new(Mutex::new(Tally::default()));
         let (stopped, counted) = (stop.clone(), tally.clone());
-        let (pid, site) = (from.init_pid(), site.to_owned());
+        let (pid, site, at) = (from.init_pid(), site.to_owned(), at.into());
         let visitors = visitors.to_vec();
         let thread = std::thread::spawn(move || {
             enter_network(pid);
-            let (site, stopped, counted) = (&site, &stopped, &counted);
+            let (at, site, stopped, counted) = (&at, &site, &stopped, &counted);
             std::thread::scope(|scope| {
                 for (kind, count) in visitors {
                     for _ in 0..count {
@@ -138,8 +212,8 @@ fn enter_network(pid: u32) {
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).expect("setns");
 }
 
-fn visit(kind: Kind, at: SocketAddr, site: &str, stop: &AtomicBool, tally: &Mutex<Tally>) {
-    let mut connection: Option<BufReader<TcpStream>> = None;
+fn visit(kind: Kind, at: &Door, site: &str, stop: &AtomicBool, tally: &Mutex<Tally>) {
+    let mut connection: Option<BufReader<Stream>> = None;
     let mut turn = 0;
     while !stop.load(Ordering::Relaxed) {
         turn += 1;
@@ -168,9 +242,9 @@ fn visit(kind: Kind, at: SocketAddr, site: &str, stop: &AtomicBool, tally: &Mute
 }
 
 fn ask(
-    connection: &mut Option<BufReader<TcpStream>>,
+    connection: &mut Option<BufReader<Stream>>,
     kind: Kind,
-    at: SocketAddr,
+    at: &Door,
     site: &str,
     turn: usize,
 ) -> Result<String, String> {
@@ -179,11 +253,11 @@ fn ask(
     }
     let was_open = connection.is_some();
     let request = request(kind, site, turn);
-    match once(connection, kind, at, &request) {
+    match once(connection, kind, at, site, &request) {
         // The other side had closed an idle connection: nothing of an answer came.
         Err(Trouble::Closed) if was_open && kind != Kind::Write => {
             *connection = None;
-            once(connection, kind, at, &request).map_err(Trouble::words)
+            once(connection, kind, at, site, &request).map_err(Trouble::words)
         }
         other => other.map_err(Trouble::words),
     }
@@ -228,22 +302,28 @@ fn request(kind: Kind, site: &str, turn: usize) -> Vec<u8> {
 pub(crate) const DOWNLOAD_BYTES: usize = 40 * 65_536;
 
 fn once(
-    connection: &mut Option<BufReader<TcpStream>>,
+    connection: &mut Option<BufReader<Stream>>,
     kind: Kind,
-    at: SocketAddr,
+    at: &Door,
+    site: &str,
     request: &[u8],
 ) -> Result<String, Trouble> {
     let other = |error: std::io::Error| Trouble::Other(error.to_string());
     let stream = match connection {
         Some(stream) => stream,
         None => {
-            let stream = TcpStream::connect_timeout(&at, PATIENCE).map_err(other)?;
+            let stream = TcpStream::connect_timeout(&at.address, PATIENCE).map_err(other)?;
             stream.set_nodelay(true).map_err(other)?;
             stream.set_read_timeout(Some(PATIENCE)).map_err(other)?;
+            let stream = match &at.tls {
+                Some(tls) => Stream::over_tls(tls, site, stream),
+                None => Stream::Plain(stream),
+            };
             connection.insert(BufReader::new(stream))
         }
     };
-    if stream.get_mut().write_all(request).is_err() {
+    let sent = stream.get_mut().write_all(request);
+    if sent.and_then(|()| stream.get_mut().flush()).is_err() {
         return Err(Trouble::Closed);
     }
     let mut line = String::new();
@@ -305,7 +385,7 @@ fn once(
     }
 }
 
-fn chunks(stream: &mut BufReader<TcpStream>) -> Result<Vec<u8>, Trouble> {
+fn chunks(stream: &mut BufReader<Stream>) -> Result<Vec<u8>, Trouble> {
     let cut = |_| Trouble::Other("cut off in a chunk".into());
     let mut body = Vec::new();
     loop {

@@ -111,6 +111,9 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
     farm.fanout(&format!("enable site {SITE} --yes")).success();
     assert_eq!(farm.visit(SITE, "/").0, 200);
 
+    // An editor's picture goes through the balancer to the pinned member, and from there to all.
+    upload_a_picture(&farm, &third);
+
     // What a visitor left on the pinned member is there on all of them.
     let uploads = "/srv/platforms/blog/wp-content/uploads";
     farm.web[0]
@@ -252,7 +255,7 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
         .success();
     assert_eq!(farm.visit(SITE, "/").0, 200);
     // And with the new code on one member, out of rotation, while the schema is updated.
-    farm.fanout("rollback platform blog").success();
+    farm.fanout("rollback platform blog --to 3").success();
     let load = farm.load(SITE, 15);
     farm.fanout("push platform blog --update expand").success();
     let output = load.finish_within(Duration::from_secs(60));
@@ -272,6 +275,10 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
     }
     let answer = farm.visit(SITE, "/wp-content/uploads/picture.txt");
     assert_eq!(answer, (200, "picture\n".into()));
+    for server in farm.web.iter().chain([&third]) {
+        let (status, _) = farm.ask(server, SITE, &picture(&farm));
+        assert_eq!(status, 200, "{}", server.host.name());
+    }
 
     // A member leaves: out of rotation, without accounts, without keys and files.
     farm.fanout("edit cluster front --remove-members web3")
@@ -331,6 +338,54 @@ fn sql(farm: &Farm, statement: &str) -> String {
 fn accounts(farm: &Farm, address: &IpAddr) -> String {
     let of = format!("select count(*) from mysql.user where host='{address}'");
     sql(farm, &of)
+}
+
+/// What an editor's browser does, with what `fanout login site` prints: a new password, a login, a
+/// picture for the library.
+const EDITOR: &str = r#"
+cd /root
+link=$(fanout login site SITE)
+ask() { curl -sS -m 60 --resolve SITE:80:BALANCER -b jar -c jar "$@"; }
+ask -L "$link" >form.html
+key=$(sed -n 's/.*name="rp_key" value="\([^"]*\)".*/\1/p' form.html)
+user=$(echo "$link" | sed 's/.*login=//')
+word=correct-horse-battery-9-staple
+ask -d "rp_key=$key" -d "pass1=$word" -d "pass2=$word" -d pw_weak=1     'http://SITE/wp-login.php?action=resetpass' >reset.html
+ask 'http://SITE/wp-login.php' >login.html
+ask -d "log=$user" -d "pwd=$word" -d testcookie=1 'http://SITE/wp-login.php' >/dev/null
+ask 'http://SITE/wp-admin/media-new.php' >media.html
+nonce=$(sed -n 's/.*name="_wpnonce" value="\([^"]*\)".*/\1/p' media.html | head -n 1)
+echo iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg== |
+    base64 -d >cat.png
+ask -F name=cat.png -F action=upload-attachment -F "_wpnonce=$nonce" -F async-upload=@cat.png     'http://SITE/wp-admin/async-upload.php' >uploaded.json
+grep -q '"success":true' uploaded.json || { head -c 2000 uploaded.json media.html reset.html; exit 1; }
+sed -n 's/.*"url":"http:[^"]*example.com\([^"]*cat[^"]*png\)".*/\1/p' uploaded.json | tr -d '\\' >picture
+"#;
+
+fn upload_a_picture(farm: &Farm, third: &Server) {
+    let balancer = farm.lb.host.address().to_string();
+    let script = EDITOR.replace("SITE", SITE).replace("BALANCER", &balancer);
+    farm.hub.sh(&script).success();
+    let picture = picture(farm);
+    assert!(picture.contains("/wp-content/uploads/"), "{picture:?}");
+    let file = format!("/srv/platforms/blog{picture}");
+    let has = |server: &Server| server.host.run(&["test", "-s", &file]).code == Some(0);
+    assert!(has(&farm.web[0]), "it went to the pinned member");
+    assert!(!has(&farm.web[1]) && !has(third), "and to no other yet");
+    let began = Instant::now();
+    farm.fanout("deliver uploads").success();
+    eprintln!("an upload on every member after {:?}", began.elapsed());
+    for server in farm.web.iter().chain([third]) {
+        let (status, body) = farm.ask(server, SITE, &picture);
+        assert_eq!(status, 200, "{}", server.host.name());
+        assert!(body.contains("PNG"), "{}", server.host.name());
+    }
+}
+
+/// Where the editor's picture is.
+fn picture(farm: &Farm) -> String {
+    let text = farm.hub.run(&["cat", "/root/picture"]).success().text();
+    text.trim().to_owned()
 }
 
 /// The source tree, where the hub has it.
@@ -409,7 +464,7 @@ fn doctor_names_what_is_wrong(farm: &Farm, third: &Server) {
         .success();
     let site = "tls.example.com";
     farm.fanout(&format!(
-        "add site {site} --platform blog --dir tls --uploads mount:/srv/share --tls optional \
+        "add site {site} --platform blog --uploads mount:/srv/share --tls optional \
          --certificate /root/old.pem --key file:/root/old.key"
     ))
     .success();

@@ -34,7 +34,8 @@ echo 'deb [trusted=yes] file:/srv/repo ./' >/etc/apt/sources.list
 "#;
 
 /// What is in the directories of the server programs, but for fanout's own files.
-const OWN_FILES: &str = "find /etc/nginx /etc/apache2 /etc/php -type f ! -name '*fanout*' \
+const OWN_FILES: &str = "find /etc/nginx /etc/apache2 /etc/php /etc/haproxy /etc/default/haproxy \
+    /lib/systemd/system/haproxy.service -type f ! -name '*fanout*' \
     -exec sha256sum {} + | sort";
 
 fn head(web: &str) -> Option<Head> {
@@ -144,4 +145,120 @@ fn an_apache_that_is_broken_already_is_left_as_it_was() {
         apache.modules.iter().any(|it| it == "proxy_fcgi_module"),
         "{apache:?}"
     );
+}
+
+#[test]
+fn a_server_of_a_balancer_is_prepared_beside_what_balances_there_already() {
+    let Some(head) = head("apache") else { return };
+    let own = "/etc/haproxy/haproxy.cfg";
+    let unit = "/etc/systemd/system/haproxy.service.d/fanout.conf";
+    // Somebody's own site is balanced there.
+    head.host
+        .sh(&format!(
+            "printf '\\nfrontend own\\n  bind :8099\\n  http-request return status 200 \
+             content-type text/plain string own\\n' >>{own}"
+        ))
+        .success();
+    let before = head.host.sh(OWN_FILES).text();
+    let fanout = |words: &[&str]| head.host.run(&[&["fanout"][..], words].concat());
+    let setup = |option: &str| fanout(&["setup", "server", "web1", option]);
+    fanout(&[
+        "add",
+        "balancer",
+        "edge",
+        "--servers",
+        "web1",
+        "--kind",
+        "haproxy",
+        "--http",
+        "8080",
+        "--https",
+        "8443",
+    ])
+    .success();
+    let printed = setup("--print").success().text();
+    assert!(
+        printed.contains(unit) && printed.contains("restart haproxy"),
+        "{printed}"
+    );
+    let plan = setup("--dry-run").success().text();
+    assert!(
+        plan.contains("+ write /etc/systemd") && plan.contains("! restart"),
+        "{plan}"
+    );
+    assert!(!head.has(unit));
+
+    // What is broken already stays as it is, and is said.
+    head.host
+        .sh(&format!("cp {own} /root/ && echo nonsense >>{own}"))
+        .success();
+    let said = setup("--yes").exits(1).error_text();
+    assert!(
+        said.contains("nonsense") && said.contains("FX0711"),
+        "{said}"
+    );
+    assert!(!head.has(unit));
+    head.host
+        .sh(&format!("cp /root/haproxy.cfg {own}"))
+        .success();
+    let done = setup("--yes").success().error_text();
+    assert!(
+        done.contains("left to you") && done.contains("restart haproxy"),
+        "{done}"
+    );
+    assert_eq!(head.host.sh(OWN_FILES).text(), before);
+
+    // As Debian's service starts it: both are served, and fanout's socket is there.
+    let started = head.host.sh(&format!(
+        "mkdir -p /run/haproxy
+         options=$(sed -n 's/^Environment=\"EXTRAOPTS=\\(.*\\)\"$/\\1/p' {unit})
+         haproxy -W -D -f {own} -p /run/haproxy.pid $options"
+    ));
+    started.success();
+    assert!(head.waits_for(
+        |head| head.curl("http://127.0.0.1:8099/").contains("own 200")
+            || head.curl("http://127.0.0.1:8099/").starts_with("own")
+    ));
+    assert!(head.facts().haproxy.unwrap().is_included);
+    let again = setup("--yes").success().error_text();
+    assert!(
+        again.contains("Nothing to do") && !again.contains("left to you"),
+        "{again}"
+    );
+
+    // The administrator's own options can't be added to by a line of ours: that is said.
+    head.host
+        .sh(&format!(
+            "rm {unit} && echo 'EXTRAOPTS=\"-de\"' >>/etc/default/haproxy"
+        ))
+        .success();
+    let said = setup("--yes").exits(1).error_text();
+    assert!(
+        said.contains("/etc/default/haproxy") && said.contains("current/haproxy"),
+        "{said}"
+    );
+
+    // nginx balances beside an apache.
+    fanout(&["remove", "balancer", "edge"]).success();
+    fanout(&[
+        "add",
+        "balancer",
+        "edge",
+        "--servers",
+        "web1",
+        "--kind",
+        "nginx",
+        "--http",
+        "8080",
+        "--https",
+        "8443",
+    ])
+    .success();
+    let printed = setup("--print").success().text();
+    assert!(
+        printed.contains("nginx-balancer/*.conf") && printed.contains("apache2"),
+        "{printed}"
+    );
+    setup("--yes").success();
+    assert!(head.facts().nginx.unwrap().is_included);
 }

@@ -43,10 +43,11 @@ impl Found {
 /// What the tools of this server said, by path, for as long as the file stays the same.
 #[derive(Debug, Default)]
 pub(super) struct Tools {
-    versions: Mutex<BTreeMap<(PathBuf, u32), (Stamp, Option<String>)>>,
+    versions: Mutex<BTreeMap<(PathBuf, u32), Said>>,
 }
 
-type Stamp = (u64, i64, i64);
+/// What a file said, with the size and the times that it had then.
+type Said = ((u64, i64, i64), Option<String>);
 
 impl Tools {
     /// The tool for a site, if there is one that fits it.

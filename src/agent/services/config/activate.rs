@@ -229,6 +229,12 @@ impl Sets {
         change.nginx_health = health_port(&files, ConfigArea::Nginx)
             .or_else(|| health_port(&files, ConfigArea::NginxBalancer));
         change.apache_health = health_port(&files, ConfigArea::Apache);
+        let before: Vec<(ConfigArea, String)> = from
+            .files
+            .iter()
+            .map(|it| (it.area, it.name.clone()))
+            .collect();
+        change.closing = health_port(&before, ConfigArea::NginxBalancer);
         Ok(change)
     }
 

@@ -109,6 +109,7 @@ impl Sets {
     /// called once, before anybody is served.
     pub(super) async fn settle(self: &Arc<Self>) {
         let _changing = self.changing.lock().await;
+        self.programs.settle();
         match self.place.pending() {
             Ok(None) => {}
             Ok(Some(pending)) if pending.until_s > now_s() => {

@@ -36,12 +36,12 @@ pub(super) async fn facts(current: &Path) -> Option<ProgramFacts> {
         .next()?
         .to_owned();
     let pid = process();
-    let own = format!("{}/haproxy/", current.display());
+    let own = format!("{}/haproxy", current.display());
     let command = pid.map(|pid| system::read_text(Path::new(&format!("/proc/{pid}/cmdline"))));
     Some(ProgramFacts {
         version,
         binary: binary.display().to_string(),
-        config: format!("{own}{HAPROXY_FILE}"),
+        config: format!("{own}/{HAPROXY_FILE}"),
         is_included: command.is_some_and(|it| it.is_ok_and(|it| it.contains(&own))),
         is_running: pid.is_some(),
         ..ProgramFacts::default()

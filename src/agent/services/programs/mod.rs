@@ -5,6 +5,7 @@
 //! and PHP-FPM, which end at a reload that fails, are told only after their own test passed.
 
 mod apache;
+mod closing;
 mod haproxy;
 mod mirror;
 mod nginx;
@@ -19,7 +20,7 @@ use crate::proc::{Program, RunError, Tell, tell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use sync_proto::wire::service::{ConfigArea, ConfigFault, ServiceFacts};
+use sync_proto::wire::service::{ConfigArea, ConfigFault, ProgramFacts, ServiceFacts};
 
 /// How long a program's own test may take: a name that can't be resolved makes nginx wait.
 const TEST_LIMIT: Duration = Duration::from_secs(40);
@@ -98,6 +99,8 @@ pub(super) struct Change {
     /// The ports of the health endpoints, by program; where none is, nothing can be asked.
     pub(super) nginx_health: Option<u16>,
     pub(super) apache_health: Option<u16>,
+    /// The port where an nginx that balances says what it is about, before the switch.
+    pub(super) closing: Option<u16>,
     /// The sockets that accept once PHP-FPM has read its pools.
     pub(super) sockets: Vec<PathBuf>,
 }
@@ -190,6 +193,11 @@ impl Programs {
             proved.push(format!("php{version}-fpm"));
         }
         if change.nginx {
+            // ORDER: what is idle is ended before, and nothing becomes idle until it is over.
+            let _closing = match change.closing {
+                Some(port) => closing::Closing::begin(&self.place.data(), port).await,
+                None => None,
+            };
             nginx::reload(change.nginx_health, id).await?;
             proved.push("nginx".into());
         }
@@ -207,10 +215,20 @@ impl Programs {
         Ok(proved)
     }
 
+    /// Takes away what an agent left that died in a reload.
+    pub(super) fn settle(&self) {
+        closing::end(&self.place.data());
+    }
+
     /// Has apache read other roots of the live set, if it runs with it.
     pub(super) async fn reload_roots(&self, health: Option<u16>, id: &str) -> Result<(), Problem> {
         apache::reload(health, id).await
     }
+}
+
+/// What HAProxy is here, and whether its process reads fanout's files.
+pub(super) async fn haproxy_facts(current: &Path) -> Option<ProgramFacts> {
+    haproxy::facts(current).await
 }
 
 /// The first of these programs that is installed.

@@ -8,13 +8,15 @@ use crate::cli::json::ResultLine;
 use crate::cli::{serving, work};
 use crate::codes::{Code, Exit, Problem};
 use crate::config::Server;
-use crate::model::WebKind;
+use crate::model::{BalancerKind, WebKind};
 use crate::orchestrate::servers::Servers;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use sync_proto::path::escape;
-use sync_proto::wire::service::{SetupAnswer, SetupRequest, SetupStep, SetupWeb, SetupWish};
+use sync_proto::wire::service::{
+    SetupAnswer, SetupBalancer, SetupRequest, SetupStep, SetupWeb, SetupWish,
+};
 use sync_proto::wire::{ServiceAnswer, ServiceRequest};
 
 /// How long a server may take to say what is left.
@@ -29,25 +31,7 @@ const USUAL: [&str; 8] = [
 pub(super) async fn run(context: &Context, args: SetupServerArgs) -> Result<Exit, CommandError> {
     let hub = Hub::open(context).await?;
     let server = hub.inventory.server(&args.name).map_err(config_error)?;
-    let Some(web) = &server.web else {
-        let message = format!("{} has no web server in the inventory", server.name);
-        return Err(CommandError::new(Code::SetupFailed, message)
-            .hint(format!("fanout edit server {} --web nginx", server.name)));
-    };
-    let platforms = hub.inventory.platforms_on(&server.name);
-    let own: BTreeSet<String> = platforms.iter().filter_map(|it| it.php.clone()).collect();
-    let usual = USUAL.iter().map(|it| (*it).to_owned());
-    let wish = SetupWish {
-        web: match web.kind {
-            WebKind::Nginx | WebKind::NginxSsl => SetupWeb::Nginx,
-            WebKind::Apache | WebKind::ApacheSsl => SetupWeb::Apache,
-        },
-        php: match args.php.is_empty() {
-            true => own.into_iter().collect(),
-            false => args.php.clone(),
-        },
-        extensions: usual.chain(args.extension.iter().cloned()).collect(),
-    };
+    let wish = wish(&hub, server, &args)?;
     let servers = serving::servers(&hub, [server.name.clone()]).await?;
     let SetupAnswer::Plan(steps) =
         ask(&servers, server, SetupRequest::Plan(wish.clone()), LOOK).await?
@@ -60,9 +44,10 @@ pub(super) async fn run(context: &Context, args: SetupServerArgs) -> Result<Exit
         }
         return Ok(Exit::Done);
     }
-    let left: Vec<&SetupStep> = steps.iter().filter(|it| !it.is_done).collect();
+    let is_ours = |it: &&SetupStep| !it.is_done && !it.by_person;
     show(context, server, &steps);
-    if left.is_empty() {
+    if !steps.iter().any(|it| is_ours(&it)) {
+        leave_to_a_person(context, server, &steps);
         context
             .ui
             .status(format!("Nothing to do on {}.", server.name));
@@ -82,10 +67,55 @@ pub(super) async fn run(context: &Context, args: SetupServerArgs) -> Result<Exit
     };
     work::end(&hub, id, exit, &said).await?;
     done?;
+    leave_to_a_person(context, server, &steps);
     context
         .ui
         .status(format!("{} is prepared. Next: fanout plan", server.name));
     Ok(Exit::Done)
+}
+
+/// What the server shall be able to do, by the inventory.
+fn wish(hub: &Hub, server: &Server, args: &SetupServerArgs) -> Result<SetupWish, CommandError> {
+    let balancers = hub.inventory.balancers.values();
+    let mut balancers = balancers.filter(|it| it.servers.contains(&server.name));
+    let balancer = balancers.find_map(|balancer| match balancer.kind {
+        BalancerKind::Haproxy => Some(SetupBalancer::Haproxy),
+        BalancerKind::Nginx => Some(SetupBalancer::Nginx),
+        BalancerKind::External => None,
+    });
+    let web = server.web.as_ref().map(|web| match web.kind {
+        WebKind::Nginx | WebKind::NginxSsl => SetupWeb::Nginx,
+        WebKind::Apache | WebKind::ApacheSsl => SetupWeb::Apache,
+    });
+    if web.is_none() && balancer.is_none() {
+        let name = &server.name;
+        let message = format!("{name} has no web server and no balancer in the inventory");
+        return Err(CommandError::new(Code::SetupFailed, message).hint(format!(
+            "fanout edit server {name} --web nginx, or fanout add balancer NAME --servers {name}"
+        )));
+    }
+    let platforms = hub.inventory.platforms_on(&server.name);
+    let own: BTreeSet<String> = platforms.iter().filter_map(|it| it.php.clone()).collect();
+    let usual = USUAL.iter().map(|it| (*it).to_owned());
+    Ok(SetupWish {
+        web,
+        balancer,
+        php: match args.php.is_empty() {
+            true => own.into_iter().collect(),
+            false => args.php.clone(),
+        },
+        extensions: usual.chain(args.extension.iter().cloned()).collect(),
+    })
+}
+
+fn leave_to_a_person(context: &Context, server: &Server, steps: &[SetupStep]) {
+    for step in steps.iter().filter(|it| it.by_person && !it.is_done) {
+        context.ui.hint(format!(
+            "left to you on {}: {}",
+            server.name,
+            escape(step.by_hand.as_bytes())
+        ));
+    }
 }
 
 async fn ask(
@@ -108,7 +138,7 @@ fn show(context: &Context, server: &Server, steps: &[SetupStep]) {
     if context.ui.is_json() {
         let steps: Vec<_> = steps
             .iter()
-            .map(|it| json!({ "what": it.what, "by_hand": it.by_hand, "done": it.is_done }))
+            .map(|it| json!({ "what": it.what, "by_hand": it.by_hand, "done": it.is_done, "by_person": it.by_person }))
             .collect();
         let line = json!({ "server": server.name, "steps": steps });
         context.ui.json(&ResultLine::new(line));
@@ -116,9 +146,10 @@ fn show(context: &Context, server: &Server, steps: &[SetupStep]) {
     }
     context.ui.out(format!("{}:", server.name));
     for step in steps {
-        let sign = match step.is_done {
-            true => "=",
-            false => "+",
+        let sign = match (step.is_done, step.by_person) {
+            (true, _) => "=",
+            (false, true) => "!",
+            (false, false) => "+",
         };
         // A server's word about itself.
         context

@@ -70,6 +70,8 @@ pub enum BalancerAnswer {
 pub struct Waited {
     /// What was waited for is so.
     pub is_reached: bool,
+    /// A member that was taken out is in again: the balancer has forgotten it.
+    pub is_lost: bool,
     /// Microseconds.
     pub elapsed_us: u64,
     /// Sessions that the member has now.

@@ -24,7 +24,7 @@ pub use config::{
     Activated, ConfigAnswer, ConfigArea, ConfigFault, ConfigFile, ConfigRequest, ConfigSetId,
     ConfigState, Content, FileState, Tested,
 };
-pub use setup::{SetupAnswer, SetupRequest, SetupStep, SetupWeb, SetupWish};
+pub use setup::{SetupAnswer, SetupBalancer, SetupRequest, SetupStep, SetupWeb, SetupWish};
 pub use uploads::{MountFacts, UploadAnswer, UploadFile, UploadPlace, UploadRequest};
 
 use serde::{Deserialize, Serialize};

@@ -15,8 +15,10 @@ pub enum SetupRequest {
 /// What a server shall be able to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SetupWish {
-    /// Its web server.
-    pub web: SetupWeb,
+    /// Its web server, if it is one.
+    pub web: Option<SetupWeb>,
+    /// Its balancer, if it is one.
+    pub balancer: Option<SetupBalancer>,
     /// Versions of PHP, such as `8.2`; empty: the distribution's own.
     pub php: Vec<String>,
     /// Extensions of PHP, by the names that the distribution gives their packages: `mysql`, `xml`.
@@ -24,13 +26,21 @@ pub struct SetupWish {
 }
 
 /// A web server to prepare.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SetupWeb {
     /// nginx.
-    #[default]
     Nginx,
     /// apache.
     Apache,
+}
+
+/// A balancer to prepare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SetupBalancer {
+    /// HAProxy.
+    Haproxy,
+    /// nginx.
+    Nginx,
 }
 
 /// The answer to a [`SetupRequest`].
@@ -51,4 +61,6 @@ pub struct SetupStep {
     pub by_hand: String,
     /// It is done already.
     pub is_done: bool,
+    /// It is left to a person: it ends or starts a program.
+    pub by_person: bool,
 }

@@ -5,6 +5,8 @@
 //! Invariant: what a member was told is in HAProxy's state file before the answer, so that it
 //! survives a reload and a restart.
 
+mod nginx;
+
 use super::Services;
 use super::app::opcache::forget_all;
 use crate::codes::{Code, Problem};
@@ -24,6 +26,8 @@ use sync_proto::wire::service::{
 
 /// How long HAProxy may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
+/// How long its socket may be away while it is restarted.
+const RESTART: Duration = Duration::from_secs(5);
 /// How often a state is looked at while it is waited for.
 const LOOK: Duration = Duration::from_millis(50);
 /// LIMIT: the longest wait that a hub may ask for.
@@ -60,7 +64,27 @@ impl Haproxy {
 
     async fn ask(&self, question: &str) -> Result<String, Problem> {
         let socket = self.data_root.join(ADMIN_SOCKET);
-        let answer = local::ask(&socket, question, ANSWER).await;
+        let began = Instant::now();
+        let answer = loop {
+            let answer = local::ask(&socket, question, ANSWER).await;
+            // One that ends while it is asked says half of it or nothing; each question may be asked
+            // again.
+            let is_away = match &answer {
+                Ok(said) => said.is_empty() && question.starts_with("show "),
+                Err(error) => matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound
+                        | io::ErrorKind::ConnectionRefused
+                        | io::ErrorKind::ConnectionReset
+                        | io::ErrorKind::BrokenPipe
+                        | io::ErrorKind::UnexpectedEof
+                ),
+            };
+            if !is_away || began.elapsed() >= RESTART {
+                break answer;
+            }
+            tokio::time::sleep(LOOK).await;
+        };
         answer.map_err(|error| {
             let why = match error.kind() {
                 io::ErrorKind::NotFound => "it has no socket there".to_owned(),
@@ -95,8 +119,12 @@ impl Haproxy {
             )
         })?;
         let used = stats::used_connections(&self.ask("show servers conn").await?);
+        let told = stats::told(&self.ask("show servers state").await?);
         for one in &mut members {
             let key = format!("{}/{}", one.backend, one.member);
+            if let Some(told) = told.get(&key) {
+                one.rotation = *told;
+            }
             if let Some(used) = used.get(&key) {
                 one.sessions = one.sessions.max(*used);
             }
@@ -191,6 +219,7 @@ impl Haproxy {
         member: &str,
         within_ms: u32,
         is_reached: impl Fn(&BackendMember) -> bool,
+        is_lost: impl Fn(&BackendMember) -> bool,
     ) -> Result<Waited, Problem> {
         let began = Instant::now();
         let within = Duration::from_millis(u64::from(within_ms)).min(LONGEST_WAIT);
@@ -198,6 +227,7 @@ impl Haproxy {
             let there = self.of(member).await?;
             let waited = Waited {
                 is_reached: there.iter().all(&is_reached),
+                is_lost: there.iter().any(&is_lost),
                 elapsed_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
                 sessions: there.iter().map(|one| one.sessions + one.queued).sum(),
                 status: there
@@ -206,7 +236,7 @@ impl Haproxy {
                     .or(there.first())
                     .map_or_else(String::new, |one| one.status.clone()),
             };
-            if waited.is_reached || began.elapsed() >= within {
+            if waited.is_reached || waited.is_lost || began.elapsed() >= within {
                 return Ok(waited);
             }
             tokio::time::sleep(LOOK).await;
@@ -221,7 +251,7 @@ impl Services {
         request: BalancerRequest,
     ) -> Result<BalancerAnswer, Problem> {
         if self.is_nginx() {
-            return nginx(request).await;
+            return nginx::answer(request).await;
         }
         let haproxy = Haproxy::new(&self.data_root);
         Ok(match request {
@@ -230,13 +260,18 @@ impl Services {
                 backends: haproxy.rotate(known(&member)?, to).await?,
             },
             BalancerRequest::AwaitIdle { member, within_ms } => {
-                let is_idle = |one: &BackendMember| one.sessions == 0 && one.queued == 0;
-                let waited = haproxy.wait(known(&member)?, within_ms, is_idle).await?;
+                // One that was started anew without its memory sends visitors again.
+                let is_lost = |one: &BackendMember| one.rotation == Rotation::Ready;
+                let is_idle =
+                    |one: &BackendMember| !is_lost(one) && one.sessions == 0 && one.queued == 0;
+                let member = known(&member)?;
+                let waited = haproxy.wait(member, within_ms, is_idle, is_lost).await?;
                 BalancerAnswer::Waited(waited)
             }
             BalancerRequest::AwaitUp { member, within_ms } => {
                 let is_up = |one: &BackendMember| one.is_up && one.rotation == Rotation::Ready;
-                let waited = haproxy.wait(known(&member)?, within_ms, is_up).await?;
+                let member = known(&member)?;
+                let waited = haproxy.wait(member, within_ms, is_up, |_| false).await?;
                 BalancerAnswer::Waited(waited)
             }
             BalancerRequest::CutOff { member } => BalancerAnswer::Done {
@@ -270,64 +305,6 @@ impl Services {
             MemberRequest::Probe(probe) => look(probe).await,
             MemberRequest::Forget => Ok(MemberAnswer::Forgotten(forget_all().await?)),
         }
-    }
-}
-
-/// nginx can't be told anything: what it does is in its configuration. When the last worker with an
-/// older one has ended, whoever left it is idle.
-async fn nginx(request: BalancerRequest) -> Result<BalancerAnswer, Problem> {
-    match request {
-        BalancerRequest::State => Ok(BalancerAnswer::State(BalancerState {
-            program: "nginx".into(),
-            retiring_workers: retiring_workers().await?,
-            ..BalancerState::default()
-        })),
-        BalancerRequest::AwaitIdle { within_ms, .. } => {
-            let began = Instant::now();
-            let within = Duration::from_millis(u64::from(within_ms)).min(LONGEST_WAIT);
-            loop {
-                let retiring = retiring_workers().await?;
-                if retiring == 0 || began.elapsed() >= within {
-                    return Ok(BalancerAnswer::Waited(Waited {
-                        is_reached: retiring == 0,
-                        elapsed_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
-                        sessions: retiring,
-                        status: format!("{retiring} workers with an older configuration"),
-                    }));
-                }
-                tokio::time::sleep(LOOK).await;
-            }
-        }
-        BalancerRequest::Rotate { .. }
-        | BalancerRequest::AwaitUp { .. }
-        | BalancerRequest::CutOff { .. } => Err(Problem::new(
-            Code::BalancerUnfit,
-            "nginx balances here, and can't be told this while it runs",
-        )),
-    }
-}
-
-/// nginx's workers that only finish what they have.
-async fn retiring_workers() -> Result<u32, Problem> {
-    let count = || {
-        let mut count = 0;
-        let processes = Dir::open_absolute(Path::new("/proc"))?.list()?;
-        for process in processes {
-            let name = String::from_utf8_lossy(process.name.as_bytes()).into_owned();
-            if !name.bytes().all(|it| it.is_ascii_digit()) {
-                continue;
-            }
-            // One that ended meanwhile is none.
-            let command = system::read_text(&Path::new("/proc").join(name).join("cmdline"));
-            let is_one = |it: &String| it.starts_with("nginx: worker process is shutting down");
-            count += u32::from(command.as_ref().is_ok_and(is_one));
-        }
-        Ok::<_, FsError>(count)
-    };
-    match tokio::task::spawn_blocking(count).await {
-        Ok(Ok(count)) => Ok(count),
-        Ok(Err(error)) => Err(disk(&error)),
-        Err(error) => Err(Problem::from_error(Code::Bug, &error)),
     }
 }
 

@@ -58,7 +58,7 @@ fn by(user: u32, layout: &str, dir_mode: u32) {
                 let (inside, away) = (live.join("modules/m09"), attic.join("m09"));
                 let is_out = shift(&inside, &away);
                 std::thread::sleep(hold);
-                if is_out && round % 4 == 0 {
+                if is_out && round.is_multiple_of(4) {
                     let left = trap(&outside.join("deep"), &inside);
                     std::thread::sleep(hold);
                     return left && swap(&away, &inside);

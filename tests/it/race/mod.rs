@@ -110,7 +110,7 @@ impl Ground {
             _ => put(&source.join("changing"), "a file"),
         }
         let _absent = fs::remove_dir_all(source.join("coming"));
-        if round % 3 != 0 {
+        if !round.is_multiple_of(3) {
             put(&source.join("coming/and/going"), "x");
         }
         self.own_source(dir_mode);

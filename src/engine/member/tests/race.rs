@@ -95,9 +95,11 @@ fn a_transaction_under_attack(layout: Layout, seed: u64) -> (u64, bool) {
         scope.spawn(|| count.store(attack(&root, &traps, seed, &is_over), Ordering::Relaxed));
         let prepared = world.prepare(&staged);
         if prepared.is_ok() {
-            // What stops it now is settled afterwards, as an agent does.
-            let _may_fail = world.commit(staged.txn);
-            let _may_fail = collect(&world.place, &[], &world.keeper, Some(&world.overwritten));
+            // What stops it now is settled afterwards, as an agent does; only then is there
+            // anything to clean up.
+            if world.commit(staged.txn).is_ok() {
+                let _may_fail = collect(&world.place, &[], &world.keeper, Some(&world.overwritten));
+            }
         }
         is_over.store(true, Ordering::Relaxed);
         prepared.is_ok()

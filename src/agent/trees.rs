@@ -8,7 +8,7 @@ use crate::codes::{Code, Problem};
 use crate::config::{AgentConfig, AgentDir};
 use crate::engine::member::host::{Bound, Claim, Proposal};
 use crate::engine::member::lists::Lists;
-use crate::engine::member::place::{Place, PlaceError};
+use crate::engine::member::place::{Place, PlaceError, Seat};
 use crate::engine::member::record::{TreeRecord, Vote};
 use crate::engine::member::refusal::{of_fs, of_place};
 use crate::fs::durable::{read_checked, write_checked};
@@ -18,6 +18,7 @@ use crate::net::{Connection, NodeKey};
 use serde::{Deserialize, Serialize};
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sync_proto::filter::Preserve;
@@ -114,9 +115,9 @@ impl Trees {
         }
         let claim = self.take(proposal.tree, &shown)?;
         let path = self.real(&root);
-        self.reach_parent(&root, &shown)?;
-        self.refuse_overlap(proposal.tree, &path, &shown)?;
-        let created = Place::create(&path, proposal.tree, proposal.layout, proposal.adopt)
+        let way = self.way(&root, &path, true)?;
+        self.refuse_overlap(proposal.tree, &path, &way, &shown)?;
+        let created = Place::create(way.seat, proposal.tree, proposal.layout, proposal.adopt)
             .map_err(|error| of_place(&error).with_hint_for(&error))?;
         let binding = Binding {
             hub,
@@ -150,10 +151,7 @@ impl Trees {
             return Err(elsewhere(&shown, "another hub has this tree"));
         }
         let guard = self.take(tree, &shown)?;
-        let place = match Place::open(&binding.path) {
-            Err(PlaceError::Unbound(_)) => return Err(unknown()),
-            other => other.map_err(|error| of_place(&error))?,
-        };
+        let place = self.place(&binding)?;
         let record = TreeRecord::load(&place).map_err(|error| of_place(&error))?;
         if record.is_forgotten || record.tree != tree {
             return Err(unknown());
@@ -170,6 +168,15 @@ impl Trees {
             overwritten: self.overwritten(tree),
             guard: Box::new(guard),
         })
+    }
+
+    /// Where a bound tree lies at the moment.
+    pub fn place(&self, binding: &Binding) -> Result<Place, Problem> {
+        let root = self.allowed_root(binding.root.as_bytes())?;
+        match Place::open(self.way(&root, &binding.path, false)?.seat) {
+            Err(PlaceError::Unbound(_)) => Err(unknown()),
+            other => other.map_err(|error| of_place(&error)),
+        }
     }
 
     /// Forgets a tree.
@@ -191,7 +198,7 @@ impl Trees {
             .into_iter()
             .filter(|(tree, it)| it.hub == hub && !busy.contains_key(tree));
         own.filter_map(|(tree, binding)| {
-            let place = Place::open(&binding.path).ok()?;
+            let place = self.place(&binding).ok()?;
             let vote = Vote::load(&place).ok()??;
             (!vote.is_forward).then(|| vote.doubt(tree))
         })
@@ -298,73 +305,103 @@ impl Trees {
         }
     }
 
-    /// Walks from the allowed directory to the root's parent, and makes what is missing. Symlinks
-    /// could lead out, and are refused.
-    fn reach_parent(&self, root: &AbsPath, shown: &str) -> Result<(), Problem> {
+    /// Goes from the allowed directory to the one that holds the root, each name from the directory
+    /// before it, and makes what is missing if asked to. Symlinks could lead out, and are refused.
+    ///
+    /// Invariant (I5): whoever owns a directory on the way gets us nowhere but below the allowed one.
+    fn way(&self, root: &AbsPath, path: &Path, make: bool) -> Result<Way, Problem> {
         let Some(allowed) = self.allowing(root) else {
             return Err(unknown());
         };
-        let mut path = self.real(allowed);
-        let mut dir = match Dir::open_absolute(&path) {
+        let base = self.real(allowed);
+        let Ok(below) = path.strip_prefix(&base) else {
+            // Bound under another prefix.
+            return Err(unknown());
+        };
+        let mut dir = match Dir::open_absolute(&base) {
             Err(error) if error.is_not_found() => {
-                let message = format!("The allowed directory `{}` is not there", path.display());
+                let message = format!("The allowed directory `{}` is not there", base.display());
                 return Err(Problem::new(Code::PathNotAllowed, message));
             }
             other => other.map_err(|error| of_fs(&error))?,
         };
-        let below = root.components().skip(allowed.components().count());
-        let mut names: Vec<&str> = below.collect();
-        names.pop();
+        let mut names = Vec::new();
+        for component in below.components() {
+            let name = Name::parse(component.as_os_str().as_bytes());
+            names.push(name.map_err(|error| Problem::from_error(Code::PathNotAllowed, &error))?);
+        }
+        let Some(last) = names.pop() else {
+            return Err(unknown());
+        };
+        let mut above = chain(&base);
         for name in names {
-            path.push(name);
-            let name = Name::parse(name.as_bytes())
-                .map_err(|error| Problem::from_error(Code::PathNotAllowed, &error))?;
-            let next = match dir.create_dir_if_absent(&name, 0o755) {
-                // A mount below the allowed directory is its administrator's doing.
-                Err(error) if error.is_other_mount() => Dir::open_absolute(&path),
+            // A mount below the allowed directory is its administrator's doing.
+            let next = match dir.open_dir_or_mount(&name) {
+                Err(error) if make && error.is_not_found() => {
+                    dir.create_dir_if_absent(&name, 0o755)
+                }
                 other => other,
             };
             dir = next.map_err(|error| match error.is_wrong_kind() {
-                true => Problem::new(
-                    Code::PathNotAllowed,
-                    format!(
-                        "The root {shown} is refused: `{}` is no directory",
-                        path.display()
-                    ),
-                ),
+                true => {
+                    let shown = self.shown(root);
+                    let at = escape(&dir.path_of(&name));
+                    let message = format!("The root {shown} is refused: `{at}` is no directory");
+                    Problem::new(Code::PathNotAllowed, message)
+                }
                 false => of_fs(&error),
             })?;
+            above.extend(inode_of(&dir));
         }
-        Ok(())
+        Ok(Way {
+            seat: Seat {
+                parent: dir,
+                name: last,
+            },
+            above,
+        })
     }
 
     /// Refuses a root that is in, above or the same as another tree or one of our directories.
-    fn refuse_overlap(&self, tree: TreeKey, path: &Path, shown: &str) -> Result<(), Problem> {
-        let (above, own) = (chain(path), inode(path));
-        let bindings = self.lock().bindings.clone();
-        let mut others: Vec<(PathBuf, String)> = vec![
-            (
-                self.own.state().to_owned(),
-                "the agent's own directory".into(),
-            ),
-            (
-                self.own.overwritten().to_owned(),
-                "the agent's own directory".into(),
-            ),
-        ];
-        for (_, binding) in bindings.iter().filter(|(other, _)| **other != tree) {
-            let what = format!("the tree at `{}`", escape(binding.root.as_bytes()));
-            others.push((state_path(&binding.path), what.clone()));
-            others.push((binding.path.clone(), what));
-        }
-        for (other, what) in others {
-            // By inode: two paths may lead to one directory through a symlink or a bind mount.
-            let is_above = inode(&other).is_some_and(|it| above.contains(&it));
-            let is_inside = own.is_some_and(|own| chain(&other).contains(&own));
+    fn refuse_overlap(
+        &self,
+        tree: TreeKey,
+        path: &Path,
+        way: &Way,
+        shown: &str,
+    ) -> Result<(), Problem> {
+        // By inode: two paths may lead to one directory through a symlink or a bind mount.
+        let own = way.root_inode();
+        let mut above = way.above.clone();
+        above.extend(own);
+        let refuse = |other: &Path, inodes: &[Inode], at: Option<Inode>, what: &str| {
+            let is_above = at.is_some_and(|at| above.contains(&at));
+            let is_inside = own.is_some_and(|own| inodes.contains(&own));
             if other == path || other.starts_with(path) || is_above || is_inside {
                 let message = format!("The root `{shown}` overlaps {what}");
                 return Err(Problem::new(Code::RootsOverlap, message));
             }
+            Ok(())
+        };
+        for ours in [self.own.state(), self.own.overwritten()] {
+            let what = "the agent's own directory";
+            refuse(ours, &chain(ours), inode(ours), what)?;
+        }
+        let bindings = self.lock().bindings.clone();
+        for (_, binding) in bindings.iter().filter(|(other, _)| **other != tree) {
+            let what = format!("the tree at `{}`", escape(binding.root.as_bytes()));
+            // One whose way is gone is told by its path alone.
+            let root = self.allowed_root(binding.root.as_bytes());
+            let other = root.and_then(|root| self.way(&root, &binding.path, false));
+            let (mut inodes, mut at, mut state) = (Vec::new(), None, None);
+            if let Ok(other) = &other {
+                at = other.root_inode();
+                state = other.state_inode();
+                inodes.clone_from(&other.above);
+                inodes.extend(at);
+            }
+            refuse(&state_path(&binding.path), &inodes, state, &what)?;
+            refuse(&binding.path, &inodes, at, &what)?;
         }
         Ok(())
     }
@@ -428,14 +465,45 @@ fn load(dir: &Dir, name: &Name) -> Result<Option<Binding>, Problem> {
     postcard::from_bytes(body).map(Some).map_err(|_| damaged())
 }
 
-/// The inodes of a path and of everything above it, as far as they exist.
-fn chain(path: &Path) -> Vec<(u64, u64)> {
+type Inode = (u64, u64);
+
+/// The way from an allowed directory to a root.
+struct Way {
+    seat: Seat,
+    /// Every directory above the root.
+    above: Vec<Inode>,
+}
+
+impl Way {
+    /// The root itself, if it is a directory.
+    fn root_inode(&self) -> Option<Inode> {
+        self.inode_at(&self.seat.name)
+    }
+
+    fn state_inode(&self) -> Option<Inode> {
+        let state = state_path(Path::new(std::ffi::OsStr::from_bytes(
+            self.seat.name.as_bytes(),
+        )));
+        self.inode_at(&Name::parse(state.as_os_str().as_bytes()).ok()?)
+    }
+
+    fn inode_at(&self, name: &Name) -> Option<Inode> {
+        inode_of(&self.seat.parent.open_dir_or_mount(name).ok()?)
+    }
+}
+
+/// The inodes of a trusted path and of everything above it, as far as they exist.
+fn chain(path: &Path) -> Vec<Inode> {
     path.ancestors().filter_map(inode).collect()
 }
 
-/// The directory that a path leads to, if it does.
-fn inode(path: &Path) -> Option<(u64, u64)> {
-    let stat = Dir::open_absolute(path).ok()?.stat_self().ok()?;
+/// The directory that a trusted path leads to, if it does.
+fn inode(path: &Path) -> Option<Inode> {
+    inode_of(&Dir::open_absolute(path).ok()?)
+}
+
+fn inode_of(dir: &Dir) -> Option<Inode> {
+    let stat = dir.stat_self().ok()?;
     Some((stat.dev, stat.ino))
 }
 

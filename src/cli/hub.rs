@@ -8,7 +8,7 @@ use super::Context;
 use super::error::CommandError;
 use crate::clock::Clock;
 use crate::codes::{Code, Problem};
-use crate::config::{ConfigError, Edit, HubDir, Inventory, Kind, Platform, SecretError};
+use crate::config::{ConfigError, Edit, HubDir, Inventory, Kind, Platform, SecretError, backup};
 use crate::engine::depot::Depot;
 use crate::engine::event::EventSink;
 use crate::engine::hub::preflight;
@@ -17,6 +17,7 @@ use crate::fs::{Dir, fault};
 use crate::model::{PlatformName, TreeId, Who};
 use crate::net::Identity;
 use crate::store::{Holder, Lock, LockError, PlatformState, SecretFileError, Store, StoreError};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +38,8 @@ pub(crate) struct Hub {
     pub(crate) clock: Clock,
     /// Who works on it.
     pub(crate) who: Who,
+    /// Platforms whose state came out of a backup, and may be older than what was decided.
+    outdated: Arc<BTreeSet<PlatformName>>,
 }
 
 impl Hub {
@@ -50,7 +53,9 @@ impl Hub {
         let store = Store::open_watched(&dir.database(), fault::is_armed().then_some(may_commit))
             .await
             .map_err(store_error)?;
+        let outdated = Arc::new(backup::restored(&dir).map_err(config_error)?);
         Ok(Self {
+            outdated,
             dir,
             inventory,
             store: Arc::new(store),
@@ -174,7 +179,17 @@ impl Hub {
             store: self.store.clone(),
             events,
             clock: self.clock.clone(),
+            outdated: self.outdated.clone(),
         }
+    }
+
+    /// Notes whether a platform's members have all said what they know.
+    pub(crate) fn recovered(&self, platform: &PlatformName, all: bool) -> Result<(), CommandError> {
+        let noted = match all {
+            true => backup::recovered(&self.dir, platform),
+            false => backup::outdated(&self.dir, platform),
+        };
+        noted.map_err(config_error)
     }
 
     /// The hub's store of manifests and contents.

@@ -120,6 +120,12 @@ pub enum Code {
     TooFewHealthy,
     /// A preserve rule would be narrowed.
     PreserveNarrowed,
+    /// A tree's state directory does not belong to the agent alone.
+    StateNotOurs,
+    /// The hub's state came out of a backup, and may be older than what was decided.
+    HubOutdated,
+    /// That file is not a backup of a hub, or not a whole one.
+    BackupDamaged,
     /// A server does not answer.
     Unreachable,
     /// UDP does not get through to a server.

@@ -81,6 +81,9 @@ const ROWS: [Row; COUNT] = [
     row(C::CannotKeep, 213, Exit::Failed, include_str!("../../docs/errors/FX0213.md")),
     row(C::TooFewHealthy, 214, Exit::Refused, include_str!("../../docs/errors/FX0214.md")),
     row(C::PreserveNarrowed, 215, Exit::Refused, include_str!("../../docs/errors/FX0215.md")),
+    row(C::StateNotOurs, 240, Exit::Refused, include_str!("../../docs/errors/FX0240.md")),
+    row(C::HubOutdated, 241, Exit::Refused, include_str!("../../docs/errors/FX0241.md")),
+    row(C::BackupDamaged, 242, Exit::Refused, include_str!("../../docs/errors/FX0242.md")),
     // 03xx: the network and trust
     row(C::Unreachable, 301, Exit::Failed, include_str!("../../docs/errors/FX0301.md")),
     row(C::UdpBlocked, 302, Exit::Failed, include_str!("../../docs/errors/FX0302.md")),

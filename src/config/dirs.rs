@@ -107,6 +107,16 @@ impl HubDir {
         self.state.join("sources")
     }
 
+    /// Platforms whose state came out of a backup and was not yet compared with what members know.
+    pub fn restored(&self) -> PathBuf {
+        self.state.join("restored")
+    }
+
+    /// There while a backup is being unpacked.
+    pub fn restoring(&self) -> PathBuf {
+        self.state.join("restoring")
+    }
+
     /// The lock that an edit of the inventory holds.
     pub fn inventory_lock(&self) -> PathBuf {
         self.locks().join("inventory.lock")

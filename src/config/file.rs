@@ -54,6 +54,36 @@ pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Config
     })
 }
 
+/// Replaces `path` with what `write` puts there: the whole file under its name, or the old one. It
+/// has exactly `mode`, from the first byte on.
+pub(super) fn replace_with(
+    path: &Path,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    let temporary = beside(path);
+    let _stale = fs::remove_file(&temporary);
+    let written = (|| {
+        let mut options = OpenOptions::new();
+        let mut file = options
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&temporary)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        write(&mut file)?;
+        // ORDER: content before name.
+        file.sync_all()?;
+        rename(&temporary, path)?;
+        sync_directory(path)
+    })();
+    if written.is_err() {
+        // Best effort, as above.
+        let _gone = fs::remove_file(&temporary);
+    }
+    written
+}
+
 fn write_and_rename(target: &Path, temporary: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mode = fs::metadata(target).map_or(mode, |old| old.permissions().mode() & 0o7777);
     let mut file = OpenOptions::new()

@@ -10,6 +10,7 @@
 mod aegir;
 mod agent;
 mod app;
+pub mod backup;
 mod check;
 mod decode;
 mod dirs;

@@ -1,8 +1,9 @@
 //! [`Dir`]: a directory by its descriptor, and how everything below it is opened.
 //!
 //! Every open goes through `openat2` with `RESOLVE_BENEATH`, `NO_SYMLINKS`, `NO_MAGICLINKS` and
-//! `NO_XDEV`. The one exception is the configured path of a tree's parent or of a state directory,
-//! which its administrator may reach through symlinks and mounts: it is resolved once, and pinned.
+//! `NO_XDEV`. The one exception is a configured path, such as that of an allowed directory or a
+//! state directory, which its administrator may reach through symlinks and mounts: it is resolved
+//! once, and pinned. ([`Dir::open_dir_or_mount`] goes into a mount that an administrator made.)
 //!
 //! Invariant (I5): no method reaches outside the directory that it was called on.
 //!
@@ -122,6 +123,16 @@ impl Dir {
     /// Opens the directory `name`; a symlink or another mount is an error.
     pub fn open_dir(&self, name: &Name) -> Result<Self, FsError> {
         self.open_dir_bytes(name.as_bytes())
+    }
+
+    /// Opens the directory `name`, also where something is mounted there: for names that an
+    /// administrator configured, who alone can mount. A symlink is an error as ever.
+    pub fn open_dir_or_mount(&self, name: &Name) -> Result<Self, FsError> {
+        let resolve = BENEATH.difference(ResolveFlags::NO_XDEV);
+        let path = name.as_bytes();
+        let fd = openat2(&self.fd, path, DIRECTORY, Mode::empty(), resolve)
+            .map_err(|errno| self.error("open the directory", path, errno))?;
+        Ok(Self::of(fd, joined(&self.path, path).into()))
     }
 
     /// Opens the directory `name`; `None` if there is nothing of that name.

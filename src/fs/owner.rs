@@ -140,6 +140,11 @@ pub fn own_ids() -> (u32, u32) {
     (Uid::effective().as_raw(), Gid::effective().as_raw())
 }
 
+/// The user that this process acts as on the disk.
+pub fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// Gives an open file or directory to a user and a group, if it isn't theirs.
 ///
 /// # Errors

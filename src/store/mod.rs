@@ -194,6 +194,20 @@ impl Store {
         self.pool.close().await;
     }
 
+    /// Writes everything as it is at one moment into the file `path`, which must be new or empty;
+    /// whoever writes meanwhile goes on.
+    ///
+    /// # Errors
+    /// Something is in that file, or it can't be written.
+    pub async fn copy_to(&self, path: &Path) -> Result<(), StoreError> {
+        let name = path.to_string_lossy().into_owned();
+        sqlx::query("VACUUM INTO ?")
+            .bind(name)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
     /// A transaction that writes. It takes the write lock at once, so that what it reads first
     /// can't change before it writes.
     async fn begin(&self) -> Result<sqlx::Transaction<'static, Sqlite>, StoreError> {

@@ -17,6 +17,7 @@ mod fuzz_corpus;
 mod host_self_test;
 mod hostile;
 mod parity_filter;
+mod race;
 mod readme;
 mod real;
 mod serve;

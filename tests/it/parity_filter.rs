@@ -200,7 +200,7 @@ fn the_sender_finds_what_rsync_would_send() {
     let (source, target) = (place.path().join("source"), place.path().join("target"));
     make_tree(&source, 0, 0);
     fs::create_dir(&target).expect("a directory");
-    run(150, |lines| {
+    run(500, |lines| {
         let mut options = arguments(&lines);
         options.push("-n".into());
         let theirs = listed(&rsync(&options, &source, &target), "send ");
@@ -214,7 +214,7 @@ fn the_receiver_deletes_what_rsync_would_delete() {
     let (source, target) = (place.path().join("source"), place.path().join("target"));
     make_tree(&source, 5, 5);
     make_tree(&target, 0, 0);
-    run(100, |lines| {
+    run(350, |lines| {
         let mut options = arguments(&lines);
         options.extend(["-n".into(), "--delete".into()]);
         // A dry run tells a directory as deleted even if something below is protected.
@@ -233,7 +233,7 @@ fn the_receiver_loses_excluded_names_where_rsync_would_lose_them() {
     let (source, target) = (place.path().join("source"), place.path().join("target"));
     make_tree(&source, 9, 3);
     make_tree(&target, 0, 0);
-    run(40, |lines| {
+    run(120, |lines| {
         let mut options = arguments(&lines);
         options.extend(["-n".into(), "--delete-excluded".into()]);
         let files =
@@ -254,7 +254,7 @@ fn a_real_run_leaves_the_directories_that_hold_something_protected() {
     let pristine = place.path().join("pristine");
     make_tree(&source, 5, 8);
     make_tree(&pristine, 0, 0);
-    run(10, |lines| {
+    run(30, |lines| {
         rsync(&["--delete".into()], &pristine, &target);
         let rules = rules(&lines);
         let wanted = sent(&rules, &source);

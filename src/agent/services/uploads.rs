@@ -246,7 +246,7 @@ fn open(trees: &Trees, hub: NodeKey, asked: &UploadPlace) -> Result<Opened, Prob
         let message = "That tree belongs to another hub";
         return Err(Problem::new(Code::TreeBoundElsewhere, message));
     }
-    let place = Place::open(&binding.path).map_err(|error| of_place(&error))?;
+    let place = trees.place(&binding)?;
     let path = RelPath::parse(&asked.path).map_err(|error| refused(&error.to_string()))?;
     let record = TreeRecord::load(&place).map_err(|error| of_place(&error))?;
     if path.is_root() || record.preserve.covers(&path).is_none() {

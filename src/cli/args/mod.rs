@@ -7,6 +7,7 @@
 mod agent;
 mod app;
 mod edit;
+mod hub;
 mod import;
 mod inventory;
 mod rotate;
@@ -30,6 +31,7 @@ pub(crate) use edit::{
     EditArgs, EditBalancerArgs, EditClusterArgs, EditNoun, EditPlatformArgs, EditServerArgs,
     EditSiteArgs, UnsetArgs,
 };
+pub(crate) use hub::{HubArgs, HubBackupArgs, HubNoun, HubRestoreArgs};
 pub(crate) use import::{ImportAegirArgs, ImportArgs, ImportNoun};
 pub(crate) use inventory::{
     AddArgs, AddClusterArgs, AddNoun, AddPlatformArgs, AddServerArgs, AdoptArgs, AdoptNoun,
@@ -140,6 +142,8 @@ pub(crate) enum Command {
     Init(InitArgs),
     /// Make this machine the hub, with an inventory from another system
     Import(ImportArgs),
+    /// Write the hub into one file, or restore it from one
+    Hub(HubArgs),
     /// Run or prepare the agent on this server
     Agent(AgentArgs),
     /// Add a server, cluster, balancer, platform or site to the inventory
@@ -293,6 +297,8 @@ mod tests {
             "fanout cron",
             "fanout cron site www.example.com",
             "fanout login site www.example.com --user editor",
+            "fanout hub backup /backup/hub.tar --depot",
+            "fanout hub restore /backup/hub.tar --dry-run --json",
             "fanout deliver uploads",
             "fanout deliver uploads www.example.com --json",
         ] {

@@ -4,6 +4,7 @@ mod add;
 mod adopt;
 mod agent;
 mod apply;
+mod backup;
 mod check;
 mod completions;
 mod cron;
@@ -94,6 +95,7 @@ pub(crate) async fn dispatch(context: &Context, command: Command) -> Result<Exit
         Command::Completions(args) => completions::run(context, args).await,
         Command::Man(args) => man::run(context, args).await,
         Command::Import(args) => import::run(context, args).await,
+        Command::Hub(args) => backup::run(context, args).await,
         Command::Agent(args) => agent::run(context, args).await,
     }
 }

@@ -4,6 +4,9 @@
 //! transaction that any member committed was decided so, and is recorded before a member in doubt
 //! can ask, also one that can't be reached now. What most members are live at becomes the desired generation.
 //!
+//! Until all members of a platform that came out of a backup were asked, nobody is answered with
+//! abort about what this hub doesn't know.
+//!
 //! Refuses nothing and asks nobody to change anything. What it can't do: read back a tree's id or
 //! an agent's key, which only a backup of the state has.
 
@@ -107,6 +110,8 @@ async fn recover(
             );
         }
     }
+    // ORDER: what others committed is on record before anybody may be answered with abort.
+    hub.recovered(name, silent.is_empty())?;
     let exit = match (surveys.is_empty(), silent.is_empty()) {
         (_, true) => Exit::Done,
         (true, false) => Exit::Failed,
@@ -133,11 +138,16 @@ async fn recover(
 
 type Surveys = Vec<(MemberName, Survey)>;
 
-/// The generation that most members are live at; the newer of two.
+/// The generation that most members are live at, or will be once they are told what was decided;
+/// the newer of two.
 fn most_live(surveys: &Surveys) -> Option<Serial> {
+    let is_known = |txn| surveys.iter().any(|(_, it)| it.last_committed == Some(txn));
     let mut votes: BTreeMap<u64, usize> = BTreeMap::new();
-    for serial in surveys.iter().filter_map(|(_, survey)| survey.live) {
-        *votes.entry(serial).or_default() += 1;
+    for (_, survey) in surveys {
+        let awaited = survey.doubt.as_ref().filter(|doubt| is_known(doubt.txn));
+        if let Some(serial) = awaited.map(|doubt| doubt.serial).or(survey.live) {
+            *votes.entry(serial).or_default() += 1;
+        }
     }
     votes
         .into_iter()
@@ -310,6 +320,7 @@ async fn commit(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sync_proto::wire::Doubt;
 
     #[test]
     fn what_most_members_are_live_at_is_desired_and_the_newer_of_two() {
@@ -332,5 +343,18 @@ mod tests {
             Some(Serial(42))
         );
         assert_eq!(most_live(&surveys(&[None])), None);
+        // Two wait for a decision that the third one proves: they will be where it is.
+        let mut surveys = surveys(&[Some(41), Some(41), Some(42)]);
+        for (_, survey) in &mut surveys[..2] {
+            survey.doubt = Some(Doubt {
+                tree: [1; 16],
+                txn: [2; 16],
+                serial: 42,
+                fence: 7,
+            });
+        }
+        assert_eq!(most_live(&surveys), Some(Serial(41)));
+        surveys[2].1.last_committed = Some([2; 16]);
+        assert_eq!(most_live(&surveys), Some(Serial(42)));
     }
 }

@@ -5,7 +5,9 @@ use super::task::{Target, Task, tell};
 use crate::clock::Clock;
 use crate::codes::{Code, Problem};
 use crate::engine::event::{Event, EventSink, MemberName, Phase};
+use crate::model::PlatformName;
 use crate::store::{self, Store};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 use sync_proto::wire::{Decision, Doubt, Open};
@@ -73,6 +75,8 @@ pub struct Hub {
     pub events: EventSink,
     /// The clock.
     pub clock: Clock,
+    /// Platforms whose state may be older than what was decided (it came out of a backup).
+    pub outdated: Arc<BTreeSet<PlatformName>>,
 }
 
 /// Reaches one member and opens the tree there. `fence` is 0 to look only.
@@ -165,6 +169,21 @@ async fn settle_doubt(
     target: &Target,
     doubt: &Doubt,
 ) -> Result<(), Trouble> {
+    if hub.outdated.contains(&task.platform) && !is_decided(hub, doubt).await? {
+        // What this state doesn't know may have been decided after it was saved (I3).
+        let problem = Problem::new(
+            Code::HubOutdated,
+            format!(
+                "{} is in doubt about generation #{}, and this hub came out of a backup: it can't \
+                 know what was decided until all members have been asked",
+                target.name, doubt.serial
+            ),
+        );
+        return Err(Trouble {
+            problem,
+            answered: true,
+        });
+    }
     let decision = decide_doubt(hub, task, doubt).await?;
     let notices = session.settle(doubt, decision).await?;
     let word = match decision {
@@ -188,6 +207,11 @@ async fn settle_doubt(
     Ok(())
 }
 
+async fn is_decided(hub: &Hub, doubt: &Doubt) -> Result<bool, store::StoreError> {
+    let known = hub.store.transaction(&doubt.txn).await?;
+    Ok(known.is_some_and(|known| known.decision.is_some()))
+}
+
 async fn decide_doubt(
     hub: &Hub,
     task: &Task,
@@ -196,10 +220,11 @@ async fn decide_doubt(
     // To answer is to call off what wasn't decided: another platform's transaction may be one whose
     // votes are just being collected, and is none of a member's business here.
     let known = hub.store.transaction(&doubt.txn).await?;
-    if known.is_some_and(|known| known.platform != task.platform) {
-        return Ok(Decision::Abort);
-    }
-    let decided = hub.store.settle(&doubt.txn, hub.clock.now()).await?;
+    let others = known.filter(|known| known.platform != task.platform);
+    let decided = match others {
+        Some(known) => known.decision.unwrap_or(store::Decision::Abort),
+        None => hub.store.settle(&doubt.txn, hub.clock.now()).await?,
+    };
     Ok(match decided {
         store::Decision::Commit => Decision::Commit,
         store::Decision::Abort => Decision::Abort,

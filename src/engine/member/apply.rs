@@ -128,6 +128,7 @@ impl Worker<'_> {
                 if error.is_not_found()
                     || error.is_wrong_kind()
                     || error.is_other_mount()
+                    || error.is_busy()
                     || error.is_exists() =>
             {
                 format!("was changed by somebody else during the commit: {error}")

@@ -1,7 +1,7 @@
 //! [`Place`]: where a tree lies on this member's disk, and where its state lies.
 //!
-//! The parent directory of the root is resolved once and pinned; the root's last name is never
-//! followed. State lies beside the root in `.NAME.fanout/` if names can be renamed between the two
+//! The parent directory of the root is resolved once, by whoever knows what is allowed, and pinned;
+//! the root's last name is never followed. State lies beside the root in `.NAME.fanout/` if names can be renamed between the two
 //! (a trial proves it, a device number doesn't), otherwise in `ROOT/.fanout/`, which allows the
 //! layout `in-place` only.
 //!
@@ -17,13 +17,14 @@
 //! ```
 //!
 //! It refuses a root that is a symlink of somebody else, another kind of thing, or has content
-//! that nobody asked to adopt.
+//! that nobody asked to adopt; and a state directory that isn't this process's own: whoever may
+//! rename in the directory above could put one there, and with it a journal to be carried out.
 
 pub use super::place_error::PlaceError;
 use super::record::TreeRecord;
+use crate::fs::owner::own_user;
 use crate::fs::space::trial_rename;
 use crate::fs::{Dir, FsError};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use sync_proto::path::{Name, RESERVED_NAME, escape};
 use sync_proto::wire::{Layout, TreeKey};
@@ -52,6 +53,34 @@ pub enum RootState {
     Other(&'static str),
 }
 
+/// Where a root is to be: the pinned directory that holds it, and its name there.
+#[derive(Debug)]
+pub struct Seat {
+    /// The directory.
+    pub parent: Dir,
+    /// The name.
+    pub name: Name,
+}
+
+impl Seat {
+    /// The seat of a root whose whole path is trusted: symlinks on the way are followed.
+    pub fn trusted(root: &Path) -> Result<Self, FsError> {
+        let (parent, name) = Dir::open_parent_of(root)?;
+        Ok(Self { parent, name })
+    }
+
+    fn try_clone(&self) -> Result<Self, FsError> {
+        Ok(Self {
+            parent: self.parent.try_clone()?,
+            name: self.name.clone(),
+        })
+    }
+
+    fn for_messages(&self) -> String {
+        escape(&self.parent.path_of(&self.name))
+    }
+}
+
 /// A tree's place on disk.
 #[derive(Debug)]
 pub struct Place {
@@ -78,21 +107,24 @@ impl Place {
     /// # Errors
     /// The root isn't free, or can't be had in this layout.
     pub fn create(
-        root: &Path,
+        seat: Seat,
         tree: TreeKey,
         layout: Layout,
         adopt: bool,
     ) -> Result<Created, PlaceError> {
-        match Self::open(root) {
+        match Self::open(seat.try_clone()?) {
             Ok(place) => return place.bind_again(tree, layout),
             Err(PlaceError::Unbound(_)) => {}
             Err(error) => return Err(error),
         }
-        let (parent, name) = open_parent(root)?;
-        let message = || escape(root.as_os_str().as_bytes());
+        let message = {
+            let shown = seat.for_messages();
+            move || shown.clone()
+        };
+        let Seat { parent, name } = seat;
         let directory = match parent.stat(&name)? {
             None => None,
-            Some(stat) if stat.is_directory() => Some(open_root(&parent, &name, root)?),
+            Some(stat) if stat.is_directory() => Some(parent.open_dir_or_mount(&name)?),
             Some(stat) if stat.is_symlink() => return Err(PlaceError::ForeignSymlink(message())),
             Some(_) => return Err(PlaceError::NotADirectory(message())),
         };
@@ -112,6 +144,7 @@ impl Place {
         };
         let (state, is_state_beside_root) =
             make_state(&parent, &name, directory.as_ref(), layout, message)?;
+        refuse_foreign_state(&state)?;
         for (name, mode) in DIRECTORIES {
             state.create_dir_if_absent(&own(name)?, mode)?;
         }
@@ -137,18 +170,20 @@ impl Place {
     ///
     /// # Errors
     /// [`PlaceError::Unbound`] if there is none.
-    pub fn open(root: &Path) -> Result<Self, PlaceError> {
-        let (parent, name) = open_parent(root)?;
-        let unbound = || PlaceError::Unbound(escape(root.as_os_str().as_bytes()));
+    pub fn open(seat: Seat) -> Result<Self, PlaceError> {
+        let shown = seat.for_messages();
+        let unbound = || PlaceError::Unbound(shown.clone());
+        let Seat { parent, name } = seat;
         let beside = parent.try_open_dir(&state_name(&name)?)?;
         let inside = match (&beside, parent.stat(&name)?) {
-            (None, Some(stat)) if stat.is_directory() => {
-                open_root(&parent, &name, root)?.try_open_dir(&own(RESERVED_NAME)?)?
-            }
+            (None, Some(stat)) if stat.is_directory() => parent
+                .open_dir_or_mount(&name)?
+                .try_open_dir(&own(RESERVED_NAME)?)?,
             _ => None,
         };
         let is_state_beside_root = beside.is_some();
         let state = beside.or(inside).ok_or_else(unbound)?;
+        refuse_foreign_state(&state)?;
         let record = TreeRecord::load_from(&state)?.ok_or_else(unbound)?;
         Ok(Self {
             parent,
@@ -214,7 +249,9 @@ impl Place {
             return Ok(RootState::Absent);
         };
         if stat.is_directory() {
-            return Ok(RootState::Directory(self.open_directory_root()?));
+            return Ok(RootState::Directory(
+                self.parent.open_dir_or_mount(&self.name)?,
+            ));
         }
         if !stat.is_symlink() {
             return Ok(RootState::Other("neither a directory nor a symlink"));
@@ -302,29 +339,19 @@ impl Place {
 
     /// The root's path as it was resolved, escaped.
     pub fn root_for_messages(&self) -> String {
-        let parent = self.parent.path_for_messages();
-        let slash: &[u8] = if parent.ends_with(b"/") { b"" } else { b"/" };
-        escape(&[parent, slash, self.name.as_bytes()].concat())
-    }
-
-    fn open_directory_root(&self) -> Result<Dir, FsError> {
-        let parent = std::ffi::OsStr::from_bytes(self.parent.path_for_messages());
-        let name = std::ffi::OsStr::from_bytes(self.name.as_bytes());
-        open_root(&self.parent, &self.name, &Path::new(parent).join(name))
+        escape(&self.parent.path_of(&self.name))
     }
 }
 
-/// Opens the root as a directory. A root that is a mount point can only be opened by its path;
-/// the mount is its administrator's doing.
-fn open_root(parent: &Dir, name: &Name, root: &Path) -> Result<Dir, FsError> {
-    match parent.open_dir(name) {
-        Err(error) if error.is_other_mount() => Dir::open_absolute(root),
-        other => other,
+/// Whoever may rename in the directory above can put a state directory of their own making there;
+/// what they can't do is to make it belong to us.
+fn refuse_foreign_state(state: &Dir) -> Result<(), PlaceError> {
+    const OTHERS_WRITE: u32 = 0o022;
+    let stat = state.stat_self()?;
+    match stat.uid == own_user() && stat.permissions() & OTHERS_WRITE == 0 {
+        true => Ok(()),
+        false => Err(PlaceError::ForeignState(escape(state.path_for_messages()))),
     }
-}
-
-fn open_parent(root: &Path) -> Result<(Dir, Name), PlaceError> {
-    Ok(Dir::open_parent_of(root)?)
 }
 
 fn make_state(

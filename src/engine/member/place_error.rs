@@ -52,6 +52,9 @@ pub enum PlaceError {
     /// The same tree, laid out otherwise.
     #[error("The tree at `{0}` was bound with another layout")]
     OtherLayout(String),
+    /// The state directory isn't ours alone.
+    #[error("The state directory `{0}` does not belong to the agent's user alone")]
+    ForeignState(String),
     /// There is no tree of ours.
     #[error("No tree of fanout is at `{0}`")]
     Unbound(String),

@@ -48,6 +48,7 @@ pub fn of_place(error: &PlaceError) -> Problem {
     let code = match error {
         PlaceError::Fs(error) => return of_fs(error),
         PlaceError::Checked(_) | PlaceError::Damaged(_) => Code::AgentStateDamaged,
+        PlaceError::ForeignState(_) => Code::StateNotOurs,
         PlaceError::Name(..) => Code::PathNotAllowed,
         PlaceError::Rules(_) => Code::RuleInvalid,
         PlaceError::ForeignSymlink(_)

@@ -3,6 +3,8 @@
 mod crash;
 mod crash_points;
 mod lost;
+mod network;
+mod privileges;
 mod resume;
 mod rolling;
 mod trust;

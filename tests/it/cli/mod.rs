@@ -1,5 +1,6 @@
 //! Every command of the hub as a person or a script runs it.
 
+mod backup;
 mod import;
 mod inventory;
 mod members;

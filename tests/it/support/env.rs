@@ -22,6 +22,13 @@ use std::time::Duration;
 pub(crate) const FANOUT: &str = env!("CARGO_BIN_EXE_fanout");
 /// The cluster that all agents are members of.
 pub(crate) const CLUSTER: &str = "front";
+/// What every process has in its environment besides.
+const USUAL_ENV: [(&str, &str); 4] = [
+    ("LANG", "C.UTF-8"),
+    ("NO_COLOR", "1"),
+    ("TERM", "dumb"),
+    ("RUST_BACKTRACE", "1"),
+];
 /// What an agent says when it is ready.
 const READY: &str = "ready";
 
@@ -49,6 +56,8 @@ struct Agent {
     name: String,
     listen: SocketAddr,
     env: Vec<(String, String)>,
+    /// Words before the program: what it is run by.
+    under: Vec<String>,
     running: Option<Running>,
     host: Option<Host>,
 }
@@ -112,6 +121,7 @@ impl WorldSpec {
                 name,
                 listen,
                 env,
+                under: Vec::new(),
                 running: None,
                 host,
             });
@@ -358,6 +368,14 @@ impl World {
         assert_eq!(output.code, None, "{}", output.describe());
     }
 
+    /// Kills agent `index` if it still runs, and starts it by another program, which must replace
+    /// itself by it.
+    #[track_caller]
+    pub(crate) fn restart_agent_under(&mut self, index: usize, words: &[&str]) {
+        self.agents[index].under = words.iter().map(|&word| word.to_owned()).collect();
+        self.restart_agent(index);
+    }
+
     /// What agent `index` has said since it was started last.
     pub(crate) fn agent_log(&mut self, index: usize) -> String {
         let running = self.agents[index].running.as_mut();
@@ -402,7 +420,14 @@ impl World {
 
     fn start_agent(&mut self, index: usize) {
         let agent = &self.agents[index];
-        let mut command = self.bare_command(agent.host.as_ref());
+        let mut command = match agent.under.first() {
+            None => self.bare_command(agent.host.as_ref()),
+            Some(program) => {
+                let mut command = self.bare_command_of(program);
+                command.args(&agent.under[1..]).arg(FANOUT);
+                command
+            }
+        };
         command
             .args(["agent", "run", "--dir"])
             .arg(self.agent_dir(index));
@@ -429,20 +454,26 @@ impl World {
     }
 
     fn bare_command(&self, host: Option<&Host>) -> Command {
-        let mut command = match host {
-            Some(host) => host.command("fanout"),
-            None => Command::new(FANOUT),
-        };
-        if host.is_none() {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            command
-                .env_clear()
-                .env("PATH", path)
-                .env("HOME", self.dir().join("home"));
-            command.current_dir(self.dir());
+        match host {
+            Some(host) => {
+                let mut command = host.command("fanout");
+                command.envs(USUAL_ENV);
+                command
+            }
+            None => self.bare_command_of(FANOUT),
         }
-        command.envs([("LANG", "C.UTF-8"), ("NO_COLOR", "1"), ("TERM", "dumb")]);
-        command.env("RUST_BACKTRACE", "1");
+    }
+
+    /// The same of another program, on this machine.
+    pub(crate) fn bare_command_of(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        command
+            .env_clear()
+            .env("PATH", path)
+            .env("HOME", self.dir().join("home"));
+        command.current_dir(self.dir());
+        command.envs(USUAL_ENV);
         command
     }
 }

@@ -256,6 +256,18 @@ impl Host {
         self.filter("iifname != lo drop", "oifname != lo drop");
     }
 
+    /// Drops what arrives; what the host sends still goes out.
+    #[track_caller]
+    pub(crate) fn cut_arriving(&self) {
+        self.filter("iifname != lo drop", "accept");
+    }
+
+    /// Drops what the host sends; it still hears everything.
+    #[track_caller]
+    pub(crate) fn cut_leaving(&self) {
+        self.filter("accept", "oifname != lo drop");
+    }
+
     /// Drops this part of what arrives, 0 to 99 %, at random.
     #[track_caller]
     pub(crate) fn lose(&self, percent: u32) {

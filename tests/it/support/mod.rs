@@ -6,17 +6,20 @@
 
 pub(crate) mod acl;
 pub(crate) mod address;
+pub(crate) mod attack;
 pub(crate) mod awkward;
 pub(crate) mod change;
 pub(crate) mod corpus;
 pub(crate) mod debian;
 pub(crate) mod disk;
 pub(crate) mod env;
+pub(crate) mod guard;
 pub(crate) mod host;
 pub(crate) mod mariadb;
 pub(crate) mod netns;
 pub(crate) mod oracle;
 pub(crate) mod random;
+pub(crate) mod relay;
 pub(crate) mod run;
 pub(crate) mod snapshot;
 pub(crate) mod source_code;

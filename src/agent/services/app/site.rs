@@ -3,7 +3,7 @@
 use super::super::super::trees::Trees;
 use crate::codes::{Code, Problem};
 use crate::engine::member::place::Place;
-use crate::engine::member::refusal::{of_fs, of_place};
+use crate::engine::member::refusal::of_fs;
 use crate::fs::{Dir, owner};
 use crate::model::SiteUri;
 use crate::net::NodeKey;
@@ -77,7 +77,7 @@ impl LocalSite {
                 return Err(refused(format!("`{shown}` is not the name of a file")));
             }
         };
-        let place = Place::open(&binding.path).map_err(|error| of_place(&error))?;
+        let place = trees.place(&binding)?;
         let below = std::ffi::OsStr::from_bytes(docroot.as_bytes());
         let path = match docroot.is_root() {
             true => binding.path.clone(),

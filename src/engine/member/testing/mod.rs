@@ -10,7 +10,7 @@ pub(super) use tree::{Node, build, observe, principals, resolve, set_mtime, snap
 use super::foreign::ForeignPaths;
 use super::keeper::Keeper;
 use super::live_index::{load_index, refresh_index, save_index};
-use super::place::{Place, PlaceError};
+use super::place::{Place, PlaceError, Seat};
 use super::prepare::{Job, Prepared, prepare};
 use super::record::TreeRecord;
 use super::transaction::{CommitError, Committed, commit};
@@ -35,6 +35,11 @@ pub(super) fn path(text: &str) -> RelPath {
 
 pub(super) fn name(text: &str) -> Name {
     Name::parse(text.as_bytes()).unwrap()
+}
+
+/// The seat of a root in a directory of the test's own.
+pub(super) fn seat(root: &Path) -> Seat {
+    Seat::trusted(root).unwrap()
 }
 
 pub(super) fn keeper(exclude: &[&str], preserve: &[&str]) -> Keeper {
@@ -83,7 +88,7 @@ impl World {
     ) -> Self {
         std::fs::create_dir(tmp.path().join("overwritten")).unwrap();
         let overwritten = Dir::open_absolute(&tmp.path().join("overwritten")).unwrap();
-        let place = Place::create(&tmp.path().join("www"), [7; 16], layout, adopt)
+        let place = Place::create(seat(&tmp.path().join("www")), [7; 16], layout, adopt)
             .unwrap()
             .place;
         Self {
@@ -101,7 +106,7 @@ impl World {
 
     /// As after a restart.
     pub(super) fn reopen(&mut self) {
-        self.place = Place::open(&self.root()).unwrap();
+        self.place = Place::open(seat(&self.root())).unwrap();
     }
 
     pub(super) fn source(&self, label: &str, nodes: &[(&str, Node)]) -> PathBuf {

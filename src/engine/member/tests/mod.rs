@@ -6,6 +6,7 @@ mod ends;
 mod places;
 mod power;
 mod push;
+mod race;
 mod random;
 
 use super::keeper::Keeper;

@@ -2,17 +2,17 @@
 
 use super::super::foreign::ForeignPaths;
 use super::super::generations::collect;
-use super::super::place::{Place, PlaceError, no_rename};
+use super::super::place::{Place, PlaceError, Seat, no_rename};
 use super::super::record::TreeRecord;
 use super::super::removal::{delete_tree, forget};
-use super::super::testing::{Node, World, build, snapshot};
+use super::super::testing::{Node, World, build, seat, snapshot};
 use super::{AFTER, BEFORE, LAYOUTS, check_after, live_on, read, rules};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use sync_proto::wire::Layout;
 
 fn create(root: &Path, layout: Layout, adopt: bool) -> Result<Place, PlaceError> {
-    Place::create(root, [1; 16], layout, adopt).map(|created| created.place)
+    Place::create(Seat::trusted(root)?, [1; 16], layout, adopt).map(|created| created.place)
 }
 
 #[test]
@@ -62,7 +62,7 @@ fn a_tree_is_bound_once_and_may_be_bound_again_after_it_was_forgotten() {
         create(&root, Layout::InPlace, false),
         Err(PlaceError::OtherLayout(_))
     ));
-    let other = || Place::create(&root, [2; 16], Layout::Switched, false);
+    let other = || Place::create(seat(&root), [2; 16], Layout::Switched, false);
     assert!(matches!(other(), Err(PlaceError::BoundToOther(_))));
     assert_eq!(forget(&place).unwrap().len(), 2);
     let place = other().unwrap().place;
@@ -100,7 +100,10 @@ fn a_damaged_record_is_an_error_and_not_an_empty_tree() {
     let mut bytes = std::fs::read(&record).unwrap();
     bytes[7] ^= 1;
     std::fs::write(&record, bytes).unwrap();
-    assert!(matches!(Place::open(&root), Err(PlaceError::Checked(_))));
+    assert!(matches!(
+        Place::open(seat(&root)),
+        Err(PlaceError::Checked(_))
+    ));
     assert!(create(&root, Layout::InPlace, false).is_err());
 }
 
@@ -140,8 +143,46 @@ fn a_root_that_nothing_can_be_renamed_into_keeps_its_state_inside() {
 fn an_adopted_root_is_remembered_as_such() {
     let tmp = tempfile::tempdir().unwrap();
     build(&tmp.path().join("www"), &[("index.php", Node::File("x"))]);
-    let created = Place::create(&tmp.path().join("www"), [1; 16], Layout::InPlace, true).unwrap();
+    let created = Place::create(
+        seat(&tmp.path().join("www")),
+        [1; 16],
+        Layout::InPlace,
+        true,
+    )
+    .unwrap();
     assert_eq!(created.found_entries, 1);
     assert!(TreeRecord::load(&created.place).unwrap().adopted);
     assert!(ForeignPaths::load(&created.place).unwrap().is_empty());
+}
+
+/// Whoever may rename in the directory above could put a journal of their own there, which would be
+/// carried out with our rights.
+#[test]
+fn a_state_directory_that_somebody_else_made_is_not_used() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can give a directory away, and make what others would.
+        return;
+    }
+    for layout in LAYOUTS {
+        let mut world = World::new(layout, rules());
+        let before = world.source("before", BEFORE);
+        world.push(&before);
+        let state = world.tmp.path().join(".www.fanout");
+        let foreign = || {
+            matches!(
+                Place::open(seat(&world.root())),
+                Err(PlaceError::ForeignState(_))
+            )
+        };
+        assert!(!foreign());
+        std::os::unix::fs::chown(&state, Some(54_321), None).unwrap();
+        assert!(foreign());
+        let bound = create(&world.root(), layout, true);
+        assert!(matches!(bound, Err(PlaceError::ForeignState(_))));
+        std::os::unix::fs::chown(&state, Some(0), None).unwrap();
+        std::fs::set_permissions(&state, PermissionsExt::from_mode(0o731)).unwrap();
+        assert!(foreign());
+        std::fs::set_permissions(&state, PermissionsExt::from_mode(0o711)).unwrap();
+        assert!(!foreign());
+    }
 }

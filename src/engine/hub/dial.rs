@@ -28,9 +28,10 @@ const SSH_VARIABLE: &str = "FANOUT_SSH";
 
 /// A hub sends objects and takes none.
 fn options() -> Options {
-    let mut options = Options::default();
-    options.objects_open_max = 0;
-    options
+    Options {
+        objects_open_max: 0,
+        ..Options::default()
+    }
 }
 
 /// How one member is reached.

@@ -222,7 +222,7 @@ async fn decide_doubt(
     let known = hub.store.transaction(&doubt.txn).await?;
     let others = known.filter(|known| known.platform != task.platform);
     let decided = match others {
-        Some(known) => known.decision.unwrap_or(store::Decision::Abort),
+        Some(known) => known.decision.map_or(store::Decision::Abort, |it| it.0),
         None => hub.store.settle(&doubt.txn, hub.clock.now()).await?,
     };
     Ok(match decided {

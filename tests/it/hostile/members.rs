@@ -279,7 +279,7 @@ fn lies() -> Vec<Lie> {
             "two doubts about one tree",
             At::Hello,
             vec![bytes(&hello(|_, _, doubts| {
-                *doubts = vec![doubt(3), doubt(3)]
+                *doubts = vec![doubt(3), doubt(3)];
             }))],
             broken,
         ),

@@ -3,7 +3,6 @@
 use super::victim::Victim;
 use fanout::net::{Connection, Identity, NetError, NodeKey, Options, connect_to};
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use sync_proto::digest::Digest;
@@ -295,9 +294,8 @@ pub(super) fn play(victim: &mut Victim, table: Vec<Row>) {
     let runtime = runtime();
     for row in table {
         let (what, comes) = (row.what, row.comes);
-        let shared: Arc<&Victim> = Arc::new(victim);
         runtime.block_on(async {
-            let peer = Peer::behaving(&shared, row.until).await;
+            let peer = Peer::behaving(victim, row.until).await;
             peer.play(row).await;
         });
         match comes {

@@ -50,7 +50,7 @@ fn listings(part: Vec<u8>) -> Vec<Sends> {
 
 /// The peer's tree with its one entry as the bytes of a content row and a metadata row.
 fn listing_of(content: &[u8], count: u8) -> Vec<Sends> {
-    let meta = vec![0xA4, 0x03, 0, 0, 0, 0, 0, 0].repeat(count.into());
+    let meta = [0xA4, 0x03, 0, 0, 0, 0, 0, 0].repeat(count.into());
     let mut raw = vec![0];
     for part in [content, &meta[..]] {
         if part.len() >= 128 {

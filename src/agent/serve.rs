@@ -134,13 +134,18 @@ impl Agent {
     }
 }
 
-fn tidy(claim: &Claim, stage_seconds: i64, overwritten_seconds: i64) -> Result<(), FsError> {
+pub(super) fn tidy(
+    claim: &Claim,
+    stage_seconds: i64,
+    overwritten_seconds: i64,
+) -> Result<(), FsError> {
     let place = &claim.place;
-    let now = FsClock::open(place.state())?.now()?;
-    expire(place, claim.overwritten.as_ref(), now, overwritten_seconds)?;
+    // What is staged, and what was moved aside, belongs to a transaction that is open.
     if !matches!(Vote::load(place), Ok(None)) {
         return Ok(());
     }
+    let now = FsClock::open(place.state())?.now()?;
+    expire(place, claim.overwritten.as_ref(), now, overwritten_seconds)?;
     let stages = place.stages()?;
     for listed in stages.list()? {
         let stat = stages.stat(&listed.name)?;

@@ -24,6 +24,7 @@ use sync_proto::wire::{self, Generation, Layout, Level, Open, Options as TreeOpt
 
 mod lending;
 mod overtaking;
+mod tidying;
 
 const TREE: [u8; 16] = [7; 16];
 

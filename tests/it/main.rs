@@ -21,6 +21,7 @@ mod race;
 mod readme;
 mod real;
 mod serve;
+mod soak;
 mod ssh_bootstrap;
 #[allow(
     dead_code,

@@ -33,6 +33,8 @@ struct Use {
     /// Of the agent and of the trees' own directories, without what visitors uploaded.
     member_bytes: u64,
     depot_bytes: u64,
+    /// The hub's history, which is kept.
+    database_bytes: u64,
 }
 
 /// A course that can be had again.
@@ -265,7 +267,10 @@ fn used(world: &World) -> Use {
         descriptors: fs::read_dir(process.join("fd")).unwrap().count() as u64,
         member_bytes: bytes_below(&world.agent_dir(WATCHED), &[])
             + bytes_below(&world.agent_prefix(WATCHED), &["shared", "files"]),
-        depot_bytes: bytes_below(&world.hub_dir().join("state"), &[]),
+        depot_bytes: bytes_below(&world.hub_dir().join("state/depot"), &[]),
+        database_bytes: fs::metadata(world.hub_dir().join("state/state.sqlite"))
+            .unwrap()
+            .len(),
     }
 }
 
@@ -286,12 +291,20 @@ fn assert_flat(course: &[Use]) {
         ),
         ("descriptors", |it| it.descriptors),
         ("bytes on a member", |it| it.member_bytes),
-        ("bytes of the hub's state", |it| it.depot_bytes),
+        ("bytes of the depot", |it| it.depot_bytes),
     ] {
         let (before, after) = (middle(early, of), middle(late, of));
         println!("{what}: {before} in the second quarter, {after} in the last");
         assert!(after <= before + before / 4 + 16, "{what} grows");
     }
+    // Each step is a task of each command, with its lines.
+    let history = |at: usize| course[at].database_bytes;
+    let a_step = (history(course.len() - 1) - history(0)) / course.len() as u64;
+    println!("bytes of history: {a_step} a step");
+    assert!(
+        a_step < 16 * 1024,
+        "the history grows by {a_step} bytes a step"
+    );
 }
 
 #[test]

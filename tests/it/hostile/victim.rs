@@ -61,7 +61,7 @@ impl Victim {
 
     /// The most that it ever took.
     pub(super) fn memory_kib(&self) -> u64 {
-        high_water_kib(self.world.agent_id(0)).expect("a running agent")
+        high_water_kib(self.world.agent_pid(0)).expect("a running agent")
     }
 
     /// It runs, within its limits.

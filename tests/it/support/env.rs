@@ -190,12 +190,6 @@ impl World {
         &self.agents[index].name
     }
 
-    /// The process id of agent `index`, which runs.
-    pub(crate) fn agent_id(&self, index: usize) -> u32 {
-        let running = self.agents[index].running.as_ref();
-        running.expect("a running agent").id()
-    }
-
     /// The address of agent `index`.
     pub(crate) fn agent_address(&self, index: usize) -> SocketAddr {
         self.agents[index].listen
@@ -325,7 +319,7 @@ impl World {
     /// The process id of agent `index`, which runs.
     pub(crate) fn agent_pid(&self, index: usize) -> u32 {
         let running = self.agents[index].running.as_ref();
-        running.expect("the agent runs").id()
+        running.expect("the agent runs").program_id()
     }
 
     /// Waits until agent `index` has ended by itself, as at a failpoint.

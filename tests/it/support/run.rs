@@ -168,6 +168,17 @@ impl Running {
         self.child.id()
     }
 
+    /// The process id of the program itself, also where it was started on a host.
+    pub(crate) fn program_id(&self) -> u32 {
+        let child = Pid::from_child(&self.child);
+        let program = self.entered_host.then(|| only_child_of(child)).flatten();
+        program
+            .unwrap_or(child)
+            .as_raw_nonzero()
+            .get()
+            .unsigned_abs()
+    }
+
     /// True until the program has ended.
     pub(crate) fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("wait").is_none()

@@ -139,7 +139,11 @@ async fn resync(
     let only_look = why.is_some();
     let report = &outcome.report;
     let restored = reconcile::sites_of(context, hub, platform, report, only_look).await?;
-    Ok(outcome.exit.and(restored))
+    // That nothing else was to be done makes a failure of the code no smaller.
+    Ok(match restored {
+        Exit::Done => outcome.exit,
+        restored => outcome.exit.and(restored),
+    })
 }
 
 /// Members that a repair leaves alone, because it would undo what `drift_ignore` allows.

@@ -28,6 +28,7 @@ mod work;
 use crate::codes::{Code, Exit};
 use crate::config::{AgentDir, HubDir};
 use crate::fs::fault;
+use crate::net;
 use args::{AgentCommand, Cli, ColorWhen, Command, GlobalArgs};
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use error::CommandError;
@@ -127,7 +128,11 @@ fn execute(context: &Context, command: Command) -> Result<Exit, CommandError> {
         .enable_all()
         .build()
         .map_err(|error| CommandError::from_error(Code::TooManyOpenFiles, &error))?;
-    let result = runtime.block_on(commands::dispatch(context, command));
+    let result = runtime.block_on(async {
+        let result = commands::dispatch(context, command).await;
+        net::let_goodbyes_out().await;
+        result
+    });
     // Whatever still reads a pipe or resolves a name must not keep the process.
     runtime.shutdown_background();
     result

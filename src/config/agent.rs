@@ -64,7 +64,7 @@ impl Default for Limits {
         Self {
             entries: 4_000_000,
             memory_bytes: 256 << 20,
-            sessions: 16,
+            sessions: 32,
             staging_hours: 24,
             overwritten_days: 14,
         }

@@ -9,13 +9,18 @@
 use std::{
     any::Any,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
+
+/// How long the driver of a connection may take to send what it was told to.
+const OUT: Duration = Duration::from_millis(20);
+/// When something was closed last.
+static LAST: Mutex<Option<Instant>> = Mutex::new(None);
 
 /// More than can be in flight, and more than quinn's pacer paces.
 const OPEN_WINDOW_BYTES: u64 = 1 << 40;
@@ -39,6 +44,17 @@ pub(super) fn close(connection: &quinn::Connection, code: u32, reason: &[u8]) {
         wrapped.open.store(true, Ordering::Release);
     }
     connection.close(code.into(), reason);
+    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+}
+
+/// Waits until the goodbyes of what was just closed or dropped are out. A process that ends before
+/// leaves its sessions with their agents until those give up.
+pub async fn let_goodbyes_out() {
+    let last = *LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let left = last.and_then(|last| OUT.checked_sub(last.elapsed()));
+    if let Some(left) = left {
+        tokio::time::sleep(left).await;
+    }
 }
 
 impl<F: ControllerFactory + Send + Sync + 'static> ControllerFactory for Openable<F> {

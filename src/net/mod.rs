@@ -44,6 +44,7 @@ pub use connect::{connect, connect_to};
 pub use connection::{Connection, Stats};
 pub use endpoint::Endpoint;
 pub use error::NetError;
+pub use goodbye::let_goodbyes_out;
 pub use identity::{Identity, IdentityError};
 pub use key::NodeKey;
 pub use limits::{Budget, Object, Options};

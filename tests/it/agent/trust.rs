@@ -342,6 +342,22 @@ fn a_hub_that_was_revoked_on_the_server_can_do_nothing_any_more() {
     assert_eq!(fs::read(live).unwrap(), b"<?php require 'core/boot.php';\n");
 }
 
+/// Commands follow each other quickly in a script; each is gone, for the agent too, when it ends.
+#[test]
+fn a_command_that_ended_takes_up_no_session() {
+    let mut world = World::with_agents(1);
+    let config = world.agent_dir(0).join("agent.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(text.contains("sessions = 32"), "{text}");
+    fs::write(&config, text.replace("sessions = 32", "sessions = 2")).unwrap();
+    world.restart_agent(0);
+    for _ in 0..12 {
+        let output = world.fanout(&["doctor", "--json"]);
+        let said = output.everything_said();
+        assert!(!said.contains("FX0308"), "{}", output.describe());
+    }
+}
+
 /// An agent without any privilege keeps what it can, and says what it can't.
 #[test]
 fn an_unprivileged_agent_works_and_says_what_it_cannot_keep() {

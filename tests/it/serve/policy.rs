@@ -268,7 +268,9 @@ fn group_members(plan: &Value, what: &str) -> Vec<String> {
 }
 
 fn stop_php(server: &Server) {
-    server.host.sh("kill -9 $(pidof php-fpm8.2)").success();
+    // Its master may have made another worker before its own turn came.
+    let script = "while pids=$(pidof php-fpm8.2); do kill -9 $pids || true; sleep 0.05; done";
+    server.host.sh(script).success();
 }
 
 fn start_php(server: &Server) {

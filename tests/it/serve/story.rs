@@ -201,7 +201,10 @@ fn netns_from_nothing_to_a_site_that_answers_through_the_balancer_debian() {
     farm.fanout(&format!("edit site {WIKI} --unset uploads"))
         .success();
     farm.fanout("edit platform wiki --on solo").success();
-    third.host.sh("kill -9 $(pidof php-fpm8.2)").success();
+    third
+        .host
+        .sh("while pids=$(pidof php-fpm8.2); do kill -9 $pids || true; sleep 0.05; done")
+        .success();
     let failed = farm.fanout(&format!("apply --yes --allow-remove {WIKI}"));
     assert_ne!(failed.code, Some(0), "{}", failed.describe());
     for server in farm.web.iter().chain([&farm.lb]) {

@@ -50,7 +50,7 @@ impl Ground {
             let config = world.agent_dir(index).join("agent.toml");
             let text = std::fs::read_to_string(&config).unwrap();
             // Every question here is a session of its own.
-            let text = text.replace("sessions = 16", "sessions = 500");
+            let text = text.replace("sessions = 32", "sessions = 500");
             std::fs::write(&config, format!("offers = [\"app\", \"web\"]\n{text}")).unwrap();
             world.restart_agent(index);
             // The site's user reaches its documents.

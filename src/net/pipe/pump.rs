@@ -176,7 +176,12 @@ pub(super) async fn write<T: AsyncWrite>(
             // A peer that takes nothing for as long as an idle one may be silent is gone.
             out = timeout(tuning::IDLE, out) => match out {
                 Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(broken(error)),
+                Ok(Err(error)) => {
+                    // What the peer said before it hung up is still to be read, and its end says
+                    // more than this.
+                    timeout(tuning::GOODBYE, link.over()).await.ok();
+                    Some(broken(error))
+                }
                 Err(_) => {
                     Some(NetError::TimedOut { what: "Writing to the peer", limit: tuning::IDLE })
                 }

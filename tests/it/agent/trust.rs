@@ -349,10 +349,10 @@ fn a_command_that_ended_takes_up_no_session() {
     let config = world.agent_dir(0).join("agent.toml");
     let text = fs::read_to_string(&config).unwrap();
     assert!(text.contains("sessions = 32"), "{text}");
-    fs::write(&config, text.replace("sessions = 32", "sessions = 2")).unwrap();
+    fs::write(&config, text.replace("sessions = 32", "sessions = 4")).unwrap();
     world.restart_agent(0);
-    for _ in 0..12 {
-        let output = world.fanout(&["doctor", "--json"]);
+    for _ in 0..8 {
+        let output = world.fanout(&["plan", "--json"]);
         let said = output.everything_said();
         assert!(!said.contains("FX0308"), "{}", output.describe());
     }

@@ -346,6 +346,9 @@ fn a_hub_that_was_revoked_on_the_server_can_do_nothing_any_more() {
 #[test]
 fn a_command_that_ended_takes_up_no_session() {
     let mut world = World::with_agents(1);
+    fs::write(world.source("site").join("index.php"), "<?php\n").unwrap();
+    world.add_platform("site", &[]);
+    world.push("site", &[]).success();
     let config = world.agent_dir(0).join("agent.toml");
     let text = fs::read_to_string(&config).unwrap();
     assert!(text.contains("sessions = 32"), "{text}");

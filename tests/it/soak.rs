@@ -294,13 +294,13 @@ fn assert_flat(course: &[Use]) {
         ("bytes of the depot", |it| it.depot_bytes),
     ] {
         let (before, after) = (middle(early, of), middle(late, of));
-        println!("{what}: {before} in the second quarter, {after} in the last");
+        eprintln!("{what}: {before} in the second quarter, {after} in the last");
         assert!(after <= before + before / 4 + 16, "{what} grows");
     }
     // Each step is a task of each command, with its lines.
     let history = |at: usize| course[at].database_bytes;
     let a_step = (history(course.len() - 1) - history(0)) / course.len() as u64;
-    println!("bytes of history: {a_step} a step");
+    eprintln!("bytes of history: {a_step} a step");
     assert!(
         a_step < 16 * 1024,
         "the history grows by {a_step} bytes a step"
@@ -312,7 +312,7 @@ fn assert_flat(course: &[Use]) {
 fn netns_nothing_is_lost_mixed_or_grows_in_hours() {
     let seconds = setting("FANOUT_SOAK_SECONDS", 60);
     let seed = setting("FANOUT_SOAK_SEED", u64::from(std::process::id()));
-    println!("{seconds} s, seed {seed}");
+    eprintln!("{seconds} s, seed {seed}");
     let mut dice = Dice(seed);
     let mut world = World::with(AGENTS).on_hosts().start();
     for (name, layout) in PLATFORMS {
@@ -352,7 +352,7 @@ fn netns_nothing_is_lost_mixed_or_grows_in_hours() {
         let found = fs::read_to_string(path);
         assert_eq!(found.ok().as_ref(), Some(content), "{}", path.display());
     }
-    println!(
+    eprintln!(
         "{steps:?}; {} looks, {} uploads, none lost",
         outside.looks.into_inner(),
         uploads.len()

@@ -430,7 +430,7 @@ impl World {
     fn prepare(&mut self, to: u8, push: Push, fence: u64, no: bool) -> Result<(), Broken> {
         let member = &mut self.members[usize::from(to)];
         if no && member.vote.is_none() {
-            self.send(Message::Vote(to, push, false));
+            self.refuse(to, push);
             return Ok(());
         }
         // Who is in doubt about another opens nothing, so its fence stays; the machine refuses.
@@ -439,6 +439,14 @@ impl World {
         }
         let txn = key(push);
         self.participate(to, push, On::Prepare { txn, fence })
+    }
+
+    /// A no. Requests of one session come once and in their order, and no other session has this
+    /// fence: a copy of the one that was refused would never be heard.
+    fn refuse(&mut self, at: u8, push: Push) {
+        self.net
+            .retain(|it| !matches!(it, Message::Prepare(to, of, _) if (*to, *of) == (at, push)));
+        self.send(Message::Vote(at, push, false));
     }
 
     /// An event at a member, and what the machine wants done about it.
@@ -469,7 +477,7 @@ impl World {
                 return Ok(());
             }
             Do::Refuse if is_prepare => {
-                self.send(Message::Vote(at, push, false));
+                self.refuse(at, push);
                 return Ok(());
             }
             Do::Refuse | Do::Wait => return Ok(()),

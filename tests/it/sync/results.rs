@@ -19,21 +19,24 @@ fn assert_has_keys(value: &Value, keys: &[&str]) {
     assert!(missing.is_empty(), "{missing:?} missing in {value}");
 }
 
-const RESULT: [&str; 6] = [
+const RESULT: [&str; 8] = [
     "task",
     "platform",
     "generation",
     "level",
     "members",
     "commit_window_us",
+    "encoded_objects",
+    "encoded_bytes",
 ];
-const MEMBER: [&str; 8] = [
+const MEMBER: [&str; 9] = [
     "name",
     "outcome",
     "generation",
     "sent_bytes",
     "received_bytes",
     "content_bytes",
+    "round_trips",
     "changed_entries",
     "error",
 ];

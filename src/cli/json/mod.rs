@@ -34,6 +34,8 @@ pub(crate) struct TaskLine {
     pub(crate) members: Vec<MemberLine>,
     /// From the first member's switch to the last's; null if none switched.
     pub(crate) commit_window_us: Option<u64>,
+    /// How far that may be off, since members' clocks are compared over the network.
+    pub(crate) commit_window_error_us: Option<u64>,
     /// Objects that the hub encoded, once for all members.
     pub(crate) encoded_objects: u64,
     /// What they are in bytes; each member's part of it is in its `content_bytes`.
@@ -54,6 +56,7 @@ impl TaskLine {
             level,
             members: Vec::new(),
             commit_window_us: None,
+            commit_window_error_us: None,
             encoded_objects: 0,
             encoded_bytes: 0,
             error: None,
@@ -300,6 +303,7 @@ mod tests {
         let mut line = TaskLine::new(7, "drupal", "stat");
         line.generation = Some(42);
         line.commit_window_us = Some(1_800);
+        line.commit_window_error_us = Some(90);
         line.encoded_objects = 3;
         line.encoded_bytes = 900;
         let committed = MemberReport {
@@ -356,6 +360,7 @@ mod tests {
             }
           ],
           "commit_window_us": 1800,
+          "commit_window_error_us": 90,
           "encoded_objects": 3,
           "encoded_bytes": 900,
           "error": null

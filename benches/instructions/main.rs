@@ -5,8 +5,11 @@
 //! the tests use (the profile `dev`), and why nothing here opens a file.
 
 #![allow(
-    clippy::unwrap_used,
+    missing_docs,
+    unused_qualifications,
+    clippy::exit,
     clippy::print_stderr,
+    clippy::unwrap_used,
     reason = "a program for developers, and what gungraun's macros expand to"
 )]
 

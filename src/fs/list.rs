@@ -23,6 +23,8 @@ pub struct Listed {
     pub name: Name,
     /// Its kind as far as the directory knows it; [`FileKind::Unknown`] on some file systems.
     pub kind: FileKind,
+    /// Its inode; that of the directory below where something is mounted on it.
+    pub ino: u64,
 }
 
 impl Dir {
@@ -46,6 +48,7 @@ pub(super) fn read_names(directory: impl AsFd) -> Result<Vec<Listed>, Errno> {
                 names.push(Listed {
                     name,
                     kind: entry.file_type().into(),
+                    ino: entry.ino(),
                 });
             }
         }

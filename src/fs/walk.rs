@@ -234,7 +234,7 @@ fn look<F>(dir: &Dir, path: &RelPath, listed: Listed, filter: &F) -> Look
 where
     F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
 {
-    let Listed { name, kind } = listed;
+    let Listed { name, kind, .. } = listed;
     let ask = |is_directory| filter(path, name.as_bytes(), is_directory);
     // The directory knows the kind on all common file systems, so what is skipped costs no stat.
     let early = (kind != FileKind::Unknown).then(|| ask(kind == FileKind::Directory));

@@ -12,6 +12,7 @@ use super::live::Tree;
 use super::overwritten::{Aside, publish};
 use super::place::{Place, PlaceError};
 use super::record::{self, KeptGeneration, TreeRecord};
+use super::recycle::put_by;
 use super::step::{Old, Step};
 use super::transaction::CommitError;
 use crate::engine::member::live_index;
@@ -201,6 +202,15 @@ pub fn pin(place: &Place, serial: u64, pinned: bool) -> Result<bool, PlaceError>
     Ok(true)
 }
 
+/// What was collected.
+#[derive(Debug, Default)]
+pub struct Collected {
+    /// Things worth saying.
+    pub notices: Vec<Notice>,
+    /// Names of files went that the live tree may share, so those have another ctime now.
+    pub is_unlinked: bool,
+}
+
 /// Removes every generation that is neither in `keep`, pinned nor live. May be repeated; what an
 /// earlier call left half removed goes too. Not to be called while a transaction is open.
 ///
@@ -211,7 +221,7 @@ pub fn collect(
     keep: &[u64],
     keeper: &Keeper,
     overwritten: Option<&Dir>,
-) -> Result<Vec<Notice>, CommitError> {
+) -> Result<Collected, CommitError> {
     let mut record = TreeRecord::load(place)?;
     let live = record.live;
     let before = record.generations.len();
@@ -235,9 +245,9 @@ fn collect_switched(
     record: &TreeRecord,
     keeper: &Keeper,
     overwritten: Option<&Dir>,
-) -> Result<Vec<Notice>, CommitError> {
+) -> Result<Collected, CommitError> {
     let generations = place.sub(b"gen")?;
-    let mut notices = Vec::new();
+    let mut collected = Collected::default();
     let is_kept = |name: &[u8]| record.generations.iter().any(|kept| kept.directory == name);
     for listed in generations.list()? {
         let name = listed.name.as_bytes();
@@ -249,23 +259,26 @@ fn collect_switched(
         };
         point("member.collect.generation")?;
         if stat.is_directory() {
-            notices.extend(rescue(
+            collected.notices.extend(rescue(
                 place,
                 &generations,
                 &listed.name,
                 keeper,
                 overwritten,
             )?);
-            generations.remove_tree(&listed.name)?;
+            if !put_by(place, &generations, &listed.name)? {
+                generations.remove_tree(&listed.name)?;
+                collected.is_unlinked = true;
+            }
         } else {
             generations.unlink(&listed.name)?;
         }
     }
-    Ok(notices)
+    Ok(collected)
 }
 
 /// Moves what belongs to the member out of a generation that is about to go.
-fn rescue(
+pub(super) fn rescue(
     place: &Place,
     generations: &Dir,
     name: &Name,
@@ -291,7 +304,7 @@ fn rescue(
 
 /// What commit 42 took out serves to go back behind 42, so it is of use as long as an older
 /// generation is kept.
-fn collect_undo(place: &Place, record: &TreeRecord) -> Result<Vec<Notice>, CommitError> {
+fn collect_undo(place: &Place, record: &TreeRecord) -> Result<Collected, CommitError> {
     let oldest = record
         .generations
         .iter()
@@ -312,5 +325,5 @@ fn collect_undo(place: &Place, record: &TreeRecord) -> Result<Vec<Notice>, Commi
         point("member.collect.undo")?;
         undo.remove_tree(&listed.name)?;
     }
-    Ok(Vec::new())
+    Ok(Collected::default())
 }

@@ -11,6 +11,7 @@ use super::keeper::Keeper;
 use super::live_index::{load_index, save_index};
 use super::place::{Place, PlaceError};
 use super::record::{TreeRecord, Vote};
+use super::recycle::give_up;
 use super::refusal::{information, of_fs, of_observe, of_place};
 use crate::codes::{Code, Problem};
 use crate::engine::index::{Index, Stamp};
@@ -274,6 +275,7 @@ fn make_way(place: &Place) -> Result<(), FsError> {
     for listed in stages.list()? {
         stages.remove_tree(&listed.name)?;
     }
+    give_up(place)?;
     tracing::warn!("the disk is full; what was staged was removed");
     Ok(())
 }

@@ -31,6 +31,7 @@ mod put_away;
 pub mod reach;
 pub mod receive;
 pub mod record;
+mod recycle;
 pub mod refusal;
 pub mod removal;
 pub mod requests;

@@ -30,10 +30,11 @@ use sync_proto::path::{Name, RESERVED_NAME, escape};
 use sync_proto::wire::{Layout, TreeKey};
 
 /// The directories of a state directory, with their modes.
-const DIRECTORIES: [(&[u8], u32); 7] = [
+const DIRECTORIES: [(&[u8], u32); 8] = [
     (b"gen", 0o711),
     (b"shared", 0o711),
     (b"stage", 0o700),
+    (b"spare", 0o700),
     (b"undo", 0o700),
     (b"aside", 0o700),
     (b"overwritten", 0o700),

@@ -160,7 +160,36 @@ fn delete_switched(place: &Place, keeper: &Keeper) -> Result<Vec<Notice>, Commit
             left.push(stays(root.as_bytes(), "fanout did not make it"));
         }
     }
-    let generations = place.sub(b"gen")?;
+    let mut except: Vec<&[u8]> = vec![b"shared"];
+    for top in [b"gen".as_slice(), b"spare"] {
+        let generations = place.sub(top)?;
+        left.extend(remove_generations(place, &generations, keeper)?);
+        if !generations.list()?.is_empty() {
+            except.push(top);
+        }
+    }
+    let shared = place.sub(b"shared")?;
+    let base = shared.path_for_messages().to_vec();
+    for held in survey(&shared, &RelPath::root(), keeper)? {
+        let path = [&base, &b"/"[..], held.path.as_bytes()].concat();
+        left.push(stays(&path, "belongs to the member"));
+    }
+    if left.is_empty() {
+        remove_state(place, &[])?;
+        place.parent().remove_dir(&state_name(place)?)?;
+    } else {
+        remove_state(place, &except)?;
+    }
+    Ok(left)
+}
+
+/// Removes complete generations. What belongs to the member stays in them, and is told.
+fn remove_generations(
+    place: &Place,
+    generations: &Dir,
+    keeper: &Keeper,
+) -> Result<Vec<Notice>, CommitError> {
+    let mut left = Vec::new();
     for listed in generations.list()? {
         let is_directory = generations
             .stat(&listed.name)?
@@ -186,22 +215,6 @@ fn delete_switched(place: &Place, keeper: &Keeper) -> Result<Vec<Notice>, Commit
             }
         }
         generations.remove_tree(&listed.name)?;
-    }
-    let shared = place.sub(b"shared")?;
-    let base = shared.path_for_messages().to_vec();
-    for held in survey(&shared, &RelPath::root(), keeper)? {
-        let path = [&base, &b"/"[..], held.path.as_bytes()].concat();
-        left.push(stays(&path, "belongs to the member"));
-    }
-    if left.is_empty() {
-        remove_state(place, &[])?;
-        place.parent().remove_dir(&state_name(place)?)?;
-    } else {
-        let mut except: Vec<&[u8]> = vec![b"shared"];
-        if !generations.list()?.is_empty() {
-            except.push(b"gen");
-        }
-        remove_state(place, &except)?;
     }
     Ok(left)
 }

@@ -92,10 +92,9 @@ pub fn keep(claim: &Claim, serials: &[u64], scope: Option<Scope>) -> Result<Vec<
     settled(claim)?;
     let place = &claim.place;
     let keeper = keeper(claim, scope)?;
-    let before = generations(claim)?;
-    let notices = collect(place, serials, &keeper, claim.overwritten.as_ref())
+    let collected = collect(place, serials, &keeper, claim.overwritten.as_ref())
         .map_err(|error| of_commit(&error))?;
-    if place.layout() == Layout::Switched && generations(claim)? != before {
+    if collected.is_unlinked {
         // Files that were shared with a generation that went have another ctime now.
         let renewed = load_index(place)
             .map_err(|error| of_place(&error))?
@@ -106,12 +105,7 @@ pub fn keep(claim: &Claim, serials: &[u64], scope: Option<Scope>) -> Result<Vec<
             save_index(place, &index).map_err(|error| of_place(&error))?;
         }
     }
-    Ok(notices)
-}
-
-fn generations(claim: &Claim) -> Result<usize, Problem> {
-    let record = TreeRecord::load(&claim.place).map_err(|error| of_place(&error))?;
-    Ok(record.generations.len())
+    Ok(collected.notices)
 }
 
 /// The rules of a tree that no session has opened.

@@ -10,7 +10,8 @@
 use super::fault::point;
 use super::journal::{SEED, TREE};
 use super::look::Seen;
-use super::refusal::{of_fs, of_meta};
+use super::recycle::take_over;
+use super::refusal::{of_commit, of_fs, of_meta};
 use super::work::{At, StagedDirectory, Work};
 use crate::codes::{Code, Problem};
 use crate::fs::clone::write_sparse;
@@ -85,10 +86,12 @@ impl Staging {
         let name = area_name(seen, &work).map_err(|error| of_fs(&error))?;
         let area = open_area(&stages, &name).map_err(|error| of_fs(&error))?;
         let own = |name: &[u8]| Name::parse(name).map_err(|_| FsError::bad_name(name));
-        let is_fresh = own(TREE)
-            .and_then(|tree| area.stat(&tree))
-            .map_err(|error| of_fs(&error))?
-            .is_none();
+        let tree_name = own(TREE).map_err(|error| of_fs(&error))?;
+        let there = area.stat(&tree_name).map_err(|error| of_fs(&error))?;
+        let is_switched = seen.claim.place.layout() == Layout::Switched;
+        let is_fresh = there.is_none()
+            && !(is_switched
+                && take_over(seen, &work, &area, &tree_name).map_err(|error| of_commit(&error))?);
         let tree = own(TREE)
             .and_then(|tree| area.create_dir_if_absent(&tree, 0o700))
             .map_err(|error| of_fs(&error))?;
@@ -149,6 +152,13 @@ impl Staging {
                 directory: parent,
                 ..*staged
             })?;
+            let is_there = |dir: &Dir| {
+                let there = dir.stat(&name).map_err(|error| of_fs(&error))?;
+                Ok::<_, Problem>(there.is_some_and(|there| there.is_directory()))
+            };
+            if !self.is_fresh && is_there(dir)? {
+                continue;
+            }
             // The root of the area has no default ACL, so nothing below inherits one.
             let made = match dir.create_private_dir(&name) {
                 Err(error) if error.is_exists() => match dir.open_dir(&name) {

@@ -51,8 +51,10 @@ const FAILING: [(&str, &str); 30] = [
     ("member.collect.record", "EIO"),
     ("fs.remove_dir", "EIO"),
 ];
-const FAILING_SWITCHED: [(&str, &str); 5] = [
+const FAILING_SWITCHED: [(&str, &str); 7] = [
+    ("member.collect.spare", "EIO"),
     ("member.generation", "EIO"),
+    ("member.stage.recycle", "EIO"),
     ("member.switch", "EROFS"),
     ("member.switched", "EIO"),
     ("member.share.exchange", "EIO"),

@@ -61,12 +61,14 @@ const SWITCHED: [&str; 3] = ["member.generation", "member.switch", "member.switc
 const IN_PLACE: [&str; 3] = ["member.put", "member.touch", "member.window.done"];
 /// What a change or a rollback passes.
 const CHANGED: [&str; 2] = ["member.overwritten", "fs.unlink"];
-const CHANGED_SWITCHED: [&str; 5] = [
+const CHANGED_SWITCHED: [&str; 7] = [
     "member.aside.link",
     "member.share.link",
     "member.share.exchange",
     "member.collect.record",
     "member.collect.generation",
+    "member.collect.spare",
+    "member.stage.recycle",
 ];
 const CHANGED_IN_PLACE: [&str; 8] = [
     "member.aside",

@@ -126,7 +126,9 @@ fn what_is_as_it_was_is_shared_with_the_index_and_what_is_not_is_not() {
     let again = look();
     assert_eq!(shared(&again), expect(false, false, false));
     agrees(&again);
-    std::fs::rename(tree.path().join("c/e"), tree.path().join("c/d")).unwrap();
+    let c = Dir::open_absolute(&tree.path().join("c")).unwrap();
+    let (e, d) = (Name::parse(b"e").unwrap(), Name::parse(b"d").unwrap());
+    c.rename_to(&e, &c, &d).unwrap();
     agrees(&look());
 }
 

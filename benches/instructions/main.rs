@@ -22,7 +22,7 @@ use gungraun::prelude::*;
 use gungraun::{Callgrind, EventKind, main};
 use std::hint::black_box;
 use sync_proto::delta::{Delta, Version, apply_delta, make_delta};
-use sync_proto::manifest::{Change, Manifest, diff};
+use sync_proto::manifest::{Change, Directory, Manifest, diff};
 use sync_proto::pack::{PackDecoder, PackEncoder, unpack};
 use sync_proto::wire::Layout;
 use sync_proto::wire::table::{encode_listings, encode_rows, rows};
@@ -68,9 +68,8 @@ fn scan(bytes: Vec<u8>) -> (usize, Vec<u8>) {
 #[library_benchmark(config = limited("manifest_encode"))]
 #[bench::tree(args = (500, 0), setup = ground::tree)]
 fn manifest_encode(tree: Manifest) -> (Vec<u8>, Vec<u8>) {
-    let digests = tree.digests();
-    black_box(tree.roots_of(&digests));
-    let table = encode_rows(&rows(&tree, &digests));
+    black_box(tree.roots());
+    let table = encode_rows(&rows(&tree));
     (table, black_box(tree).encode())
 }
 
@@ -85,14 +84,13 @@ fn manifest_decode(bytes: Vec<u8>) -> Manifest {
 #[library_benchmark(config = limited("compare"))]
 #[bench::release(args = (500), setup = ground::release)]
 fn compare((old, new): (Manifest, Manifest)) -> Manifest {
-    let digests = new.digests();
     let meta = sync_proto::manifest::meta_bytes(new.root_meta());
-    let comparison =
-        Comparison::new(&old, new.roots_of(&digests), &meta, rows(&new, &digests)).unwrap();
+    let comparison = Comparison::new(&old, new.roots(), &meta, rows(&new)).unwrap();
     let mut listings = Vec::new();
     for (start, length) in comparison.wanted() {
         let some = start as usize..(start + length) as usize;
-        listings.extend_from_slice(&new.directories()[some]);
+        let some = new.directories()[some].iter();
+        listings.extend(some.map(|directory| Directory::clone(directory)));
     }
     black_box(encode_listings(&listings));
     let wanted = comparison.finish(&old, listings).unwrap();

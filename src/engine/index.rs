@@ -3,17 +3,21 @@
 //! The hub keeps one for each source, a member one for each tree. It is a cache (invariant I6):
 //! deleting or damaging it costs a full hash of the tree and nothing else, so a file that can't be
 //! read in full is no index. The format is flat: magic and version, the length of the manifest,
-//! the manifest, one stamp for the root and one for each entry in manifest order, then the BLAKE3
-//! of everything before it.
+//! the manifest, the hashes of its directories, one stamp for the root and one for each entry in
+//! manifest order, then the BLAKE3 of everything before it.
 
 use crate::fs::Stat;
+use std::sync::Arc;
+use sync_proto::digest::Digest;
 use sync_proto::entry::{Entry, Time};
-use sync_proto::manifest::{Directory, Manifest};
+use sync_proto::manifest::{Directory, DirectoryDigests, Manifest};
 use sync_proto::path::RelPath;
 
-const MAGIC: &[u8; 8] = b"FOIX\x01\0\0\0";
+const MAGIC: &[u8; 8] = b"FOIX\x02\0\0\0";
 const STAMP_BYTES: usize = 8 + 8 + 12 + 12 + 4 + 4 + 4;
 const HASH_BYTES: usize = 32;
+/// The two hashes of a directory.
+const DIGESTS_BYTES: usize = 2 * HASH_BYTES;
 
 /// The stat values of one entry. Equal stamps mean an unchanged entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,31 +83,49 @@ impl From<&Stat> for Stamp {
     }
 }
 
-/// A manifest with the stamps of its entries.
+/// A manifest with the stamps of its entries. What one look and the next have in common, their
+/// indexes share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Index {
     manifest: Manifest,
     root: Stamp,
-    stamps: Vec<Stamp>,
-    /// For each directory of the manifest, where the stamps of its entries start.
-    starts: Vec<usize>,
+    /// For each directory of the manifest, the stamps of its entries.
+    stamps: Vec<Stamps>,
 }
+
+/// The stamps of the entries of one directory, in their order.
+pub type Stamps = Arc<[Stamp]>;
 
 impl Index {
     /// Joins a manifest with the stamps of its entries, in manifest order; `None` if their
     /// numbers differ.
     pub fn new(manifest: Manifest, root: Stamp, stamps: Vec<Stamp>) -> Option<Self> {
-        let mut starts = Vec::with_capacity(manifest.directories().len());
-        let mut at = 0;
+        let mut rest = stamps.as_slice();
+        let mut parts = Vec::with_capacity(manifest.directories().len());
         for directory in manifest.directories() {
-            starts.push(at);
-            at += directory.entries.len();
+            let (own, after) = rest.split_at_checked(directory.entries.len())?;
+            parts.push(own.into());
+            rest = after;
         }
-        (at == stamps.len()).then_some(Self {
+        rest.is_empty().then_some(Self {
+            manifest,
+            root,
+            stamps: parts,
+        })
+    }
+
+    /// The same, with the stamps of each directory by themselves.
+    pub fn of_parts(manifest: Manifest, root: Stamp, stamps: Vec<Stamps>) -> Option<Self> {
+        let directories = manifest.directories();
+        let fits = directories.len() == stamps.len()
+            && directories
+                .iter()
+                .zip(&stamps)
+                .all(|(directory, stamps)| directory.entries.len() == stamps.len());
+        fits.then_some(Self {
             manifest,
             root,
             stamps,
-            starts,
         })
     }
 
@@ -119,27 +141,25 @@ impl Index {
 
     /// One directory with the stamps of its entries.
     pub fn directory(&self, path: &RelPath) -> Option<(&Directory, &[Stamp])> {
+        let (directory, stamps) = self.shared(path)?;
+        Some((directory, stamps))
+    }
+
+    /// The same, to be shared with another index.
+    pub fn shared(&self, path: &RelPath) -> Option<(&Arc<Directory>, &Stamps)> {
         let directories = self.manifest.directories();
         let at = directories
             .binary_search_by(|directory| directory.path.cmp(path))
             .ok()?;
-        let (directory, start) = (directories.get(at)?, *self.starts.get(at)?);
-        Some((
-            directory,
-            self.stamps.get(start..start + directory.entries.len())?,
-        ))
+        Some((directories.get(at)?, self.stamps.get(at)?))
     }
 
     /// Every directory with the stamps of its entries.
     pub fn directories(&self) -> impl Iterator<Item = (&Directory, &[Stamp])> {
-        self.manifest
-            .directories()
-            .iter()
-            .zip(&self.starts)
-            .map(|(directory, &start)| {
-                let stamps = self.stamps.get(start..start + directory.entries.len());
-                (directory, stamps.unwrap_or_default())
-            })
+        let directories = self.manifest.directories().iter();
+        directories
+            .zip(&self.stamps)
+            .map(|(directory, stamps)| (&**directory, &**stamps))
     }
 
     /// One entry with its stamp; `None` for the root.
@@ -156,14 +176,22 @@ impl Index {
     /// The index as bytes.
     pub fn encode(&self) -> Vec<u8> {
         let manifest = self.manifest.encode();
-        let mut out = Vec::with_capacity(manifest.len() + (self.stamps.len() + 2) * STAMP_BYTES);
+        let digests = self.manifest.digests();
+        let entries = self.manifest.entry_count();
+        let mut out = Vec::with_capacity(
+            manifest.len() + digests.len() * DIGESTS_BYTES + (entries + 2) * STAMP_BYTES,
+        );
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&(manifest.len() as u64).to_le_bytes());
         out.extend_from_slice(&manifest);
+        for digests in digests {
+            out.extend_from_slice(digests.content.as_bytes());
+            out.extend_from_slice(digests.meta.as_bytes());
+        }
         put_stamp(&mut out, &self.root);
-        self.stamps
-            .iter()
-            .for_each(|stamp| put_stamp(&mut out, stamp));
+        for stamp in self.stamps.iter().flat_map(|stamps| stamps.iter()) {
+            put_stamp(&mut out, stamp);
+        }
         let hash = blake3::hash(&out);
         out.extend_from_slice(hash.as_bytes());
         out
@@ -180,16 +208,38 @@ impl Index {
         let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
         let (manifest, rest) = rest.split_at_checked(length)?;
         let manifest = Manifest::decode(manifest).ok()?;
+        let count = manifest.directories().len();
+        let (digests, rest) = rest.split_at_checked(count.checked_mul(DIGESTS_BYTES)?)?;
+        let digests = digests.as_chunks::<DIGESTS_BYTES>().0;
+        let manifest = manifest.with_digests(digests.iter().map(read_digests).collect());
         let (stamps, tail) = rest.as_chunks::<STAMP_BYTES>();
-        let (root, stamps) = stamps.split_first()?;
+        let (root, mut stamps) = stamps.split_first()?;
         if !tail.is_empty() {
             return None;
         }
-        Self::new(
+        let mut parts = Vec::with_capacity(count);
+        for directory in manifest.directories() {
+            let (own, after) = stamps.split_at_checked(directory.entries.len())?;
+            parts.push(own.iter().map(read_stamp).collect());
+            stamps = after;
+        }
+        stamps.is_empty().then_some(Self {
             manifest,
-            read_stamp(root),
-            stamps.iter().map(read_stamp).collect(),
-        )
+            root: read_stamp(root),
+            stamps: parts,
+        })
+    }
+}
+
+fn read_digests(bytes: &[u8; DIGESTS_BYTES]) -> DirectoryDigests {
+    let digest = |from: usize| {
+        let mut digest = [0; HASH_BYTES];
+        digest.copy_from_slice(&bytes[from..from + HASH_BYTES]);
+        Digest::from_bytes(digest)
+    };
+    DirectoryDigests {
+        content: digest(0),
+        meta: digest(HASH_BYTES),
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod depot;
 pub mod event;
+pub mod fresh;
 pub mod hub;
 pub mod index;
 pub mod member;

@@ -13,11 +13,14 @@
 //! *Racy clean*: a stamp is trusted only if its ctime was settled, by the file system's own clock,
 //! before the file was read; otherwise it is stored such that it never matches.
 
-use super::index::{Index, Stamp};
+use super::fresh::Fresh;
+use super::index::{Index, Stamp, Stamps};
 use crate::fs::owner::Principals;
-use crate::fs::read::{FsClock, ReadError, hash_file, is_settled};
-use crate::fs::walk::{Verdict, WalkProblem, WalkTrouble, WalkedDir, WalkedEntry, walk};
-use crate::fs::xattr::{Target, XattrPolicy, read_xattrs, read_xattrs_at};
+use crate::fs::read::{FsClock, Opened, ReadError, is_settled};
+use crate::fs::walk::{
+    Verdict, WalkProblem, WalkTrouble, WalkedDir, WalkedEntry, walk_recognising,
+};
+use crate::fs::xattr::{Target, XattrPolicy, read_xattrs, read_xattrs_at, read_xattrs_of};
 use crate::fs::{Dir, FileKind, FsError, Stat};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
@@ -49,6 +52,8 @@ pub struct Look<'a> {
     pub xattrs: XattrPolicy,
     /// What a directory's time is where something in it was left out.
     pub left_out_time: LeftOutTime,
+    /// Keeps what was read, for whoever reads it next.
+    pub fresh: Option<&'a Fresh>,
     /// Told about entries and bytes as they are hashed.
     pub progress: &'a (dyn Fn(u64, u64) + Sync),
 }
@@ -147,9 +152,11 @@ pub enum ObserveError {
 /// Looks at everything below `root`.
 pub fn observe(root: &Dir, clock: &FsClock, look: &Look<'_>) -> Result<Observed, ObserveError> {
     let started = clock.now()?;
-    let walked = walk(root, |parent, name, is_directory| {
-        verdict(look, parent, name, is_directory)
-    })?;
+    let walked = walk_recognising(
+        root,
+        |parent, name, is_directory| verdict(look, parent, name, is_directory),
+        |path, entries| is_known(look, path, entries),
+    )?;
     let links = links(&walked.dirs);
     let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let left_out: HashSet<RelPath> = walked
@@ -171,7 +178,12 @@ pub fn observe(root: &Dir, clock: &FsClock, look: &Look<'_>) -> Result<Observed,
         .dirs
         .par_iter()
         .with_min_len(32)
-        .map(|directory| reader.directory(directory))
+        .map(|directory| {
+            let recognised = directory.recognised.then(|| reader.recognised(directory));
+            recognised
+                .flatten()
+                .unwrap_or_else(|| reader.directory(directory))
+        })
         .collect();
 
     let mut problems: Vec<ObserveProblem> = walked
@@ -182,14 +194,19 @@ pub fn observe(root: &Dir, clock: &FsClock, look: &Look<'_>) -> Result<Observed,
     let (mut directories, mut stamps) = (Vec::with_capacity(seen.len()), Vec::new());
     for seen in seen {
         problems.extend(seen.problems);
-        stamps.extend(seen.stamps);
+        stamps.push(seen.stamps);
         directories.push(seen.directory);
     }
     problems.sort_by(|a, b| a.path().cmp(b.path()));
     let (root_meta, root_stamp) = reader.root(walked.dirs.first(), root)?;
-    drop_unread(&mut directories, &mut stamps);
-    let manifest = Manifest::new(root_meta, directories)?;
-    let index = Index::new(manifest, root_stamp, stamps)
+    if !problems.is_empty() {
+        drop_unread(&mut directories, &mut stamps);
+    }
+    let manifest = match look.known {
+        Some(known) => Manifest::like(known.manifest(), root_meta, directories)?,
+        None => Manifest::new(root_meta, directories)?,
+    };
+    let index = Index::of_parts(manifest, root_stamp, stamps)
         .ok_or(ManifestError::Malformed("entries and stamps don't match"))?;
     Ok(Observed {
         index,
@@ -223,6 +240,23 @@ fn verdict(look: &Look<'_>, parent: &RelPath, name: &[u8], is_directory: bool) -
     }
 }
 
+/// True if these are the entries that the index has for this directory, and every stamp is the
+/// same. Whether a file with further names has the same leader is only known at the end.
+fn is_known(look: &Look<'_>, path: &RelPath, entries: &[WalkedEntry]) -> bool {
+    let Some((directory, stamps)) = look.known.and_then(|known| known.directory(path)) else {
+        return false;
+    };
+    let mut pairs = entries.iter().zip(directory.entries.iter().zip(stamps));
+    entries.len() == stamps.len()
+        && pairs.all(|(walked, (entry, stamp))| {
+            let stat = &walked.stat;
+            *stamp == Stamp::from(stat)
+                && !(stat.is_file() && (look.rehash || stat.nlink > 1))
+                && !matches!(entry.kind, Kind::HardLink { .. })
+                && entry.name == walked.name
+        })
+}
+
 /// The first name of every file that has several names in this tree.
 type Links = HashMap<(u64, u64), RelPath>;
 
@@ -251,8 +285,8 @@ fn links(directories: &[WalkedDir]) -> Links {
 
 /// One directory as seen.
 struct Seen {
-    directory: Directory,
-    stamps: Vec<Stamp>,
+    directory: Arc<Directory>,
+    stamps: Stamps,
     problems: Vec<ObserveProblem>,
 }
 
@@ -278,7 +312,7 @@ impl Reader<'_> {
         if let Some((meta, known_stamp)) = known
             && known_stamp == stamp
         {
-            let mtime = self.directory_time(&stat, left_out, Some(meta));
+            let mtime = self.directory_time(stat.mtime, left_out, Some(meta));
             return Ok((
                 Meta {
                     mtime,
@@ -304,15 +338,9 @@ impl Reader<'_> {
             .known
             .and_then(|index| index.directory(&walked.path));
         let mut held = None;
-        let mut seen = Seen {
-            directory: Directory {
-                path: walked.path.clone(),
-                entries: Vec::new(),
-            },
-            stamps: Vec::with_capacity(walked.entries.len()),
-            problems: Vec::new(),
-        };
-        seen.directory.entries.reserve_exact(walked.entries.len());
+        let mut entries = Vec::with_capacity(walked.entries.len());
+        let mut stamps = Vec::with_capacity(walked.entries.len());
+        let mut problems = Vec::new();
         for entry in &walked.entries {
             let known = known.and_then(|(directory, stamps)| {
                 let at = directory
@@ -323,13 +351,46 @@ impl Reader<'_> {
             });
             match self.entry(walked, entry, known, &mut held) {
                 Ok((entry, stamp)) => {
-                    seen.directory.entries.push(entry);
-                    seen.stamps.push(stamp);
+                    entries.push(entry);
+                    stamps.push(stamp);
                 }
-                Err(problem) => seen.problems.push(problem),
+                Err(problem) => problems.push(problem),
             }
         }
-        seen
+        let path = walked.path.clone();
+        Seen {
+            directory: Arc::new(Directory { path, entries }),
+            stamps: stamps.into(),
+            problems,
+        }
+    }
+
+    /// A directory whose entries are all as they were. Only the times of its directories may be
+    /// others, where the rules are: they say what is left out below.
+    fn recognised(&self, walked: &WalkedDir) -> Option<Seen> {
+        let (directory, stamps) = self.look.known?.shared(&walked.path)?;
+        let mut directory = directory.clone();
+        for (at, stamp) in stamps.iter().enumerate() {
+            let entry = directory.entries.get(at)?;
+            if !entry.kind.is_directory() {
+                continue;
+            }
+            let left_out = !self.left_out.is_empty()
+                && self.left_out.contains(&directory.path_of(&entry.name));
+            let time = self.directory_time(stamp.mtime, left_out, Some(&entry.meta));
+            if time != entry.meta.mtime {
+                Arc::make_mut(&mut directory)
+                    .entries
+                    .get_mut(at)?
+                    .meta
+                    .mtime = time;
+            }
+        }
+        Some(Seen {
+            directory,
+            stamps: stamps.clone(),
+            problems: Vec::new(),
+        })
     }
 
     fn entry(
@@ -349,7 +410,8 @@ impl Reader<'_> {
             let mut entry = entry.clone();
             if walked.stat.is_directory() {
                 let left_out = self.is_left_out(parent, walked);
-                entry.meta.mtime = self.directory_time(&walked.stat, left_out, Some(&entry.meta));
+                entry.meta.mtime =
+                    self.directory_time(walked.stat.mtime, left_out, Some(&entry.meta));
             }
             return Ok((entry, stamp));
         }
@@ -382,14 +444,18 @@ impl Reader<'_> {
                 &std::io::ErrorKind::NotFound.into(),
             )));
         };
-        let kind = self
-            .kind(dir, walked, known)
-            .map_err(|source| ObserveProblem::Read {
-                path: path(),
-                source,
-            })?;
-        let xattrs = read_xattrs_at(dir, &walked.name, self.look.xattrs, self.look.principals)
-            .map_err(meta_problem)?;
+        let (kind, opened) =
+            self.kind(dir, walked, known)
+                .map_err(|source| ObserveProblem::Read {
+                    path: path(),
+                    source,
+                })?;
+        let (policy, principals) = (self.look.xattrs, self.look.principals);
+        let xattrs = match opened {
+            Some(opened) => read_xattrs_of(&opened, policy, principals),
+            None => read_xattrs_at(dir, &walked.name, policy, principals),
+        };
+        let xattrs = xattrs.map_err(meta_problem)?;
         let known = known.and_then(|(entry, stamp)| Some((self.known_meta(entry)?, *stamp)));
         let left_out = walked.stat.is_directory() && self.is_left_out(parent, walked);
         let meta = self.meta(&walked.stat, xattrs, known, left_out);
@@ -428,15 +494,17 @@ impl Reader<'_> {
         }
     }
 
-    fn kind(
+    /// What an entry is, and the file itself where it had to be opened for that.
+    fn kind<'d>(
         &self,
-        dir: &Dir,
-        walked: &WalkedEntry,
+        dir: &'d Dir,
+        walked: &'d WalkedEntry,
         known: Option<(&Entry, &Stamp)>,
-    ) -> Result<Kind, ReadError> {
+    ) -> Result<(Kind, Option<Opened<'d>>), ReadError> {
         let stat = &walked.stat;
         let (major, minor) = stat.device();
-        Ok(match stat.kind() {
+        let mut opened = None;
+        let kind = match stat.kind() {
             FileKind::Directory => Kind::Directory,
             FileKind::Symlink => Kind::Symlink {
                 target: walked.link_target.clone().unwrap_or_default(),
@@ -447,17 +515,20 @@ impl Reader<'_> {
             FileKind::BlockDevice => Kind::BlockDevice { major, minor },
             FileKind::File | FileKind::Unknown => Kind::File {
                 size: stat.size,
-                content: self.content(dir, walked, known)?,
+                content: match self.known_content(walked, known) {
+                    Some(content) => content,
+                    None => self.content(opened.insert(Opened::open(dir, &walked.name)?), stat)?,
+                },
             },
-        })
+        };
+        Ok((kind, opened))
     }
 
-    fn content(
+    fn known_content(
         &self,
-        dir: &Dir,
         walked: &WalkedEntry,
         known: Option<(&Entry, &Stamp)>,
-    ) -> Result<Digest, ReadError> {
+    ) -> Option<Digest> {
         // A further name that became the first one: its content is known by its stamp.
         if let (Some((entry, stamp)), Some(index), false) =
             (known, self.look.known, self.look.rehash)
@@ -466,15 +537,28 @@ impl Reader<'_> {
             && let Some((entry, _)) = index.entry(leader)
             && let Kind::File { content, .. } = entry.kind
         {
-            return Ok(content);
+            return Some(content);
         }
-        let hashed = hash_file(dir, &walked.name, &walked.stat)?;
+        None
+    }
+
+    fn content(&self, opened: &Opened<'_>, stat: &Stat) -> Result<Digest, ReadError> {
+        let fresh = self.look.fresh.filter(|fresh| fresh.has_room(stat.size));
+        let digest = match fresh {
+            Some(fresh) => {
+                let content = opened.read(stat)?;
+                let digest = Digest::of(&content);
+                fresh.put(digest, content);
+                digest
+            }
+            None => opened.hash(stat)?.digest,
+        };
         let files = self.files.fetch_add(1, Ordering::Relaxed) + 1;
-        let bytes = self.bytes.fetch_add(walked.stat.size, Ordering::Relaxed) + walked.stat.size;
-        if files.is_multiple_of(256) || walked.stat.size > 4 << 20 {
+        let bytes = self.bytes.fetch_add(stat.size, Ordering::Relaxed) + stat.size;
+        if files.is_multiple_of(256) || stat.size > 4 << 20 {
             (self.look.progress)(files, bytes);
         }
-        Ok(hashed.digest)
+        Ok(digest)
     }
 
     fn meta(
@@ -502,7 +586,7 @@ impl Reader<'_> {
             None => stat.permissions(),
         };
         let mtime = if stat.is_directory() {
-            self.directory_time(stat, left_out, known.map(|(meta, _)| meta))
+            self.directory_time(stat.mtime, left_out, known.map(|(meta, _)| meta))
         } else {
             Some(stat.mtime)
         };
@@ -523,14 +607,14 @@ impl Reader<'_> {
                 .is_ok_and(|path| self.left_out.contains(&path))
     }
 
-    fn directory_time(&self, stat: &Stat, left_out: bool, known: Option<&Meta>) -> Option<Time> {
+    fn directory_time(&self, mtime: Time, left_out: bool, known: Option<&Meta>) -> Option<Time> {
         match self.look.left_out_time {
             LeftOutTime::Open if left_out => None,
-            LeftOutTime::Open => Some(stat.mtime),
+            LeftOutTime::Open => Some(mtime),
             LeftOutTime::AsWanted if left_out => known.and_then(|meta| meta.mtime),
             // A time that was left open when it was wanted stays open.
             LeftOutTime::AsWanted if known.is_some_and(|meta| meta.mtime.is_none()) => None,
-            LeftOutTime::AsWanted => Some(stat.mtime),
+            LeftOutTime::AsWanted => Some(mtime),
         }
     }
 
@@ -546,42 +630,33 @@ impl Reader<'_> {
 
 /// Takes directories out of the listings that could not be read, with everything below them, so
 /// that what remains is a tree. Their problems were recorded.
-fn drop_unread(directories: &mut Vec<Directory>, stamps: &mut Vec<Stamp>) {
+fn drop_unread(directories: &mut Vec<Arc<Directory>>, stamps: &mut Vec<Stamps>) {
     let read: HashSet<RelPath> = directories
         .iter()
         .map(|directory| directory.path.clone())
         .collect();
     let mut listed = HashSet::from([RelPath::root()]);
-    let mut kept_stamps = Vec::with_capacity(stamps.len());
-    let mut at = 0;
-    directories.retain_mut(|directory| {
-        let own = stamps
-            .get(at..at + directory.entries.len())
-            .unwrap_or_default();
-        at += directory.entries.len();
+    let whole = std::mem::take(directories).into_iter();
+    for (mut directory, mut own) in whole.zip(std::mem::take(stamps)) {
         if !listed.contains(&directory.path) {
-            return false;
+            continue;
         }
-        let path = directory.path.clone();
-        let mut own = own.iter();
-        directory.entries.retain(|entry| {
-            let stamp = own.next();
-            let whole = !entry.kind.is_directory()
-                || path.join(&entry.name).is_ok_and(|path| {
-                    let was_read = read.contains(&path);
-                    if was_read {
-                        listed.insert(path);
-                    }
-                    was_read
-                });
-            if whole {
-                kept_stamps.extend(stamp.copied());
-            }
-            whole
-        });
-        true
-    });
-    *stamps = kept_stamps;
+        let was_read = |entry: &Entry| {
+            !entry.kind.is_directory() || read.contains(&directory.path_of(&entry.name))
+        };
+        let kept: Vec<bool> = directory.entries.iter().map(was_read).collect();
+        if kept.contains(&false) {
+            let mut keeps = kept.iter();
+            let is_kept = |_: &Entry| keeps.next().copied().unwrap_or_default();
+            Arc::make_mut(&mut directory).entries.retain(is_kept);
+            let both = own.iter().zip(&kept);
+            own = both.filter(|(_, kept)| **kept).map(|(s, _)| *s).collect();
+        }
+        let inner = directory.entries.iter().filter(|it| it.kind.is_directory());
+        listed.extend(inner.map(|entry| directory.path_of(&entry.name)));
+        directories.push(directory);
+        stamps.push(own);
+    }
 }
 
 #[cfg(test)]

@@ -195,14 +195,23 @@ impl Dir {
     /// Opens the regular file `name` for reading without leaving a trace in its access time, if
     /// this process may ask for that.
     pub fn open_file_quietly(&self, name: &Name) -> Result<(File, Stat), FsError> {
-        let flags = FOREIGN | OFlags::RDONLY;
-        match self.open_regular(name, flags | OFlags::NOATIME, "open the file") {
+        let file = self.open_unproved_quietly(name)?;
+        let stat = self.prove_regular(&file, name, "open the file")?;
+        Ok((file, stat))
+    }
+
+    /// The same, of whatever is there: the caller proves by a later `fstat` what he has read.
+    pub(super) fn open_unproved_quietly(&self, name: &Name) -> Result<File, FsError> {
+        let (op, flags) = ("open the file", FOREIGN | OFlags::RDONLY);
+        let quiet = flags | OFlags::NOATIME;
+        let fd = match self.open(name.as_bytes(), quiet, Mode::empty(), op) {
             // Only the owner of a file and root may ask for it.
             Err(error) if error.source == Errno::PERM => {
-                self.open_regular(name, flags, "open the file")
+                self.open(name.as_bytes(), flags, Mode::empty(), op)?
             }
-            other => other,
-        }
+            other => other?,
+        };
+        Ok(File::from(fd))
     }
 
     /// Opens the existing regular file `name` for reading and writing; its content stays.
@@ -219,10 +228,15 @@ impl Dir {
         flags: OFlags,
         op: &'static str,
     ) -> Result<(File, Stat), FsError> {
-        let fd = self.open(name.as_bytes(), flags, Mode::empty(), op)?;
-        let stat = Stat::of(&fd).map_err(|errno| self.error(op, name.as_bytes(), errno))?;
+        let file = File::from(self.open(name.as_bytes(), flags, Mode::empty(), op)?);
+        let stat = self.prove_regular(&file, name, op)?;
+        Ok((file, stat))
+    }
+
+    fn prove_regular(&self, file: &File, name: &Name, op: &'static str) -> Result<Stat, FsError> {
+        let stat = Stat::of(file).map_err(|errno| self.error(op, name.as_bytes(), errno))?;
         if stat.is_file() {
-            Ok((File::from(fd), stat))
+            Ok(stat)
         } else if stat.is_directory() {
             Err(self.error(op, name.as_bytes(), Errno::ISDIR))
         } else {

@@ -1,7 +1,7 @@
 //! Reading content that others may be writing.
 //!
-//! A file is `fstat`ed before and after it is read; if the two differ, or the bytes are not as many
-//! as the size says, what was read is torn and is never returned.
+//! A file's metadata is taken before and after it is read; if the two differ, or the bytes are not as
+//! many as the size says, what was read is torn and is never returned.
 //!
 //! RACE: a writer who changes bytes within one tick of the file system's clock, keeps the size, and
 //! changed it before in the same tick, leaves no trace. [`is_settled`] is the rule for what may be
@@ -14,6 +14,7 @@ use rustix::fs::Advice;
 use rustix::io::Errno;
 use std::cell::RefCell;
 use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use sync_proto::digest::Digest;
 use sync_proto::entry::Time;
@@ -76,18 +77,74 @@ pub struct Hashed {
 /// Hashes `name`, which must still be the file that `expected` describes (inode, size, mtime,
 /// ctime).
 pub fn hash_file(dir: &Dir, name: &Name, expected: &Stat) -> Result<Hashed, ReadError> {
-    let (file, stat) = open_expected(dir, name, Some(expected))?;
-    let mut hasher = blake3::Hasher::new();
-    let is_large = stat.size >= LARGE_FILE_BYTES;
-    read_whole(dir, name, &file, &stat, |piece| {
-        if is_large {
-            hasher.update_rayon(piece);
-        } else {
-            hasher.update(piece);
+    Opened::open(dir, name)?.hash(expected)
+}
+
+/// A file that was opened to be read once, as the file that a look has seen.
+///
+/// One `fstat`, after reading, is enough: if it says what the look said before, nothing changed in
+/// between.
+#[derive(Debug)]
+pub struct Opened<'a> {
+    dir: &'a Dir,
+    name: &'a Name,
+    file: File,
+}
+
+impl<'a> Opened<'a> {
+    /// Opens `name`, which is not looked at.
+    pub fn open(dir: &'a Dir, name: &'a Name) -> Result<Self, ReadError> {
+        let file = dir.open_unproved_quietly(name).map_err(opening)?;
+        Ok(Self { dir, name, file })
+    }
+
+    /// Hashes the content; it must be that of the file which `expected` describes.
+    pub fn hash(&self, expected: &Stat) -> Result<Hashed, ReadError> {
+        let mut hasher = blake3::Hasher::new();
+        let is_large = expected.size >= LARGE_FILE_BYTES;
+        read_whole(self.dir, self.name, &self.file, expected, |piece| {
+            if is_large {
+                hasher.update_rayon(piece);
+            } else {
+                hasher.update(piece);
+            }
+        })?;
+        Ok(Hashed {
+            digest: hasher.finalize().into(),
+            stat: *expected,
+        })
+    }
+
+    /// The content; it must be that of the file which `expected` describes.
+    pub fn read(&self, expected: &Stat) -> Result<Vec<u8>, ReadError> {
+        let mut content = Vec::with_capacity(usize::try_from(expected.size).unwrap_or(0));
+        read_whole(self.dir, self.name, &self.file, expected, |piece| {
+            content.extend_from_slice(piece);
+        })?;
+        Ok(content)
+    }
+
+    /// An error about this file.
+    pub(super) fn error(&self, op: &'static str, errno: Errno) -> FsError {
+        self.dir.error(op, self.name.as_bytes(), errno)
+    }
+}
+
+impl AsFd for Opened<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+fn opening(error: FsError) -> ReadError {
+    // A file that became a directory, symlink or pipe isn't there as a file any more.
+    if error.is_not_found() || error.is_wrong_kind() {
+        ReadError::Vanished {
+            path: error.path.clone(),
         }
-    })?;
-    let digest = hasher.finalize().into();
-    Ok(Hashed { digest, stat })
+    } else {
+        ReadError::Io(error)
+    }
 }
 
 /// Reads the content of `name`, at most `limit_bytes`. With `expected` it must still be that file.
@@ -132,16 +189,7 @@ fn open_expected(
     name: &Name,
     expected: Option<&Stat>,
 ) -> Result<(File, Stat), ReadError> {
-    let (file, stat) = dir.open_file_quietly(name).map_err(|error| {
-        // A file that became a directory, symlink or pipe isn't there as a file any more.
-        if error.is_not_found() || error.is_wrong_kind() {
-            ReadError::Vanished {
-                path: error.path.clone(),
-            }
-        } else {
-            ReadError::Io(error)
-        }
-    })?;
+    let (file, stat) = dir.open_file_quietly(name).map_err(opening)?;
     if expected.is_some_and(|expected| !expected.same_content_stamp(&stat)) {
         return Err(changed(dir, name));
     }
@@ -192,9 +240,17 @@ fn read_whole(
     buffer.truncate(BUFFER_BYTES);
     buffer.shrink_to(BUFFER_BYTES);
     BUFFER.set(buffer);
-    outcome?;
     let after = Stat::of(file).map_err(io)?;
-    if read_bytes == before.size && after.same_content_stamp(before) {
+    // First, because something else that bears the name fails in its own way.
+    if !after.is_file() {
+        let path = shown(dir, name);
+        return Err(ReadError::Vanished { path });
+    }
+    if !after.same_content_stamp(before) {
+        return Err(changed(dir, name));
+    }
+    outcome?;
+    if read_bytes == before.size {
         Ok(())
     } else {
         Err(changed(dir, name))

@@ -49,8 +49,10 @@ pub struct WalkedDir {
     pub path: RelPath,
     /// Its metadata, taken before its names were read.
     pub stat: Stat,
-    /// Its entries in byte order, subdirectories included.
+    /// Its entries in byte order, subdirectories included. None if it was recognised.
     pub entries: Vec<WalkedEntry>,
+    /// True if the caller knew all of its entries.
+    pub recognised: bool,
     /// True if an entry of this very directory was skipped.
     pub left_out: bool,
 }
@@ -107,16 +109,37 @@ where
     walk_sharing_from(root, &filter, SEQUENTIAL_ENTRIES)
 }
 
+/// The same. `recognise` is shown every directory with its entries; where it says that it knows
+/// all of them, they are walked into and not kept: a tree that is as it was costs no memory twice.
+///
+/// # Errors
+/// Only if the root itself can't be read.
+pub fn walk_recognising<F, R>(root: &Dir, filter: F, recognise: R) -> Result<Walked, FsError>
+where
+    F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
+    R: Fn(&RelPath, &[WalkedEntry]) -> bool + Sync,
+{
+    walk_with(root, &filter, &recognise, SEQUENTIAL_ENTRIES)
+}
+
 pub(super) fn walk_sharing_from<F>(root: &Dir, filter: &F, alone: usize) -> Result<Walked, FsError>
 where
     F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
 {
+    walk_with(root, filter, &|_: &RelPath, _: &[WalkedEntry]| false, alone)
+}
+
+fn walk_with<F, R>(root: &Dir, filter: &F, recognise: &R, alone: usize) -> Result<Walked, FsError>
+where
+    F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
+    R: Fn(&RelPath, &[WalkedEntry]) -> bool + Sync,
+{
     let mut walked = Walked::default();
-    let first = read_directory(root, RelPath::root(), None, filter)?;
-    let mut seen = first.dir.entries.len();
+    let first = read_directory(root, RelPath::root(), None, filter, recognise)?;
+    let mut seen = first.entries;
     let mut level = walked.take(first);
     while !level.is_empty() {
-        let visit = |next: Next| visit(root, next, filter);
+        let visit = |next: Next| visit(root, next, filter, recognise);
         let visits: Vec<Visit> = if seen >= alone && level.len() >= SHARED_DIRECTORIES {
             level.into_par_iter().map(visit).collect()
         } else {
@@ -126,7 +149,7 @@ where
         for visit in visits {
             match visit {
                 Ok(read) => {
-                    seen += read.dir.entries.len();
+                    seen += read.entries;
                     level.extend(walked.take(read));
                 }
                 Err(problem) => walked.problems.push(problem),
@@ -154,6 +177,8 @@ struct Next {
 /// A directory that was read.
 struct Read {
     dir: WalkedDir,
+    /// How many entries it has, whether they were kept or not.
+    entries: usize,
     next: Vec<Next>,
     problems: Vec<WalkProblem>,
 }
@@ -168,9 +193,10 @@ impl Walked {
     }
 }
 
-fn visit<F>(root: &Dir, next: Next, filter: &F) -> Visit
+fn visit<F, R>(root: &Dir, next: Next, filter: &F, recognise: &R) -> Visit
 where
     F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
+    R: Fn(&RelPath, &[WalkedEntry]) -> bool + Sync,
 {
     let problem = |error: FsError| WalkProblem {
         path: next.path.as_bytes().into(),
@@ -181,17 +207,20 @@ where
         },
     };
     let dir = root.open_dir_at(&next.path).map_err(problem)?;
-    read_directory(&dir, next.path.clone(), Some(&next.listed), filter).map_err(problem)
+    let listed = Some(&next.listed);
+    read_directory(&dir, next.path.clone(), listed, filter, recognise).map_err(problem)
 }
 
-fn read_directory<F>(
+fn read_directory<F, R>(
     dir: &Dir,
     path: RelPath,
     listed: Option<&Stat>,
     filter: &F,
+    recognise: &R,
 ) -> Result<Read, FsError>
 where
     F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
+    R: Fn(&RelPath, &[WalkedEntry]) -> bool + Sync,
 {
     let stat = dir.stat_self()?;
     // RACE: another directory took its place since its parent was read. Its content would be
@@ -212,7 +241,13 @@ where
     } else {
         names.into_iter().map(look).collect()
     };
-    Ok(collect(path, stat, looks))
+    let mut read = collect(path, stat, looks);
+    let dir = &mut read.dir;
+    if read.problems.is_empty() && recognise(&dir.path, &dir.entries) {
+        dir.recognised = true;
+        dir.entries = Vec::new();
+    }
+    Ok(read)
 }
 
 /// What became of one listed name.
@@ -318,12 +353,13 @@ fn collect(path: RelPath, stat: Stat, looks: Vec<Look>) -> Read {
             Look::Problem(name, what) => problems.push(problem(&name, what)),
         }
     }
-    entries.shrink_to_fit();
     Read {
+        entries: entries.len(),
         dir: WalkedDir {
             path,
             stat,
             entries,
+            recognised: false,
             left_out,
         },
         next,

@@ -8,6 +8,7 @@ use super::acl;
 use super::dir::Dir;
 use super::error::FsError;
 use super::owner::Principals;
+use super::read::Opened;
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -155,6 +156,16 @@ pub fn read_xattrs_at(
         Ok(_) => read_xattrs(&Target::entry(dir, name)?, policy, principals),
         Err(errno) => Err(dir.error("list the attributes of", name.as_bytes(), errno)),
     }
+}
+
+/// Like [`read_xattrs`] for a file that is open for reading.
+pub fn read_xattrs_of(
+    opened: &Opened<'_>,
+    policy: XattrPolicy,
+    principals: &Principals,
+) -> Result<Option<Xattrs>, FsError> {
+    read_xattrs(&Target::open(opened), policy, principals)
+        .map_err(|error| opened.error(error.op, error.source))
 }
 
 /// The attributes of an entry that `policy` covers, sorted by name; ACLs in the text form of

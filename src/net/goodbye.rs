@@ -17,10 +17,27 @@ use std::{
 
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
 
-/// How long the driver of a connection may take to send what it was told to.
-const OUT: Duration = Duration::from_millis(20);
-/// When something was closed last.
-static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+/// LIMIT: how long the driver of a connection may take to send what it was told to.
+const OUT: Duration = Duration::from_millis(250);
+/// How often it is asked whether it has.
+const ASK: Duration = Duration::from_millis(1);
+/// What was closed of late.
+static CLOSED: Mutex<Vec<Closed>> = Mutex::new(Vec::new());
+
+/// A connection that was told to say goodbye.
+struct Closed {
+    connection: quinn::Connection,
+    /// What it had sent before.
+    sent_datagrams: u64,
+    at: Instant,
+}
+
+impl Closed {
+    fn is_out(&self) -> bool {
+        let age = self.at.elapsed();
+        age >= OUT || age >= ASK && self.connection.stats().udp_tx.datagrams > self.sent_datagrams
+    }
+}
 
 /// More than can be in flight, and more than quinn's pacer paces.
 const OPEN_WINDOW_BYTES: u64 = 1 << 40;
@@ -35,6 +52,8 @@ struct Wrapped {
 
 /// Closes `connection` so that the peer hears of it.
 pub(super) fn close(connection: &quinn::Connection, code: u32, reason: &[u8]) {
+    let has_ended = connection.close_reason().is_some();
+    let sent_datagrams = connection.stats().udp_tx.datagrams;
     if let Ok(wrapped) = connection
         .congestion_state()
         .into_any()
@@ -44,16 +63,31 @@ pub(super) fn close(connection: &quinn::Connection, code: u32, reason: &[u8]) {
         wrapped.open.store(true, Ordering::Release);
     }
     connection.close(code.into(), reason);
-    *LAST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    if has_ended {
+        return;
+    }
+    let mut closed = CLOSED.lock().unwrap_or_else(PoisonError::into_inner);
+    closed.retain(|closed| !closed.is_out());
+    closed.push(Closed {
+        connection: connection.clone(),
+        sent_datagrams,
+        at: Instant::now(),
+    });
 }
 
 /// Waits until the goodbyes of what was just closed or dropped are out. A process that ends before
 /// leaves its sessions with their agents until those give up.
+///
+/// RACE: a packet that a driver sent just before it heard of the goodbye is taken for it. The next
+/// one is on its way within [`ASK`]; at worst the session stays with the agent for the idle limit.
 pub async fn let_goodbyes_out() {
-    let last = *LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    let left = last.and_then(|last| OUT.checked_sub(last.elapsed()));
-    if let Some(left) = left {
-        tokio::time::sleep(left).await;
+    let mut closed = std::mem::take(&mut *CLOSED.lock().unwrap_or_else(PoisonError::into_inner));
+    loop {
+        closed.retain(|closed| !closed.is_out());
+        if closed.is_empty() {
+            return;
+        }
+        tokio::time::sleep(ASK).await;
     }
 }
 

@@ -54,6 +54,11 @@ pub enum GitError {
 
 /// The label of the work tree at `path`; `None` if there is none, or no git.
 pub async fn label(path: &Path) -> Result<Option<Label>, GitError> {
+    // A directory, or a file that names one; starting git to hear that there is none costs more
+    // than a look.
+    if path.join(".git").symlink_metadata().is_err() {
+        return Ok(None);
+    }
     let failed = |source| GitError::Git {
         path: path.to_owned(),
         source,

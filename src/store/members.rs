@@ -43,40 +43,22 @@ impl Store {
         platform: &PlatformName,
         state: &MemberState,
     ) -> Result<(), StoreError> {
-        let error = state.error.as_ref();
-        let written = sqlx::query(
-            "INSERT INTO members (platform, server, serial, outcome, since, error_code, \
-             error_message, error_hint, sent_bytes, received_bytes) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-             ON CONFLICT (platform, server) DO UPDATE SET \
-             since = iif(serial IS excluded.serial AND outcome = excluded.outcome, \
-                         since, excluded.since), \
-             serial = excluded.serial, outcome = excluded.outcome, \
-             error_code = excluded.error_code, error_message = excluded.error_message, \
-             error_hint = excluded.error_hint, sent_bytes = excluded.sent_bytes, \
-             received_bytes = excluded.received_bytes",
-        )
-        .bind(platform.as_str())
-        .bind(state.server.as_str())
-        .bind(state.serial.map(|serial| to_sql(serial.0)))
-        .bind(state.outcome.as_str())
-        .bind(state.since.0)
-        .bind(error.map(|error| &error.code))
-        .bind(error.map(|error| &error.message))
-        .bind(error.and_then(|error| error.hint.as_ref()))
-        .bind(to_sql(state.sent_bytes))
-        .bind(to_sql(state.received_bytes))
-        .execute(&self.pool)
-        .await;
-        match written {
-            Ok(_) => Ok(()),
-            Err(error) => Err(match error.as_database_error() {
-                Some(refused) if refused.is_foreign_key_violation() => {
-                    StoreError::UnknownPlatform(platform.clone())
-                }
-                _ => error.into(),
-            }),
+        self.set_members(platform, std::slice::from_ref(state))
+            .await
+    }
+
+    /// The same of several, all at once.
+    pub async fn set_members(
+        &self,
+        platform: &PlatformName,
+        states: &[MemberState],
+    ) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        for state in states {
+            write(&mut tx, platform, state).await?;
         }
+        tx.commit().await?;
+        Ok(())
     }
 
     /// The members of a platform that were seen, by name.
@@ -100,6 +82,47 @@ impl Store {
             .execute(&self.pool)
             .await?;
         Ok(deleted.rows_affected() > 0)
+    }
+}
+
+async fn write(
+    tx: &mut sqlx::Transaction<'static, sqlx::Sqlite>,
+    platform: &PlatformName,
+    state: &MemberState,
+) -> Result<(), StoreError> {
+    let error = state.error.as_ref();
+    let written = sqlx::query(
+        "INSERT INTO members (platform, server, serial, outcome, since, error_code, \
+         error_message, error_hint, sent_bytes, received_bytes) \
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+         ON CONFLICT (platform, server) DO UPDATE SET \
+         since = iif(serial IS excluded.serial AND outcome = excluded.outcome, \
+                     since, excluded.since), \
+         serial = excluded.serial, outcome = excluded.outcome, \
+         error_code = excluded.error_code, error_message = excluded.error_message, \
+         error_hint = excluded.error_hint, sent_bytes = excluded.sent_bytes, \
+         received_bytes = excluded.received_bytes",
+    )
+    .bind(platform.as_str())
+    .bind(state.server.as_str())
+    .bind(state.serial.map(|serial| to_sql(serial.0)))
+    .bind(state.outcome.as_str())
+    .bind(state.since.0)
+    .bind(error.map(|error| &error.code))
+    .bind(error.map(|error| &error.message))
+    .bind(error.and_then(|error| error.hint.as_ref()))
+    .bind(to_sql(state.sent_bytes))
+    .bind(to_sql(state.received_bytes))
+    .execute(&mut **tx)
+    .await;
+    match written {
+        Ok(_) => Ok(()),
+        Err(error) => Err(match error.as_database_error() {
+            Some(refused) if refused.is_foreign_key_violation() => {
+                StoreError::UnknownPlatform(platform.clone())
+            }
+            _ => error.into(),
+        }),
     }
 }
 

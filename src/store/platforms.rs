@@ -116,6 +116,11 @@ impl Store {
         name: &PlatformName,
         suspended: bool,
     ) -> Result<(), StoreError> {
+        // After every push, which mostly changes nothing about it: that needs no write.
+        let state = self.platform(name).await?;
+        if state.is_some_and(|state| state.follow_suspended == suspended) {
+            return Ok(());
+        }
         let changed = sqlx::query("UPDATE platforms SET follow_suspended = ? WHERE name = ?")
             .bind(suspended)
             .bind(name.as_str())

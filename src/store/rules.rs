@@ -18,7 +18,8 @@ pub struct PreserveRule {
 }
 
 impl Store {
-    /// Records rules before they are sent. One that was released holds again.
+    /// Records rules before they are sent. One that was released holds again. Rules that are on the
+    /// record as they are cost no write.
     pub async fn send_rules(
         &self,
         platform: &PlatformName,
@@ -29,7 +30,8 @@ impl Store {
         for rule in rules {
             sqlx::query(
                 "INSERT INTO preserve_rules (platform, rule, sent) VALUES (?, ?, ?) \
-                 ON CONFLICT (platform, rule) DO UPDATE SET released = NULL, released_by = NULL",
+                 ON CONFLICT (platform, rule) DO UPDATE SET released = NULL, released_by = NULL \
+                 WHERE released IS NOT NULL",
             )
             .bind(platform.as_str())
             .bind(rule)

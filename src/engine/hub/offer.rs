@@ -1,5 +1,6 @@
 //! A tree as members are told about it.
 
+use std::sync::OnceLock;
 use sync_proto::entry::Entry;
 use sync_proto::filter::Preserve;
 use sync_proto::manifest::{Directory, Manifest, ManifestError, Roots};
@@ -14,28 +15,32 @@ pub struct Offer {
     /// The roots of what a member that has it all will see: without the seeds, which are its own
     /// from the moment that they are there.
     pub observed: Roots,
-    /// The table of its directories, compressed.
-    pub(super) table: Vec<u8>,
+    /// The table of its directories, compressed. Nobody asks for it where nothing changed.
+    table: OnceLock<Vec<u8>>,
 }
 
 impl Offer {
-    /// Hashes and compresses what every member will be sent. `seeded` are the preserve rules
+    /// Hashes what every member will be sent. `seeded` are the preserve rules
     /// below which the manifest holds seeds.
     pub fn new(manifest: Manifest, seeded: Option<&Preserve>) -> Self {
-        let digests = manifest.digests();
-        let roots = manifest.roots_of(&digests);
+        let roots = manifest.roots();
         let observed = match seeded.map(|preserve| without_seeds(&manifest, preserve)) {
             Some(Ok(managed)) => managed.roots(),
             // Seeds that can't be taken out differ for ever, which costs time and nothing else.
             Some(Err(_)) | None => roots,
         };
-        let table = wire::table::encode_rows(&wire::table::rows(&manifest, &digests));
         Self {
             manifest,
             roots,
             observed,
-            table,
+            table: OnceLock::new(),
         }
+    }
+
+    /// The table of its directories, compressed.
+    pub(super) fn table(&self) -> &[u8] {
+        let table = || wire::table::encode_rows(&wire::table::rows(&self.manifest));
+        self.table.get_or_init(table)
     }
 }
 
@@ -55,6 +60,6 @@ fn without_seeds(manifest: &Manifest, preserve: &Preserve) -> Result<Manifest, M
                 entries: directory.entries.iter().filter(managed).cloned().collect(),
             }
         })
-        .collect();
+        .collect::<Vec<_>>();
     Manifest::new(manifest.root_meta().clone(), directories)
 }

@@ -90,7 +90,11 @@ pub fn wanted(
             .collect(),
     });
     let mut root = ownership.apply(seen.root_meta(), ownership.directory_mode);
-    if seen.directories().first().is_some_and(holds_seeds) {
+    if seen
+        .directories()
+        .first()
+        .is_some_and(|root| holds_seeds(root))
+    {
         root.mtime = None;
     }
     Manifest::new(root, directories.collect())

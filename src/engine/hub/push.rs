@@ -575,6 +575,7 @@ impl Run<'_> {
     async fn record(&mut self) -> Result<(), crate::store::StoreError> {
         let (store, platform) = (&self.hub.store, &self.task.platform);
         let known = store.members(platform).await?;
+        let mut states = Vec::new();
         for (target, report) in self.task.targets.iter().zip(&self.report.members) {
             let Ok(server) = target.name.parse() else {
                 continue;
@@ -596,9 +597,9 @@ impl Run<'_> {
                 sent_bytes: report.sent_bytes,
                 received_bytes: report.received_bytes,
             };
-            store.set_member(platform, &state).await?;
+            states.push(state);
         }
-        Ok(())
+        store.set_members(platform, &states).await
     }
 }
 

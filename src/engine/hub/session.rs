@@ -267,7 +267,7 @@ impl Session {
             root_meta,
         })
         .await?;
-        for (part, last) in parts(&offer.table) {
+        for (part, last) in parts(offer.table()) {
             self.send(&Request::Table {
                 part: part.into(),
                 last,

@@ -6,6 +6,7 @@ use super::ownership::{Ownership, wanted};
 use super::supply::{Supply, read_index};
 use crate::codes::{Code, Problem};
 use crate::engine::event::{Event, EventSink};
+use crate::engine::fresh::Fresh;
 use crate::engine::index::Index;
 use crate::engine::observe::{LeftOutTime, Look, ObserveError, ObserveProblem, Observed, observe};
 use crate::fs::durable::write_atomically;
@@ -81,6 +82,8 @@ pub struct Scanned {
     pub index: Arc<Index>,
     /// The source's root.
     pub root: Arc<Dir>,
+    /// Small contents that were read just now.
+    pub fresh: Arc<Fresh>,
     /// Things worth saying.
     pub warnings: Vec<Problem>,
     /// Bytes that had to be read.
@@ -90,7 +93,7 @@ pub struct Scanned {
 impl Scanned {
     /// The contents, from the source as it was scanned.
     pub fn supply(&self) -> Supply {
-        Supply::source(self.root.clone(), &self.index)
+        Supply::source(self.root.clone(), &self.index).with_fresh(self.fresh.clone())
     }
 }
 
@@ -170,9 +173,10 @@ pub fn check(spec: &SourceSpec) -> Result<Dir, Problem> {
 pub fn scan(spec: &SourceSpec, events: &EventSink) -> Result<Scanned, Problem> {
     let root = Arc::new(check(spec)?);
     let known = read_index(&spec.index);
-    let mut observed = look(spec, &root, known.as_ref(), events)?;
+    let fresh = Fresh::default();
+    let mut observed = look(spec, &root, known.as_ref(), Some(&fresh), events)?;
     if observed.problems.iter().any(ObserveProblem::is_unrest) {
-        observed = look(spec, &root, known.as_ref(), events)?;
+        observed = look(spec, &root, known.as_ref(), Some(&fresh), events)?;
     }
     refuse_problems(&observed)?;
     let warnings = refuse_entries(spec, &root, &observed)?;
@@ -195,6 +199,7 @@ pub fn scan(spec: &SourceSpec, events: &EventSink) -> Result<Scanned, Problem> {
         manifest,
         index,
         root,
+        fresh: Arc::new(fresh),
         warnings,
         read_bytes: observed.hashed_bytes,
     })
@@ -202,7 +207,7 @@ pub fn scan(spec: &SourceSpec, events: &EventSink) -> Result<Scanned, Problem> {
 
 /// True if the source still is what was scanned.
 pub fn is_unchanged(spec: &SourceSpec, root: &Dir, index: &Index) -> Result<bool, Problem> {
-    let observed = look(spec, root, Some(index), &EventSink::none())?;
+    let observed = look(spec, root, Some(index), None, &EventSink::none())?;
     Ok(observed.problems.is_empty() && observed.index.manifest() == index.manifest())
 }
 
@@ -210,6 +215,7 @@ fn look(
     spec: &SourceSpec,
     root: &Dir,
     known: Option<&Index>,
+    fresh: Option<&Fresh>,
     events: &EventSink,
 ) -> Result<Observed, Problem> {
     let unreadable = |error: FsError| Problem::from_error(Code::SourceUnreadable, &error);
@@ -248,6 +254,7 @@ fn look(
         principals: &principals,
         xattrs,
         left_out_time: LeftOutTime::Open,
+        fresh,
         progress: &progress,
     };
     observe(root, &clock, &how).map_err(|error| match error {

@@ -5,6 +5,7 @@
 //! the file that was scanned: a change is reported by name, never sent.
 
 use crate::engine::depot::{Depot, DepotError, MAX_STORED_BYTES, Spooled};
+use crate::engine::fresh::Fresh;
 use crate::engine::index::{Index, Stamp};
 use crate::fs::read::read_range;
 use crate::fs::{Dir, FsError, Stat};
@@ -44,6 +45,7 @@ pub enum SupplyError {
 #[derive(Default)]
 pub struct Supply {
     tree: Option<Tree>,
+    fresh: Option<Arc<Fresh>>,
     lent: RwLock<HashMap<Digest, Arc<Spooled>>>,
 }
 
@@ -111,7 +113,17 @@ impl Supply {
                 files,
                 is_spare: false,
             }),
+            fresh: None,
             lent: RwLock::default(),
+        }
+    }
+
+    /// The same, with what is in memory still.
+    #[must_use]
+    pub fn with_fresh(self, fresh: Arc<Fresh>) -> Self {
+        Self {
+            fresh: Some(fresh),
+            ..self
         }
     }
 
@@ -128,6 +140,9 @@ impl Supply {
 
     /// A content of at most [`MAX_STORED_BYTES`]. The caller checks its hash.
     pub fn whole(&self, content: &Content, depot: &Depot) -> Result<Vec<u8>, SupplyError> {
+        if let Some(bytes) = self.fresh.as_ref().and_then(|it| it.take(&content.digest)) {
+            return Ok(bytes);
+        }
         let length = usize::try_from(content.size).unwrap_or(usize::MAX);
         self.range(content, 0, length, depot)
     }

@@ -73,7 +73,7 @@ impl Comparison {
         let mine: HashMap<&RelPath, [u8; 16]> = own
             .directories()
             .iter()
-            .zip(&digests)
+            .zip(digests)
             .map(|(directory, digests)| (&directory.path, digests.short()))
             .collect();
         let wanted = (0_u32..)

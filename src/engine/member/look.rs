@@ -166,6 +166,7 @@ impl Seen {
             principals: &self.principals,
             xattrs: self.xattrs(),
             left_out_time: LeftOutTime::AsWanted,
+            fresh: None,
             progress: &|_, _| {},
         };
         let mut observed = observe(&live, &clock, &how).map_err(|error| of_observe(&error))?;

@@ -233,7 +233,8 @@ impl Work {
 
     /// The directory with this number.
     pub fn directory_at(&self, directory: u32) -> Option<&Directory> {
-        self.target.desired.directories().get(directory as usize)
+        let directories = self.target.desired.directories();
+        directories.get(directory as usize).map(AsRef::as_ref)
     }
 
     /// The entry at its place, with its directory.

@@ -45,6 +45,7 @@ impl Tree {
             principals: &Principals::numeric(),
             xattrs: XattrPolicy::Ordinary,
             left_out_time: time,
+            fresh: None,
             progress: &|_, _| {},
         };
         observe(&root, &clock, &look).unwrap()
@@ -79,6 +80,97 @@ fn an_unchanged_tree_is_never_read_again() {
             .hashed_files,
         2
     );
+}
+
+#[test]
+fn what_is_as_it_was_is_shared_with_the_index_and_what_is_not_is_not() {
+    let tree = Tree::new(Scope::default());
+    tree.write("a/b", "one");
+    tree.write("c/d", "two");
+    tree.write("c/e", "three");
+    let index = tree.settle();
+    let shared = |again: &Index| -> Vec<(String, bool)> {
+        let directories = again.manifest().directories().iter();
+        directories
+            .map(|one| {
+                let known = index.shared(&one.path).map(|(known, _)| known);
+                let is_same = known.is_some_and(|known| Arc::ptr_eq(known, one));
+                (one.path.to_string(), is_same)
+            })
+            .collect()
+    };
+    let expect = |root, a, c| [("".into(), root), ("a".into(), a), ("c".into(), c)].to_vec();
+    let look = || tree.observe(Some(&index), LeftOutTime::Open, false).index;
+    let same = look();
+    assert_eq!(shared(&same), expect(true, true, true));
+    assert!(std::ptr::eq(
+        same.manifest().directories(),
+        index.manifest().directories()
+    ));
+    // An edit in place, a name more, a name less, and a mode: each is seen where it is.
+    let agrees = |again: &Index| {
+        let afresh = tree.observe(None, LeftOutTime::Open, false).index;
+        assert_eq!(again.manifest(), afresh.manifest());
+        assert_eq!(again.manifest().roots(), afresh.manifest().roots());
+    };
+    std::fs::write(tree.path().join("a/b"), "ONE").unwrap();
+    let again = look();
+    assert_eq!(shared(&again), expect(true, false, true));
+    agrees(&again);
+    tree.write("c/f", "four");
+    let again = look();
+    assert_eq!(shared(&again), expect(false, false, false));
+    agrees(&again);
+    std::fs::remove_file(tree.path().join("c/f")).unwrap();
+    std::fs::remove_file(tree.path().join("c/d")).unwrap();
+    let again = look();
+    assert_eq!(shared(&again), expect(false, false, false));
+    agrees(&again);
+    let c = Dir::open_absolute(&tree.path().join("c")).unwrap();
+    let (e, d) = (Name::parse(b"e").unwrap(), Name::parse(b"d").unwrap());
+    c.rename_to(&e, &c, &d).unwrap();
+    agrees(&look());
+}
+
+#[test]
+fn rules_that_leave_out_more_are_seen_in_a_tree_that_is_as_it_was() {
+    let mut tree = Tree::new(Scope::default());
+    tree.write("a/b/x", "one");
+    tree.write("a/b/x.log", "noise");
+    let all = tree.settle();
+    tree.scope = scope(&["*.log"], &[]);
+    let less = tree.observe(Some(&all), LeftOutTime::Open, false).index;
+    let afresh = tree.observe(None, LeftOutTime::Open, false).index;
+    assert_eq!(less.manifest(), afresh.manifest());
+    let b = RelPath::parse(b"a/b").unwrap();
+    assert_eq!(less.entry(&b).unwrap().0.meta.mtime, None);
+    // And back, where the directory above has nothing new either.
+    tree.scope = Scope::default();
+    let more = tree.observe(Some(&less), LeftOutTime::Open, false).index;
+    assert_eq!(more.manifest(), all.manifest());
+    assert!(more.entry(&b).unwrap().0.meta.mtime.is_some());
+}
+
+#[test]
+fn small_contents_that_were_read_are_kept_for_the_next_who_needs_them() {
+    let tree = Tree::new(Scope::default());
+    tree.write("a", "one");
+    let fresh = Fresh::default();
+    let root = Dir::open_absolute(tree.path()).unwrap();
+    let look = Look {
+        known: None,
+        rehash: false,
+        scope: &tree.scope,
+        side: Side::Sender,
+        pass_over: None,
+        principals: &Principals::numeric(),
+        xattrs: XattrPolicy::Ordinary,
+        left_out_time: LeftOutTime::Open,
+        fresh: Some(&fresh),
+        progress: &|_, _| {},
+    };
+    observe(&root, &FsClock::open(&root).unwrap(), &look).unwrap();
+    assert_eq!(fresh.take(&Digest::of(b"one")), Some(b"one".to_vec()));
 }
 
 #[test]
@@ -179,7 +271,8 @@ fn what_a_member_could_not_keep_stands_for_what_was_wanted() {
     let seen = tree.settle();
     // As if somebody had wanted another owner than the agent may set.
     let mut directories = seen.manifest().directories().to_vec();
-    directories[0].entries[0].meta.user = sync_proto::entry::Principal::Name("drupal".into());
+    let changed = Arc::make_mut(&mut directories[0]);
+    changed.entries[0].meta.user = sync_proto::entry::Principal::Name("drupal".into());
     let wanted = Manifest::new(seen.manifest().root_meta().clone(), directories).unwrap();
     let stamps = seen
         .directories()

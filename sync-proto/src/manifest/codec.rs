@@ -18,6 +18,7 @@ use super::{Directory, MAX_ENTRIES, Manifest, ManifestError};
 use crate::digest::Digest;
 use crate::entry::{Entry, Kind, Meta, Principal, Time, Xattrs};
 use crate::path::{Name, RelPath};
+use std::borrow::Borrow;
 use std::sync::Arc;
 
 const MAGIC: &[u8] = b"FOMF\x01";
@@ -190,10 +191,13 @@ pub fn encode_directory(directory: &Directory, content: &mut Vec<u8>, meta: &mut
 }
 
 /// The bytes of some directories, as they travel.
-pub fn encode_directories<'a>(directories: impl IntoIterator<Item = &'a Directory>) -> Vec<u8> {
+pub fn encode_directories<'a, D: Borrow<Directory> + 'a>(
+    directories: impl IntoIterator<Item = &'a D>,
+) -> Vec<u8> {
     let mut out = Vec::new();
     let (mut content, mut meta) = (Vec::new(), Vec::new());
     for directory in directories {
+        let directory = directory.borrow();
         content.clear();
         meta.clear();
         encode_directory(directory, &mut content, &mut meta);
@@ -402,9 +406,9 @@ fn decode_xattrs(cursor: &mut Cursor<'_>) -> Result<Option<Arc<Xattrs>>, Manifes
 
 pub(super) fn encode_manifest(manifest: &Manifest) -> Vec<u8> {
     let mut out = MAGIC.to_vec();
-    encode_meta(&manifest.root, &mut out);
-    put_varint(&mut out, manifest.directories.len() as u64);
-    out.extend(encode_directories(&manifest.directories));
+    encode_meta(&manifest.0.root, &mut out);
+    put_varint(&mut out, manifest.0.directories.len() as u64);
+    out.extend(encode_directories(&manifest.0.directories));
     out
 }
 

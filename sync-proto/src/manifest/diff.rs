@@ -4,6 +4,7 @@ use super::{Directory, Manifest};
 use crate::entry::{Entry, Kind, Meta};
 use crate::path::RelPath;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// One entry that differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,19 +43,19 @@ pub enum Change<'a> {
 /// Everything that differs, in [`RelPath`] order of the directories and by name inside one.
 pub fn diff<'a>(old: &'a Manifest, new: &'a Manifest) -> Vec<Difference<'a>> {
     let mut differences = Vec::new();
-    if !same_meta(&old.root, &new.root) {
+    if !same_meta(&old.0.root, &new.0.root) {
         differences.push(Difference {
             path: RelPath::root(),
             change: Change::Meta {
-                old: &old.root,
-                new: &new.root,
+                old: &old.0.root,
+                new: &new.0.root,
                 kind: None,
             },
         });
     }
     let (mut olds, mut news) = (
-        old.directories.iter().peekable(),
-        new.directories.iter().peekable(),
+        old.0.directories.iter().peekable(),
+        new.0.directories.iter().peekable(),
     );
     loop {
         let order = match (olds.peek(), news.peek()) {
@@ -65,6 +66,12 @@ pub fn diff<'a>(old: &'a Manifest, new: &'a Manifest) -> Vec<Difference<'a>> {
         };
         let old = if order.is_le() { olds.next() } else { None };
         let new = if order.is_ge() { news.next() } else { None };
+        if let (Some(old), Some(new)) = (old, new)
+            && Arc::ptr_eq(old, new)
+        {
+            continue;
+        }
+        let (old, new) = (old.map(Arc::as_ref), new.map(Arc::as_ref));
         diff_directory(old, new, &mut differences);
     }
 }

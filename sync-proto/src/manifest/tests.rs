@@ -10,10 +10,7 @@ fn meta(mode: u32) -> Meta {
             seconds: -5,
             nanoseconds: 7,
         }),
-        xattrs: Some(std::sync::Arc::new(vec![(
-            b"user.a"[..].into(),
-            b"\0"[..].into(),
-        )])),
+        xattrs: Some(Arc::new(vec![(b"user.a"[..].into(), b"\0"[..].into())])),
     }
 }
 
@@ -110,7 +107,7 @@ fn damaged_bytes_never_panic_and_never_pass_for_the_same_tree() {
 fn metadata_moves_only_the_metadata_root() {
     let old = sample();
     let mut directories = old.directories().to_vec();
-    directories[0].entries[0].meta.mode = 0o600;
+    Arc::make_mut(&mut directories[0]).entries[0].meta.mode = 0o600;
     let new = Manifest::new(meta(0o755), directories).unwrap();
     assert_eq!(old.roots().content, new.roots().content);
     assert_ne!(old.roots().meta, new.roots().meta);
@@ -123,9 +120,10 @@ fn metadata_moves_only_the_metadata_root() {
 fn a_diff_names_what_came_went_and_changed() {
     let old = sample();
     let mut directories = old.directories().to_vec();
-    directories[0].entries[1] = file("d", "now a file");
     directories.truncate(1);
-    directories[0].entries.push(file("zz", "new"));
+    let root = Arc::make_mut(&mut directories[0]);
+    root.entries[1] = file("d", "now a file");
+    root.entries.push(file("zz", "new"));
     let new = Manifest::new(meta(0o755), directories).unwrap();
     let found: Vec<_> = diff(&old, &new)
         .iter()
@@ -175,4 +173,53 @@ fn broken_structures_are_refused() {
         new(vec![directory("", vec![link, file("b", "")])]),
         ManifestError::Leader(_)
     ));
+}
+
+#[test]
+fn a_tree_that_shares_directories_hashes_as_one_that_does_not() {
+    let old = sample();
+    let known = old.roots();
+    let same = Manifest::like(&old, old.root_meta().clone(), old.directories().to_vec()).unwrap();
+    assert_eq!((&same, same.roots()), (&old, known));
+    assert!(std::ptr::eq(same.directories(), old.directories()));
+
+    let mut directories = old.directories().to_vec();
+    Arc::make_mut(&mut directories[0]).entries[0].meta.mode = 0o600;
+    let fresh = Manifest::new(meta(0o755), directories.clone()).unwrap();
+    let shared = Manifest::like(&old, meta(0o755), directories).unwrap();
+    assert_eq!(shared.roots(), fresh.roots());
+    assert_ne!(shared.roots(), known);
+    assert!(shared.digests().len() > 1);
+    // The root's metadata alone.
+    let root = Manifest::like(&old, meta(0o700), old.directories().to_vec()).unwrap();
+    assert_ne!(root.roots().meta, known.meta);
+    assert_eq!(root.roots().content, known.content);
+    // A directory less: what follows is still found.
+    let mut fewer = old.directories().to_vec();
+    let gone = fewer.remove(1);
+    let name = gone.path.file_name().unwrap();
+    let parent = gone.path.parent().unwrap();
+    let at = fewer.iter().position(|it| it.path == parent).unwrap();
+    Arc::make_mut(&mut fewer[at])
+        .entries
+        .retain(|it| it.name != name);
+    fewer.retain(|it| !it.path.is_within(&gone.path));
+    let fewer = fewer.into_iter().collect::<Vec<_>>();
+    let fresh = Manifest::new(meta(0o755), fewer.clone()).unwrap();
+    assert_eq!(
+        Manifest::like(&old, meta(0o755), fewer).unwrap().roots(),
+        fresh.roots()
+    );
+}
+
+#[test]
+fn hashes_count_only_if_there_is_one_for_each_directory() {
+    let tree = Manifest::decode(&sample().encode()).unwrap();
+    let tree = tree.with_digests(Vec::new());
+    assert_eq!(tree.roots(), sample().roots());
+    let again = Manifest::decode(&sample().encode()).unwrap();
+    assert_eq!(
+        again.with_digests(sample().digests().to_vec()).roots(),
+        sample().roots()
+    );
 }

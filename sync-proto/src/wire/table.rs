@@ -7,10 +7,10 @@
 
 use super::PART_BYTES;
 use crate::manifest::{
-    Cursor, Directory, DirectoryDigests, Manifest, ManifestError, decode_directories_within,
-    encode_directories,
+    Cursor, Directory, Manifest, ManifestError, decode_directories_within, encode_directories,
 };
 use crate::path::{MAX_PATH_BYTES, RelPath};
+use std::borrow::Borrow;
 use std::io::Read as _;
 
 const LEVEL: i32 = 1;
@@ -83,12 +83,12 @@ pub struct Row {
     pub short: [u8; 16],
 }
 
-/// The table of a tree, given the hashes of its directories.
-pub fn rows(manifest: &Manifest, digests: &[DirectoryDigests]) -> Vec<Row> {
+/// The table of a tree.
+pub fn rows(manifest: &Manifest) -> Vec<Row> {
     manifest
         .directories()
         .iter()
-        .zip(digests)
+        .zip(manifest.digests())
         .map(|(directory, digests)| Row {
             path: directory.path.clone(),
             short: digests.short(),
@@ -108,7 +108,9 @@ pub fn encode_rows(rows: &[Row]) -> Vec<u8> {
 }
 
 /// Listings, compressed.
-pub fn encode_listings<'a>(directories: impl IntoIterator<Item = &'a Directory>) -> Vec<u8> {
+pub fn encode_listings<'a, D: Borrow<Directory> + 'a>(
+    directories: impl IntoIterator<Item = &'a D>,
+) -> Vec<u8> {
     deflate(&encode_directories(directories))
 }
 

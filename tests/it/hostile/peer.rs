@@ -149,8 +149,7 @@ impl Peer {
         static FENCE: AtomicU64 = AtomicU64::new(1000);
         let peer = Self::connect(&victim.hub, victim.agent).await.unwrap();
         let desired = tree();
-        let digests = desired.digests();
-        let roots = desired.roots_of(&digests);
+        let roots = desired.roots();
         let steps: [(Until, Vec<Request>); 6] = [
             (Until::Greeted, vec![hello((1, 1))]),
             (
@@ -175,7 +174,7 @@ impl Peer {
             (
                 Until::Tabled,
                 vec![Request::Table {
-                    part: encode_rows(&rows(&desired, &digests)),
+                    part: encode_rows(&rows(&desired)),
                     last: true,
                 }],
             ),

@@ -29,6 +29,7 @@ fn look(root: &Path, known: Option<&Index>) -> Index {
         principals: &Principals::numeric(),
         xattrs: XattrPolicy::Ordinary,
         left_out_time: LeftOutTime::Open,
+        fresh: None,
         progress: &|_, _| {},
     };
     observe(&root, &clock, &look).unwrap().index

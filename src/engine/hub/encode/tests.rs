@@ -1,7 +1,7 @@
 use super::*;
 use crate::engine::event::EventSink;
 use crate::engine::hub::ownership::Ownership;
-use crate::engine::hub::source::{Released, SourceSpec, scan};
+use crate::engine::hub::source::{Released, Scanned, SourceSpec, scan};
 use std::collections::HashSet;
 use std::path::Path;
 use sync_proto::delta::batch::parse_batch;
@@ -30,7 +30,18 @@ impl Fixture {
         self.source.path()
     }
 
+    /// An encoder that has forgotten what the scan has read.
     fn encoder(&self) -> Arc<Encoder> {
+        let scanned = self.scan();
+        let supply = Supply::source(scanned.root.clone(), &scanned.index);
+        self.encoder_of(&scanned, supply)
+    }
+
+    fn encoder_of(&self, scanned: &Scanned, supply: Supply) -> Arc<Encoder> {
+        Arc::new(Encoder::new(&scanned.manifest, self.depot.clone(), supply, 2).unwrap())
+    }
+
+    fn scan(&self) -> Scanned {
         let spec = SourceSpec {
             path: self.path().into(),
             scope: Scope::default(),
@@ -43,9 +54,7 @@ impl Fixture {
             released: Released::default(),
             index: self.state.path().join("source.index"),
         };
-        let scanned = scan(&spec, &EventSink::none()).unwrap();
-        let supply = scanned.supply();
-        Arc::new(Encoder::new(&scanned.manifest, self.depot.clone(), supply, 2).unwrap())
+        scan(&spec, &EventSink::none()).unwrap()
     }
 }
 
@@ -85,6 +94,21 @@ async fn a_file_of_the_source_that_was_written_to_is_a_change() {
     std::fs::write(fixture.path().join("file"), "another").unwrap();
     let changed = encoder.fill_depot().await.unwrap_err();
     assert!(changed.to_string().contains("changed"), "{changed}");
+}
+
+/// What is published is what was scanned, and that it is still there is asked before the vote.
+#[tokio::test]
+async fn a_small_file_is_packed_as_it_was_read_and_not_read_again() {
+    let fixture = Fixture::new();
+    std::fs::write(fixture.path().join("small"), "content").unwrap();
+    let large = vec![7; 100_000];
+    std::fs::write(fixture.path().join("large"), &large).unwrap();
+    let scanned = fixture.scan();
+    let encoder = fixture.encoder_of(&scanned, scanned.supply());
+    std::fs::remove_file(fixture.path().join("small")).unwrap();
+    encoder.fill_depot().await.unwrap();
+    let expected = HashSet::from([Digest::of(b"content"), Digest::of(&large)]);
+    assert_eq!(everything(&encoder).await, expected);
 }
 
 #[tokio::test]

@@ -92,7 +92,8 @@ impl Staging {
         afresh(dir, name, || dir.mknod(name, kind, wanted.mode, device))
             .map_err(|error| located(&error, &self.work.path(at)))?;
         let target = MetaTarget::entry(dir, name).map_err(|error| of_fs(&error))?;
-        self.apply(&target, &wanted, true, || self.work.path(at))
+        // In a directory that had its default ACL before, what is made inherits it.
+        self.apply(&target, &wanted, self.is_fresh, || self.work.path(at))
     }
 
     fn symlink(&self, cursor: &mut Cursor<'_>, at: At) -> Result<(), Problem> {

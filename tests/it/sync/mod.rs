@@ -9,6 +9,7 @@ mod policies;
 mod push;
 mod racy;
 mod random;
+mod recycle;
 mod results;
 mod rollback;
 mod rules;

@@ -1,0 +1,128 @@
+//! A generation that isn't kept any more becomes the next one (layout `switched`): whatever became
+//! of it meanwhile, members end as rsync would have them, and what belongs to them is not lost.
+
+use crate::support::env::World;
+use crate::support::root_or_skip;
+use crate::support::task::{put, site};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// A member with one generation put by, and the root of that.
+fn with_a_spare(rules: &[&str]) -> (World, PathBuf) {
+    let options = [&["--layout", "switched", "--keep", "1"], rules].concat();
+    let world = World::with_site(1, &site(), &options);
+    put(&world.source("site").join("lib/deep/one.php"), "one\n");
+    put(&world.source("site").join("lib/deep/two.php"), "two\n");
+    for release in 0..3 {
+        put(
+            &world.source("site").join("version"),
+            format!("{release}\n"),
+        );
+        world.push("site", &[]).all("committed");
+    }
+    let live = world.live(0, "site");
+    let name = live.file_name().unwrap().to_str().unwrap();
+    let spare = live.with_file_name(format!(".{name}.fanout/spare"));
+    let put_by: Vec<_> = fs::read_dir(&spare).unwrap().flatten().collect();
+    assert_eq!(put_by.len(), 1, "{}", spare.display());
+    let spare = put_by[0].path();
+    (world, spare)
+}
+
+fn inode(path: &Path) -> u64 {
+    fs::symlink_metadata(path).unwrap().ino()
+}
+
+#[test]
+fn what_is_put_by_is_used_again_and_linked_only_where_it_differs() {
+    if !root_or_skip("an agent that may change everything") {
+        return;
+    }
+    let (world, spare) = with_a_spare(&[]);
+    let before = (inode(&spare), inode(&spare.join("lib/deep")));
+    let one = spare.join("lib/deep/one.php");
+    let changed = one.metadata().unwrap();
+    put(&world.source("site").join("version"), "next\n");
+    world.push("site", &[]).all("committed");
+    world.assert_delivered("site");
+    let live = fs::canonicalize(world.live(0, "site")).unwrap();
+    assert_eq!((inode(&live), inode(&live.join("lib/deep"))), before);
+    let now = live.join("lib/deep/one.php").metadata().unwrap();
+    assert_eq!(
+        (now.ino(), now.ctime(), now.ctime_nsec()),
+        (changed.ino(), changed.ctime(), changed.ctime_nsec()),
+        "neither linked nor unlinked"
+    );
+    world.assert_clean("site");
+}
+
+#[test]
+fn nothing_that_became_of_it_meanwhile_is_published() {
+    if !root_or_skip("an agent that may change everything") {
+        return;
+    }
+    let (world, spare) = with_a_spare(&[]);
+    let outside = world.dir().join("outside");
+    put(&outside.join("theirs"), "theirs\n");
+    // A name more, on two levels.
+    put(&spare.join("planted.php"), "planted\n");
+    put(&spare.join("lib/planted/deep/x.php"), "planted\n");
+    // Another file of the same size, time and mode.
+    let two = spare.join("lib/deep/two.php");
+    let like = two.metadata().unwrap();
+    fs::remove_file(&two).unwrap();
+    put(&two, "TWO\n");
+    fs::set_permissions(&two, like.permissions()).unwrap();
+    let times = fs::FileTimes::new().set_modified(like.modified().unwrap());
+    fs::File::options()
+        .write(true)
+        .open(&two)
+        .unwrap()
+        .set_times(times)
+        .unwrap();
+    // A directory that leads elsewhere, one where a file should be, and one that is open to all.
+    fs::remove_dir_all(spare.join("core")).unwrap();
+    symlink(&outside, spare.join("core")).unwrap();
+    fs::remove_file(spare.join("index.php")).unwrap();
+    put(&spare.join("index.php/x"), "x\n");
+    fs::set_permissions(spare.join("lib"), fs::Permissions::from_mode(0o777)).unwrap();
+    put(&world.source("site").join("version"), "next\n");
+    world.push("site", &[]).all("committed");
+    world.assert_delivered("site");
+    assert_eq!(fs::read(outside.join("theirs")).unwrap(), b"theirs\n");
+    world.assert_clean("site");
+    world.verify("site", &["--level", "content"]).success();
+}
+
+#[test]
+fn what_belongs_to_the_member_is_moved_out_of_it() {
+    if !root_or_skip("an agent that may change everything") {
+        return;
+    }
+    let (world, spare) = with_a_spare(&["--preserve", "/files/"]);
+    // Somebody who still had the old generation open.
+    let _old_link = fs::remove_file(spare.join("files"));
+    put(&spare.join("files/late.jpg"), "late\n");
+    put(&world.source("site").join("version"), "next\n");
+    world.push("site", &[]).all("committed");
+    world.assert_delivered("site");
+    let state = spare.parent().unwrap().parent().unwrap();
+    let found = find(state, "late.jpg").or_else(|| find(&world.agent_dir(0), "late.jpg"));
+    assert_eq!(fs::read(found.expect("moved aside")).unwrap(), b"late\n");
+}
+
+fn find(top: &Path, name: &str) -> Option<PathBuf> {
+    let mut open = vec![top.to_owned()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory).ok()?.flatten() {
+            if entry.file_name() == name {
+                return Some(entry.path());
+            }
+            if entry.file_type().unwrap().is_dir() {
+                open.push(entry.path());
+            }
+        }
+    }
+    None
+}

@@ -125,7 +125,7 @@ pub struct Manifest {
 impl Manifest {
     /// Checks the directories (the root first, in [`RelPath`] order) and wraps them.
     pub fn new(root: Meta, directories: Vec<Directory>) -> Result<Self, ManifestError> {
-        check(&directories)?;
+        check(&directories, MAX_ENTRIES)?;
         Ok(Self { root, directories })
     }
 
@@ -276,7 +276,7 @@ impl Directory {
     }
 }
 
-fn check(directories: &[Directory]) -> Result<(), ManifestError> {
+fn check(directories: &[Directory], most: usize) -> Result<(), ManifestError> {
     let Some(root) = directories.first().filter(|first| first.path.is_root()) else {
         return Err(ManifestError::Orphan(RelPath::root()));
     };
@@ -294,7 +294,7 @@ fn check(directories: &[Directory]) -> Result<(), ManifestError> {
             }
         }
         count = count.saturating_add(directory.entries.len());
-        if count > MAX_ENTRIES {
+        if count > most {
             return Err(ManifestError::TooMany);
         }
         for pair in directory.entries.windows(2) {

@@ -176,3 +176,75 @@ fn broken_structures_are_refused() {
         ManifestError::Leader(_)
     ));
 }
+
+#[test]
+fn a_manifest_has_no_more_entries_than_allowed() {
+    let manifest = sample();
+    assert_eq!(manifest.entry_count(), 7);
+    for (most, fits) in [(4, false), (5, false), (6, false), (7, true), (8, true)] {
+        let checked = check(manifest.directories(), most);
+        assert_eq!(checked.is_ok(), fits, "{most}");
+        assert!(fits || checked == Err(ManifestError::TooMany));
+    }
+}
+
+#[test]
+fn a_path_is_no_longer_than_the_protocol_carries() {
+    // Directories down to a path of 4,040 bytes.
+    let names = [vec!["d".repeat(255); 15], vec!["d".repeat(200)]].concat();
+    let tree = |last: Entry| {
+        let mut directories = Vec::new();
+        let mut at = RelPath::root();
+        for name in &names {
+            let inner = entry(name, Kind::Directory);
+            let below = at.join(&inner.name).unwrap();
+            let entries = vec![inner];
+            directories.push(Directory { path: at, entries });
+            at = below;
+        }
+        assert_eq!(at.as_bytes().len(), 4040);
+        let entries = vec![last];
+        directories.push(Directory { path: at, entries });
+        Manifest::new(meta(0o755), directories)
+    };
+    for (bytes, fits) in [(1, true), (54, true), (55, true), (56, false), (57, false)] {
+        let made = tree(file(&"f".repeat(bytes), "x"));
+        assert_eq!(made.is_ok(), fits, "{bytes}");
+        assert!(fits || made == Err(PathError::TooLong.into()));
+    }
+}
+
+#[test]
+fn a_tree_is_counted_and_looked_up() {
+    let manifest = sample();
+    assert_eq!(manifest.content_bytes(), 6);
+    let files = vec![
+        file("a", "one"),
+        file("b", ""),
+        file("c", "one"),
+        file("d", "4444"),
+    ];
+    let root = Directory {
+        path: RelPath::root(),
+        entries: files,
+    };
+    let content = |text: &str| Content {
+        digest: Digest::of(text.as_bytes()),
+        size: text.len() as u64,
+    };
+    let contents = Manifest::new(meta(0o755), vec![root]).unwrap().contents();
+    assert_eq!(
+        contents,
+        ["one", "4444"].map(content),
+        "each once, and none for empty files"
+    );
+    let inner = manifest.directory(&path("d")).unwrap();
+    assert_eq!(inner.path_of(&inner.entries[1].name), path("d/b"));
+    assert!(manifest.directory(&path("a")).is_none());
+    assert_eq!(
+        manifest.entry(&path("d/a")).unwrap().kind,
+        file("a", "two").kind
+    );
+    assert!(manifest.entry(&path("d/x")).is_none());
+    assert!(manifest.entry(&RelPath::root()).is_none());
+}

@@ -312,6 +312,7 @@ pub(crate) fn task_line(report: &TaskReport) -> TaskLine {
     line.generation = report.generation;
     line.members = report.members.iter().map(MemberLine::from).collect();
     line.commit_window_us = report.commit_window_us;
+    line.commit_window_error_us = report.commit_window_error_us;
     line.error = report.refusals.first().map(Into::into);
     line
 }

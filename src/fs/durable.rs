@@ -10,6 +10,7 @@ use super::fault;
 use super::read::{ReadError, read_small};
 use std::fs::File;
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use sync_proto::digest::Digest;
 use sync_proto::path::{Name, escape};
 use thiserror::Error;
@@ -57,6 +58,22 @@ fn fill(dir: &Dir, scratch: &Name, mut file: File, content: &[u8]) -> Result<(),
         .map_err(|error| failed("write", &error))?;
     fault::point("durable.sync")?;
     file.sync_all().map_err(|error| failed("sync", &error))?;
+    #[cfg(test)]
+    super::power::synced_file(&file);
+    Ok(())
+}
+
+/// Writes over the beginning of a file that is there, durably. Not atomic, so only for content that
+/// says itself whether it is whole; but where the length stays, it costs no metadata: one write to
+/// the disk, where [`write_atomically`] costs two commits of the file system's journal.
+pub fn overwrite(dir: &Dir, name: &Name, content: &[u8]) -> Result<(), FsError> {
+    let file = dir.open_file_for_update(name)?;
+    let failed = |op, error: &std::io::Error| FsError::from_io(op, &dir.path_of(name), error);
+    fault::point("durable.overwrite")?;
+    file.write_all_at(content, 0)
+        .map_err(|error| failed("write", &error))?;
+    fault::point("durable.overwrite.sync")?;
+    file.sync_data().map_err(|error| failed("sync", &error))?;
     #[cfg(test)]
     super::power::synced_file(&file);
     Ok(())

@@ -27,6 +27,8 @@ pub const VARIABLE: &str = "FANOUT_FAILPOINTS";
 /// Every point that there is.
 pub const POINTS: &[&str] = &[
     "durable.create",
+    "durable.overwrite",
+    "durable.overwrite.sync",
     "durable.rename",
     "durable.sync",
     "durable.sync_dir",

@@ -76,7 +76,7 @@ pub async fn connect_to(
 ) -> Result<Connection, NetError> {
     let crypto = tls::quic_client(tls::client(identity, peer)?)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-    let mut transport = tuning::transport(options.path);
+    let mut transport = tuning::transport();
     transport.max_concurrent_uni_streams(options.objects_open_max.into());
     config.transport_config(Arc::new(transport));
     let mut attempts = JoinSet::new();

@@ -143,7 +143,7 @@ impl Configs {
     fn build(&self, anchors: Vec<TrustAnchor<'static>>) -> Result<quinn::ServerConfig, NetError> {
         let crypto = tls::quic_server(tls::server(&self.identity, anchors)?)?;
         let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        let mut transport = tuning::transport(self.options.path);
+        let mut transport = tuning::transport();
         // The listener opens the control stream; its peers have nothing to open but objects.
         transport.max_concurrent_bidi_streams(0u8.into());
         config.transport_config(Arc::new(transport));

@@ -10,11 +10,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{
-    error::NetError,
-    key::NodeKey,
-    tuning::{self, Path},
-};
+use super::{error::NetError, key::NodeKey, tuning};
 
 /// LIMIT: no control message is larger than this, whatever an [`Options`] says.
 pub const CONTROL_MAX_BYTES: usize = 1024 * 1024 + 4 * 1024;
@@ -37,8 +33,6 @@ pub struct Options {
     pub objects_open_max: u32,
     /// How long connecting may take, name lookup included.
     pub handshake: Duration,
-    /// Which transport settings fit.
-    pub path: Path,
 }
 
 impl Default for Options {
@@ -49,7 +43,6 @@ impl Default for Options {
             budget: Budget::new(256 * 1024 * 1024),
             objects_open_max: tuning::OBJECTS_OPEN_MAX,
             handshake: tuning::HANDSHAKE,
-            path: Path::default(),
         }
     }
 }

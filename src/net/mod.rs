@@ -14,6 +14,7 @@
 
 pub mod certificate;
 mod closed_port;
+mod congestion;
 pub mod connect;
 pub mod connection;
 pub mod endpoint;
@@ -54,4 +55,3 @@ pub use pipe::read_and_write;
 pub use stdio::{PipeListener, Side, bridge, connect_socket};
 pub use token::{Invitation, JoinGrant, Token, TokenError};
 pub use trust::{JoinError, Role, TrustStore};
-pub use tuning::Path;

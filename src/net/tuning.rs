@@ -19,7 +19,7 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt},
 };
 
-use super::{goodbye::Openable, identity::Identity, reset::ResetKey};
+use super::{congestion::ByRoundTrip, goodbye::Openable, identity::Identity, reset::ResetKey};
 
 /// LIMIT: how long a handshake may take, on either side.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -75,20 +75,8 @@ pub const CONNECTION_WINDOW_BYTES: u32 = (OBJECTS_OPEN_MAX + 1) * STREAM_WINDOW_
 /// between connections, so this is not multiplied by the number of members.
 pub const SEND_WINDOW_BYTES: u64 = 32 * 1024 * 1024;
 
-/// What kind of way leads to the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Path {
-    /// Short and clean: CUBIC, and a first round trip estimate of 20 ms.
-    #[default]
-    Lan,
-    /// Long, perhaps lossy: BBR, and 100 ms. 21 MB over 100 Mbit/s, 100 ms and 0.5 % loss took
-    /// quinn's CUBIC 96 s and its BBR 2.5 s with a stream per pack; without loss they are level.
-    Wan,
-}
-
 /// The transport of one connection.
-pub(super) fn transport(path: Path) -> TransportConfig {
+pub(super) fn transport() -> TransportConfig {
     let mut config = TransportConfig::default();
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(UDP_PAYLOAD_MAX_BYTES);
@@ -108,15 +96,13 @@ pub(super) fn transport(path: Path) -> TransportConfig {
         .datagram_receive_buffer_size(None)
         .max_idle_timeout(Some(IdleTimeout::from(idle)))
         .keep_alive_interval(Some(KEEP_ALIVE));
-    match path {
-        // The default of 333 ms makes one lost handshake packet cost a second.
-        Path::Lan => config
-            .initial_rtt(Duration::from_millis(20))
-            .congestion_controller_factory(Arc::new(Openable(Arc::new(cubic())))),
-        Path::Wan => config
-            .initial_rtt(Duration::from_millis(100))
-            .congestion_controller_factory(Arc::new(Openable(Arc::new(BbrConfig::default())))),
-    };
+    // The default of 333 ms makes one lost handshake packet cost a second.
+    config
+        .initial_rtt(Duration::from_millis(20))
+        .congestion_controller_factory(Arc::new(Openable(Arc::new(ByRoundTrip {
+            short: Arc::new(cubic()),
+            long: Arc::new(BbrConfig::default()),
+        }))));
     config
 }
 

@@ -180,6 +180,7 @@ pub(super) fn say(
         .filter(|member| member.outcome.is_good())
         .count();
     let window = report.commit_window_us.map(Duration::from_micros);
+    let error = report.commit_window_error_us.map(Duration::from_micros);
     let at_it = report
         .members
         .iter()
@@ -188,7 +189,11 @@ pub(super) fn say(
     context.ui.status(match (report.generation, before) {
         (Some(now), before) if before != Some(now) => {
             let window = match window {
-                Some(window) if good > 1 => format!(", all within {}", time(window)),
+                Some(window) if good > 1 => {
+                    // What can't be told from nothing isn't told as if it were exact.
+                    let most = window + error.unwrap_or_default();
+                    format!(", all within {}", time(most))
+                }
                 _ => String::new(),
             };
             format!(

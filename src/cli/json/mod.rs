@@ -34,6 +34,8 @@ pub(crate) struct TaskLine {
     pub(crate) members: Vec<MemberLine>,
     /// From the first member's switch to the last's; null if none switched.
     pub(crate) commit_window_us: Option<u64>,
+    /// How far that may be off, since members' clocks are compared over the network.
+    pub(crate) commit_window_error_us: Option<u64>,
     /// Why there was nothing to commit, such as a brake; null otherwise.
     pub(crate) error: Option<ErrorShape>,
 }
@@ -50,6 +52,7 @@ impl TaskLine {
             level,
             members: Vec::new(),
             commit_window_us: None,
+            commit_window_error_us: None,
             error: None,
         }
     }
@@ -291,6 +294,7 @@ mod tests {
         let mut line = TaskLine::new(7, "drupal", "stat");
         line.generation = Some(42);
         line.commit_window_us = Some(1_800);
+        line.commit_window_error_us = Some(90);
         let committed = MemberReport {
             generation: Some(42),
             sent_bytes: 1_000,
@@ -342,6 +346,7 @@ mod tests {
             }
           ],
           "commit_window_us": 1800,
+          "commit_window_error_us": 90,
           "error": null
         }
         "#);

@@ -456,7 +456,8 @@ impl Run<'_> {
         );
         if let (Some(first), Some(last)) = (first, last) {
             self.report.commit_window_us = u64::try_from(last - first).ok();
-            self.report.commit_window_error_us = u64::try_from(settled.clock_error_us).ok();
+            // Each of the two times may be off by so much.
+            self.report.commit_window_error_us = u64::try_from(2 * settled.clock_error_us).ok();
         }
         for (at, mut report) in settled.members {
             let lacks_content = |problem: &Problem| problem.code == Code::DepotIncomplete;

@@ -146,6 +146,7 @@ pub fn prepare(job: &Job<'_>) -> Result<Prepared, CommitError> {
 /// Completes the staged tree and makes it durable, and then the vote.
 fn complete(job: &Job<'_>, journal: &Journal, tree: Dir) -> Result<(), CommitError> {
     make(journal, tree, job.how())?;
+    Vote::make_mark(job.place)?;
     point("member.prepare.sync")?;
     // ORDER: everything staged is durable before the vote is (I2).
     job.place.state().syncfs()?;

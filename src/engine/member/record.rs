@@ -6,9 +6,11 @@
 use super::foreign::{self, ForeignPaths};
 use super::journal::{self, Journal};
 use super::place::{Place, PlaceError};
-use crate::fs::Dir;
-use crate::fs::durable::{read_checked, write_checked};
+use crate::fs::durable::{overwrite, read_checked, write_atomically, write_checked};
+use crate::fs::read::read_range;
+use crate::fs::{Dir, FsError};
 use serde::{Deserialize, Serialize};
+use std::io::Write as _;
 use sync_proto::filter::Preserve;
 use sync_proto::path::{Name, escape};
 use sync_proto::wire::{Generation, Layout, TreeKey, TxnKey};
@@ -16,7 +18,8 @@ use sync_proto::wire::{Generation, Layout, TreeKey, TxnKey};
 const RECORD: &[u8] = b"record";
 const RECORD_MAGIC: &[u8; 5] = b"FOTR\x01";
 const VOTE: &[u8] = b"vote";
-const VOTE_MAGIC: &[u8; 5] = b"FOVR\x01";
+const VOTE_MAGIC: &[u8; 5] = b"FOVR\x02";
+const FORWARD: &[u8] = b"forward";
 /// LIMIT: bytes of a record or journal: about 250 for each of 8 million entries.
 const MAX_BYTES: u64 = 2 << 30;
 
@@ -155,6 +158,11 @@ impl TreeRecord {
 }
 
 /// The vote of this member in a transaction. That it exists is the vote.
+///
+/// The file `forward` beside it says that the transaction goes forward only, by holding its key.
+/// It is made before the vote, so that the mark costs one write into a block that is there: between
+/// the decision and the switch, every other sync would be time in which members differ. A mark that
+/// the disk tore is none: then the hub is asked once more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vote {
     /// The transaction.
@@ -164,17 +172,54 @@ pub struct Vote {
     /// What would be live.
     pub generation: Generation,
     /// The hub said commit: forward only.
+    #[serde(skip)]
     pub is_forward: bool,
 }
 
 impl Vote {
     /// Reads the vote; `None` if there is no open transaction.
     pub fn load(place: &Place) -> Result<Option<Self>, PlaceError> {
-        load(&place.sub(b"journal")?, VOTE, VOTE_MAGIC)
+        let journal = place.sub(b"journal")?;
+        let Some(mut vote) = load::<Self>(&journal, VOTE, VOTE_MAGIC)? else {
+            return Ok(None);
+        };
+        let mark = match journal.open_file(&place.own_name(FORWARD)?) {
+            Ok(mark) => read_range(&mark, 0, size_of::<TxnKey>() + 1)?,
+            Err(error) if error.is_not_found() => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        vote.is_forward = mark == vote.txn;
+        Ok(Some(vote))
+    }
+
+    /// Makes the place where [`Self::note_forward`] writes. Durable with the next sync of the file
+    /// system, which the vote waits for anyway.
+    pub(super) fn make_mark(place: &Place) -> Result<(), PlaceError> {
+        let (journal, name) = (place.sub(b"journal")?, place.own_name(FORWARD)?);
+        let mut mark = match journal.create_file(&name, 0o600) {
+            Err(error) if error.is_exists() => return Ok(()),
+            other => other?,
+        };
+        let written = mark.write_all(&TxnKey::default());
+        Ok(written.map_err(|error| FsError::from_io("write", &journal.path_of(&name), &error))?)
     }
 
     pub(super) fn save(&self, place: &Place) -> Result<(), PlaceError> {
         save(&place.sub(b"journal")?, VOTE, VOTE_MAGIC, self)
+    }
+
+    /// Notes that the hub said commit; durable when it returns.
+    pub(super) fn note_forward(&mut self, place: &Place) -> Result<(), PlaceError> {
+        let (journal, name) = (place.sub(b"journal")?, place.own_name(FORWARD)?);
+        match overwrite(&journal, &name, &self.txn) {
+            // Somebody cleared it away.
+            Err(error) if error.is_not_found() => {
+                write_atomically(&journal, &name, &self.txn, 0o600)?;
+            }
+            other => other?,
+        }
+        self.is_forward = true;
+        Ok(())
     }
 
     /// Takes the vote back, or retires it; durable when it returns.

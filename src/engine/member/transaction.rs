@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! prepare   journal ─ staged tree completed ─ syncfs ─ vote        (I2: only then yes)
-//! commit    vote says forward ─ the steps ─ syncfs ─ tree record ─ vote and journal removed
+//! commit    forward is marked ─ the steps ─ syncfs ─ tree record ─ vote and journal removed
 //! abort     vote removed ─ additions to the staged tree undone ─ journal removed
 //! ```
 //!
@@ -141,9 +141,8 @@ pub fn commit(
     };
     if !vote.is_forward {
         point("member.commit.forward")?;
-        vote.is_forward = true;
         // ORDER: the decision is durable before the first change of the live tree.
-        vote.save(place)?;
+        vote.note_forward(place)?;
     }
     let journal = Journal::load(place)?.filter(|journal| journal.txn == txn);
     let (mut journal, is_done) = match (journal, is_recorded) {

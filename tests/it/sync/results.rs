@@ -19,13 +19,14 @@ fn assert_has_keys(value: &Value, keys: &[&str]) {
     assert!(missing.is_empty(), "{missing:?} missing in {value}");
 }
 
-const RESULT: [&str; 6] = [
+const RESULT: [&str; 7] = [
     "task",
     "platform",
     "generation",
     "level",
     "members",
     "commit_window_us",
+    "commit_window_error_us",
 ];
 const MEMBER: [&str; 8] = [
     "name",
@@ -49,6 +50,7 @@ fn results_have_the_promised_shape() {
         (&"site".into(), &"stat".into())
     );
     assert!(result["commit_window_us"].is_u64(), "{result}");
+    assert!(result["commit_window_error_us"].is_u64(), "{result}");
     for member in result["members"].as_array().unwrap() {
         assert_has_keys(member, &MEMBER);
         assert!(

@@ -3,13 +3,16 @@
 use super::super::foreign::ForeignPaths;
 use super::super::generations::collect;
 use super::super::place::{Place, PlaceError, Seat, no_rename};
-use super::super::record::TreeRecord;
+use super::super::record::{TreeRecord, Vote};
 use super::super::removal::{delete_tree, forget};
 use super::super::testing::{Node, World, build, seat, snapshot};
 use super::{AFTER, BEFORE, LAYOUTS, check_after, live_on, read, rules};
+use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use sync_proto::wire::Layout;
+use sync_proto::digest::Digest;
+use sync_proto::manifest::Roots;
+use sync_proto::wire::{Generation, Layout};
 
 fn create(root: &Path, layout: Layout, adopt: bool) -> Result<Place, PlaceError> {
     Place::create(Seat::trusted(root)?, [1; 16], layout, adopt).map(|created| created.place)
@@ -71,6 +74,54 @@ fn a_tree_is_bound_once_and_may_be_bound_again_after_it_was_forgotten() {
 }
 
 #[test]
+fn a_vote_goes_forward_only_if_its_mark_is_whole_and_its_own() {
+    let tmp = tempfile::tempdir().unwrap();
+    let place = create(&tmp.path().join("www"), Layout::Switched, false).unwrap();
+    let mut vote = Vote {
+        txn: *b"0123456789abcdef",
+        fence: 7,
+        generation: Generation {
+            serial: 1,
+            roots: Roots {
+                content: Digest::of(b"content"),
+                meta: Digest::of(b"meta"),
+            },
+            label: String::new(),
+            created_ms: 0,
+        },
+        is_forward: false,
+    };
+    Vote::make_mark(&place).unwrap();
+    vote.save(&place).unwrap();
+    let is_forward = || Vote::load(&place).unwrap().unwrap().is_forward;
+    assert!(!is_forward());
+    let mark = tmp.path().join(".www.fanout/journal/forward");
+    let others: [&[u8]; 5] = [
+        b"",
+        b"0123456789",
+        b"0123456\0\0\0\0\0\0\0\0\0",
+        b"another's key ok",
+        b"0123456789abcdefg",
+    ];
+    for torn in others {
+        fs::write(&mark, torn).unwrap();
+        assert!(!is_forward(), "{torn:?}");
+    }
+    fs::write(&mark, [0; 16]).unwrap();
+    vote.note_forward(&place).unwrap();
+    assert!(is_forward() && vote.is_forward);
+    // Somebody cleared the file away; the next vote isn't bound by the mark of the last.
+    fs::remove_file(&mark).unwrap();
+    assert!(!is_forward());
+    vote.note_forward(&place).unwrap();
+    assert!(is_forward());
+    vote.txn = *b"fedcba9876543210";
+    Vote::make_mark(&place).unwrap();
+    vote.save(&place).unwrap();
+    assert!(!is_forward());
+}
+
+#[test]
 fn the_state_directory_shows_others_no_more_than_it_must() {
     let tmp = tempfile::tempdir().unwrap();
     create(&tmp.path().join("www"), Layout::Switched, false).unwrap();
@@ -97,9 +148,9 @@ fn a_damaged_record_is_an_error_and_not_an_empty_tree() {
     let root = tmp.path().join("www");
     create(&root, Layout::InPlace, false).unwrap();
     let record = tmp.path().join(".www.fanout/record");
-    let mut bytes = std::fs::read(&record).unwrap();
+    let mut bytes = fs::read(&record).unwrap();
     bytes[7] ^= 1;
-    std::fs::write(&record, bytes).unwrap();
+    fs::write(&record, bytes).unwrap();
     assert!(matches!(
         Place::open(seat(&root)),
         Err(PlaceError::Checked(_))
@@ -180,9 +231,9 @@ fn a_state_directory_that_somebody_else_made_is_not_used() {
         let bound = create(&world.root(), layout, true);
         assert!(matches!(bound, Err(PlaceError::ForeignState(_))));
         std::os::unix::fs::chown(&state, Some(0), None).unwrap();
-        std::fs::set_permissions(&state, PermissionsExt::from_mode(0o731)).unwrap();
+        fs::set_permissions(&state, PermissionsExt::from_mode(0o731)).unwrap();
         assert!(foreign());
-        std::fs::set_permissions(&state, PermissionsExt::from_mode(0o711)).unwrap();
+        fs::set_permissions(&state, PermissionsExt::from_mode(0o711)).unwrap();
         assert!(!foreign());
     }
 }

@@ -21,8 +21,10 @@ use std::fs;
 use std::path::Path;
 
 /// What every one of the three tasks passes, in either layout.
-const AGENT: [&str; 25] = [
+const AGENT: [&str; 27] = [
     "durable.create",
+    "durable.overwrite",
+    "durable.overwrite.sync",
     "durable.rename",
     "durable.sync",
     "durable.sync_dir",

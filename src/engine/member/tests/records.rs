@@ -7,11 +7,12 @@ use super::super::place::Place;
 use super::super::record::{TreeRecord, Vote, is_reread};
 use super::super::testing::{Node, World, build, keeper, name, observe, path};
 use super::super::transaction::{CommitError, abort, commit, recover};
-use super::{LAYOUTS, check_after, read, ready, rules};
+use super::{AFTER, BEFORE, LAYOUTS, check_after, live_on, read, ready, rules};
 use crate::engine::index::Index;
 use crate::fs::Dir;
 use crate::fs::xattr::XattrPolicy;
-use std::os::unix::fs::symlink;
+use std::fs::Permissions;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::time::{SystemTime, UNIX_EPOCH};
 use sync_proto::commit::Participant;
 use sync_proto::filter::Preserve;
@@ -286,5 +287,28 @@ fn a_directory_in_the_place_of_the_root_comes_out_whole() {
         check_after(&world, &staged);
         let kept = world.tmp.path().join("overwritten/000002/root.new/theirs");
         assert_eq!(read(kept), "theirs");
+    }
+}
+
+#[test]
+fn a_directory_that_stays_for_what_is_kept_in_it_stays_as_it_was() {
+    for layout in LAYOUTS {
+        let mut world = World::new(layout, rules());
+        let before = world.source("before", BEFORE);
+        world.push(&before);
+        live_on(&world);
+        let of = |world: &World| world.root().join("olddir/n").metadata().unwrap();
+        std::fs::set_permissions(
+            world.root().join("olddir/n"),
+            Permissions::from_mode(0o2750),
+        )
+        .unwrap();
+        let was = of(&world);
+        let after = world.source("after", AFTER);
+        world.push(&after);
+        assert_eq!(read(world.root().join("olddir/n/m.log")), "log");
+        let is = of(&world);
+        let attributes = |it: &std::fs::Metadata| (it.mode(), it.uid(), it.gid());
+        assert_eq!(attributes(&is), attributes(&was), "{layout:?}");
     }
 }

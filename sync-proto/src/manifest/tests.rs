@@ -392,3 +392,24 @@ fn a_number_has_one_form_and_a_string_its_limit() {
     assert_eq!(string(2), None);
     assert_eq!(string(1), None);
 }
+
+#[test]
+fn a_time_that_one_side_leaves_open_is_no_difference() {
+    let open = Meta {
+        mtime: None,
+        ..meta(0o644)
+    };
+    let other = Meta {
+        mtime: Some(Time::default()),
+        ..meta(0o644)
+    };
+    for (one, two, same) in [
+        (&open, &other, true),
+        (&other, &open, true),
+        (&open, &open, true),
+        (&other, &meta(0o644), false),
+        (&meta(0o600), &open, false),
+    ] {
+        assert_eq!(same_meta(one, two), same, "{one:?} {two:?}");
+    }
+}

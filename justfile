@@ -18,6 +18,10 @@ fix:
     cargo clippy --workspace --all-targets --locked --fix --allow-dirty
     cargo fmt --all
 
+# Instruction counts, against those on record; `--renew` puts new ones there.
+instructions *options:
+    scripts/instructions {{ options }}
+
 # The documentation of the crates, private items included.
 doc:
     cargo doc --workspace --no-deps --document-private-items

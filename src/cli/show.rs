@@ -313,6 +313,8 @@ pub(crate) fn task_line(report: &TaskReport) -> TaskLine {
     line.members = report.members.iter().map(MemberLine::from).collect();
     line.commit_window_us = report.commit_window_us;
     line.commit_window_error_us = report.commit_window_error_us;
+    line.encoded_objects = report.encoded_objects;
+    line.encoded_bytes = report.encoded_bytes;
     line.error = report.refusals.first().map(Into::into);
     line
 }

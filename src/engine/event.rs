@@ -202,6 +202,8 @@ pub struct MemberReport {
     pub received_bytes: u64,
     /// Bytes of file content among what was sent, after compression.
     pub content_bytes: u64,
+    /// How often the hub waited for its answer.
+    pub round_trips: u64,
     /// Entries that the task changed, or would have.
     pub changed_entries: u64,
     /// From the start of the task until the member was through.
@@ -244,6 +246,7 @@ impl MemberReport {
             sent_bytes: 0,
             received_bytes: 0,
             content_bytes: 0,
+            round_trips: 0,
             changed_entries: 0,
             elapsed: Duration::ZERO,
             problem: None,

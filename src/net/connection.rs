@@ -10,7 +10,7 @@
 
 use std::sync::{
     Arc, Weak,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use bytes::Bytes;
@@ -59,12 +59,17 @@ pub struct Stats {
     pub sent_bytes: u64,
     /// Read from the transport.
     pub received_bytes: u64,
+    /// How often a control message came after one had gone out: the answers that this side waited
+    /// for one after the other, each of which takes the way there and back.
+    pub round_trips: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
+    has_spoken: AtomicBool,
+    round_trips: AtomicU64,
 }
 
 impl Counters {
@@ -75,6 +80,16 @@ impl Counters {
     pub(super) fn received(&self, bytes: usize) {
         self.received_bytes
             .fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn spoke(&self) {
+        self.has_spoken.store(true, Ordering::Relaxed);
+    }
+
+    fn was_answered(&self) {
+        if self.has_spoken.swap(false, Ordering::Relaxed) {
+            self.round_trips.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -135,6 +150,7 @@ impl Connection {
     /// doesn't read.
     pub async fn send(&self, message: &[u8]) -> Result<(), NetError> {
         check("A control message", message.len() as u64, CONTROL_MAX_BYTES)?;
+        self.shared.counters.spoke();
         match &self.shared.carrier {
             Carrier::Quic(quic) => quic.send(message).await,
             Carrier::Pipe(pipe) => pipe.send(message).await,
@@ -143,10 +159,12 @@ impl Connection {
 
     /// The next control message. One above the limit ends the connection.
     pub async fn recv(&self) -> Result<Bytes, NetError> {
-        match &self.shared.carrier {
+        let message = match &self.shared.carrier {
             Carrier::Quic(quic) => quic.recv().await,
             Carrier::Pipe(pipe) => pipe.recv().await,
-        }
+        }?;
+        self.shared.counters.was_answered();
+        Ok(message)
     }
 
     /// Sends an object. Returns when the transport has it all; that the peer has it, only the peer
@@ -176,6 +194,7 @@ impl Connection {
         Stats {
             sent_bytes: counters.sent_bytes.load(Ordering::Relaxed),
             received_bytes: counters.received_bytes.load(Ordering::Relaxed),
+            round_trips: counters.round_trips.load(Ordering::Relaxed),
         }
     }
 

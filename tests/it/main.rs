@@ -11,6 +11,7 @@ mod agent;
 mod architecture;
 mod cli;
 mod cli_basics;
+mod counts;
 mod demo;
 mod documents;
 mod fuzz_corpus;

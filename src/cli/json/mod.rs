@@ -36,6 +36,10 @@ pub(crate) struct TaskLine {
     pub(crate) commit_window_us: Option<u64>,
     /// How far that may be off, since members' clocks are compared over the network.
     pub(crate) commit_window_error_us: Option<u64>,
+    /// Objects that the hub encoded, once for all members.
+    pub(crate) encoded_objects: u64,
+    /// What they are in bytes; each member's part of it is in its `content_bytes`.
+    pub(crate) encoded_bytes: u64,
     /// Why there was nothing to commit, such as a brake; null otherwise.
     pub(crate) error: Option<ErrorShape>,
 }
@@ -53,6 +57,8 @@ impl TaskLine {
             members: Vec::new(),
             commit_window_us: None,
             commit_window_error_us: None,
+            encoded_objects: 0,
+            encoded_bytes: 0,
             error: None,
         }
     }
@@ -68,6 +74,8 @@ pub(crate) struct MemberLine {
     sent_bytes: u64,
     received_bytes: u64,
     content_bytes: u64,
+    /// How often the hub waited for its answer, until it was through: what distance costs.
+    round_trips: u64,
     changed_entries: u64,
     elapsed_us: u64,
     error: Option<ErrorShape>,
@@ -89,6 +97,7 @@ impl From<&MemberReport> for MemberLine {
             sent_bytes: report.sent_bytes,
             received_bytes: report.received_bytes,
             content_bytes: report.content_bytes,
+            round_trips: report.round_trips,
             changed_entries: report.changed_entries,
             elapsed_us: report.elapsed.as_micros().try_into().unwrap_or(u64::MAX),
             error: report.problem.as_ref().map(ErrorShape::from),
@@ -295,11 +304,14 @@ mod tests {
         line.generation = Some(42);
         line.commit_window_us = Some(1_800);
         line.commit_window_error_us = Some(90);
+        line.encoded_objects = 3;
+        line.encoded_bytes = 900;
         let committed = MemberReport {
             generation: Some(42),
             sent_bytes: 1_000,
             received_bytes: 200,
             content_bytes: 900,
+            round_trips: 8,
             changed_entries: 3,
             elapsed: Duration::from_millis(12),
             ..MemberReport::new("web1", Outcome::Committed)
@@ -325,6 +337,7 @@ mod tests {
               "sent_bytes": 1000,
               "received_bytes": 200,
               "content_bytes": 900,
+              "round_trips": 8,
               "changed_entries": 3,
               "elapsed_us": 12000,
               "error": null
@@ -336,6 +349,7 @@ mod tests {
               "sent_bytes": 0,
               "received_bytes": 0,
               "content_bytes": 0,
+              "round_trips": 0,
               "changed_entries": 0,
               "elapsed_us": 0,
               "error": {
@@ -347,6 +361,8 @@ mod tests {
           ],
           "commit_window_us": 1800,
           "commit_window_error_us": 90,
+          "encoded_objects": 3,
+          "encoded_bytes": 900,
           "error": null
         }
         "#);

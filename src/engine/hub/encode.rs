@@ -143,6 +143,7 @@ pub struct Encoder {
     held: Mutex<Held>,
     workers: Semaphore,
     made_objects: AtomicU64,
+    made_bytes: AtomicU64,
 }
 
 #[derive(Default)]
@@ -206,6 +207,7 @@ impl Encoder {
             held: Mutex::default(),
             workers: Semaphore::new(workers.max(1)),
             made_objects: AtomicU64::new(0),
+            made_bytes: AtomicU64::new(0),
         })
     }
 
@@ -228,6 +230,17 @@ impl Encoder {
     /// How many objects were encoded so far. It doesn't grow with the number of members.
     pub fn made_objects(&self) -> u64 {
         self.made_objects.load(Ordering::Relaxed)
+    }
+
+    /// What they are in bytes, as they travel.
+    pub fn made_bytes(&self) -> u64 {
+        self.made_bytes.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, made: &[u8]) {
+        self.made_objects.fetch_add(1, Ordering::Relaxed);
+        self.made_bytes
+            .fetch_add(made.len() as u64, Ordering::Relaxed);
     }
 
     /// Makes every object that the depot still lacks.
@@ -567,7 +580,7 @@ impl Encoder {
             Key::Delta { content, base } => self.delta(*content, *base)?,
             Key::Stored(_) | Key::Recipe { .. } | Key::Literals { .. } => Bytes::new(),
         };
-        self.made_objects.fetch_add(1, Ordering::Relaxed);
+        self.count(&bytes);
         let is_planned = match key {
             Key::Pack(contents) => contents.first(),
             Key::Block { content, .. } => Some(content),
@@ -665,10 +678,11 @@ impl Encoder {
                     .range(content, piece.new_offset, length, &self.depot)?,
             );
         }
-        self.made_objects.fetch_add(1, Ordering::Relaxed);
         let stream = Stream::Literals(prepared.id);
-        encode_segment(stream, *offset, &raw, &mut PackEncoder::new(), LEVEL)
-            .map_err(|error| EncodeError::Format(error.to_string()))
+        let bytes = encode_segment(stream, *offset, &raw, &mut PackEncoder::new(), LEVEL)
+            .map_err(|error| EncodeError::Format(error.to_string()))?;
+        self.count(&bytes);
+        Ok(bytes)
     }
 }
 

@@ -283,9 +283,8 @@ impl Run<'_> {
                 && serial_of(one) == keeps
         };
         let (there, behind): (Vec<_>, Vec<_>) = reached.drain(..).partition(is_there);
-        for one in there {
+        for one in take_leave(there).await {
             self.set_done(&one, Outcome::UpToDate, 0);
-            let _goodbye = one.session.leave().await;
         }
         if keeps.is_some() {
             self.refill(aim).await?;
@@ -330,7 +329,7 @@ impl Run<'_> {
 
     /// A push of what is there already gives a depot that was lost its content back: without it
     /// no `resync` would work until the source changes.
-    async fn refill(&self, aim: &Aim) -> Result<(), Problem> {
+    async fn refill(&mut self, aim: &Aim) -> Result<(), Problem> {
         let is_look = self.task.dry_run || self.task.report_only;
         if is_look || aim.scanned.is_none() {
             return Ok(());
@@ -343,6 +342,7 @@ impl Run<'_> {
         let encoder = self.encoder(aim, None).await?;
         let filled = encoder.fill_depot().await;
         filled.map_err(|error| encode_problem(&error))?;
+        self.note_encoded(&encoder);
         let depot = self.depot.clone();
         spawn(move || depot.sync().map_err(incomplete)).await
     }
@@ -443,7 +443,7 @@ impl Run<'_> {
             },
         };
         let settled = transact::run(&transaction, planned).await?;
-        self.report.encoded_objects += encoder.made_objects();
+        self.note_encoded(&encoder);
         if settled.source_changed {
             return Ok(true);
         }
@@ -468,6 +468,11 @@ impl Run<'_> {
             self.put(at, report);
         }
         Ok(false)
+    }
+
+    fn note_encoded(&mut self, encoder: &Encoder) {
+        self.report.encoded_objects += encoder.made_objects();
+        self.report.encoded_bytes += encoder.made_bytes();
     }
 
     fn set(&mut self, at: usize, outcome: Outcome, problem: Option<Problem>) {
@@ -507,6 +512,7 @@ impl Run<'_> {
             .map(|generation| generation.serial);
         report.sent_bytes = stats.sent_bytes;
         report.received_bytes = stats.received_bytes;
+        report.round_trips = stats.round_trips;
         report
     }
 
@@ -594,6 +600,26 @@ impl Run<'_> {
         }
         Ok(())
     }
+}
+
+/// Ends the work on these members before anything was written, at all of them at once.
+async fn take_leave(reached: Vec<Reached>) -> Vec<Reached> {
+    let mut leaving = JoinSet::new();
+    for one in reached {
+        leaving.spawn(async move {
+            let _goodbye = one.session.leave().await;
+            one
+        });
+    }
+    let mut left = Vec::new();
+    while let Some(result) = leaving.join_next().await {
+        match result {
+            Ok(one) => left.push(one),
+            Err(error) => tracing::error!(%error, "a member's task was lost"),
+        }
+    }
+    left.sort_by_key(|one: &Reached| one.at);
+    left
 }
 
 /// The generation that a member is at.

@@ -190,8 +190,10 @@ pub struct TaskReport {
     pub refusals: Vec<Problem>,
     /// Things worth saying.
     pub warnings: Vec<Problem>,
-    /// Objects that were encoded.
+    /// Objects that were encoded, however many members they were sent to.
     pub encoded_objects: u64,
+    /// What they are in bytes, as they travel.
+    pub encoded_bytes: u64,
 }
 
 impl TaskReport {
@@ -209,6 +211,7 @@ impl TaskReport {
             refusals: Vec::new(),
             warnings: Vec::new(),
             encoded_objects: 0,
+            encoded_bytes: 0,
         }
     }
 

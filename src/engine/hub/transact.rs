@@ -544,6 +544,7 @@ impl Member {
         let stats = one.session.connection().stats();
         report.sent_bytes = stats.sent_bytes;
         report.received_bytes = stats.received_bytes;
+        report.round_trips = stats.round_trips;
         report.content_bytes = one.session.content_bytes();
         Ended {
             at,

@@ -11,7 +11,7 @@ use super::keeper::Untouchable;
 use super::live::{Hands, How, LiveError, Tree};
 use super::place::Place;
 use super::step::{Attributes, Old, Seen, Step};
-use super::transaction::CommitError;
+use super::transaction::{CommitError, now_us};
 use super::tree_plan::notice;
 use crate::fs::owner::Principals;
 use crate::fs::xattr::{Target, XattrPolicy, read_xattrs};
@@ -27,6 +27,8 @@ const TRIES: usize = 8;
 /// What a commit did.
 #[derive(Debug, Default)]
 pub(super) struct Applied {
+    /// When that was done, Unix microseconds; what follows is out of visitors' sight.
+    pub(super) switched_us: i64,
     pub(super) window: Duration,
     pub(super) notices: Vec<Notice>,
 }
@@ -61,10 +63,11 @@ pub(super) fn apply(place: &Place, journal: &Journal) -> Result<Applied, CommitE
     for (path, mtime) in times {
         worker.set_time(path, *mtime)?;
     }
-    let window = begun.elapsed();
+    let (window, switched_us) = (begun.elapsed(), now_us());
     point("member.window.done")?;
     worker.put_away(place, journal, steps)?;
     Ok(Applied {
+        switched_us,
         window,
         notices: worker.notices,
     })

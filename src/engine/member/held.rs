@@ -30,10 +30,19 @@ pub struct HeldEntry {
 pub fn survey(dir: &Dir, base: &RelPath, keeper: &Keeper) -> Result<Vec<HeldEntry>, FsError> {
     let is_held = |path: &RelPath, is_directory| keeper.allow_delete(path, is_directory).is_err();
     let walked = walk(dir, |parent, name, is_directory| {
-        let Some(path) = full_path(base, parent, name) else {
-            return Verdict::Prune;
+        let is_held = if base.is_root() {
+            let Ok(name) = Name::parse(name) else {
+                return Verdict::Prune;
+            };
+            // Only managed directories are entered.
+            keeper.holds_child(parent, &name, is_directory)
+        } else {
+            match full_path(base, parent, name) {
+                Some(path) => is_held(&path, is_directory),
+                None => true,
+            }
         };
-        match (is_held(&path, is_directory), is_directory) {
+        match (is_held, is_directory) {
             (true, _) => Verdict::Prune,
             (false, true) => Verdict::Descend,
             (false, false) => Verdict::Skip,

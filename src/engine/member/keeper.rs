@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
 use sync_proto::filter::{Scope, Side, Standing};
-use sync_proto::path::{RESERVED_NAME, RelPath};
+use sync_proto::path::{MAX_PATH_BYTES, Name, RESERVED_NAME, RelPath};
 
 /// Why a path may not be touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +67,26 @@ impl Keeper {
             return Err(Untouchable::Foreign);
         }
         Ok(())
+    }
+
+    /// Does an entry of a directory that is managed stay as it is? The same as
+    /// [`Self::allow_delete`] of its path, without looking at the directories above again. What has
+    /// no path of ours, because it would be too long, is in no manifest and stays.
+    pub fn holds_child(&self, parent: &RelPath, name: &Name, is_directory: bool) -> bool {
+        let is_reserved = parent.is_root() && name.as_bytes() == RESERVED_NAME;
+        let bytes = parent.as_bytes().len() + 1 + name.as_bytes().len();
+        if is_reserved || bytes > MAX_PATH_BYTES {
+            return true;
+        }
+        // Both are about whole paths, and both are rare.
+        if !self.shared.is_empty() || !self.foreign.is_empty() {
+            let path = parent.join(name);
+            return path.is_ok_and(|path| self.allow_delete(&path, is_directory).is_err());
+        }
+        !self
+            .scope
+            .of_child(Side::Receiver, parent, name, is_directory)
+            .is_managed()
     }
 
     /// Do the rules alone let the entry at `path` go? What is foreign is seen all the same.
@@ -146,6 +166,15 @@ mod tests {
             "b/a.log",
             ".fanout/record",
         ] {
+            let (parent, name) = (
+                path(held).parent().unwrap(),
+                path(held).file_name().unwrap(),
+            );
+            let is_inside = keeper.allow_delete(&parent, true).is_err();
+            assert!(
+                is_inside || keeper.holds_child(&parent, &name, false),
+                "{held}"
+            );
             assert!(keeper.allow_write(&path(held), false).is_err(), "{held}");
             assert!(keeper.allow_delete(&path(held), false).is_err(), "{held}");
         }

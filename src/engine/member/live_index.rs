@@ -7,11 +7,11 @@ use super::fault::point;
 use super::place::{Place, PlaceError};
 use super::record::TreeRecord;
 use crate::engine::index::{Index, Stamp};
-use crate::fs::read::read_small;
+use crate::fs::read::{is_settled, read_small};
 use crate::fs::{Dir, FsError};
 use rayon::prelude::*;
 use std::io::Write as _;
-use sync_proto::entry::Kind;
+use sync_proto::entry::{Kind, Time};
 use sync_proto::path::Name;
 use sync_proto::wire::Layout;
 
@@ -24,9 +24,20 @@ const MAX_BYTES: u64 = 2 << 30;
 /// The index of the tree as it is after a commit: `staged`, with the ctimes that the entries have
 /// now. An entry that isn't exactly what was staged is distrusted, and will be hashed again.
 ///
+/// Where the commit gives no entry another ctime, `looked` is what the file system's clock said
+/// before the staged tree was looked at: a stamp that was settled then is good as it is, and
+/// whatever happened to its entry since, the next look sees.
+///
 /// # Errors
 /// The live tree can't be read.
-pub fn refresh_index(place: &Place, staged: &Index) -> Result<Option<Index>, FsError> {
+pub fn refresh_index(
+    place: &Place,
+    staged: &Index,
+    looked: Option<Time>,
+) -> Result<Option<Index>, FsError> {
+    let is_good = |stamp: &Stamp| {
+        *stamp != Stamp::default() && looked.is_some_and(|then| is_settled(stamp.ctime, then))
+    };
     let Some(live) = place.live()? else {
         return Ok(None);
     };
@@ -34,12 +45,18 @@ pub fn refresh_index(place: &Place, staged: &Index) -> Result<Option<Index>, FsE
     let stamps: Vec<Vec<Stamp>> = directories
         .into_par_iter()
         .map(|(directory, stamps)| {
+            if stamps.iter().all(is_good) {
+                return Ok(stamps.to_vec());
+            }
             let pairs = directory.entries.iter().zip(stamps);
             let Some(dir) = open_or_none(&live, &directory.path)? else {
                 return Ok(pairs.map(|(_, stamp)| stamp.distrusted()).collect());
             };
             pairs
-                .map(|(entry, stamp)| renew(&dir, &entry.name, &entry.kind, stamp))
+                .map(|(entry, stamp)| match is_good(stamp) {
+                    true => Ok(*stamp),
+                    false => renew(&dir, &entry.name, &entry.kind, stamp),
+                })
                 .collect()
         })
         .collect::<Result<_, FsError>>()?;

@@ -99,7 +99,7 @@ pub fn keep(claim: &Claim, serials: &[u64], scope: Option<Scope>) -> Result<Vec<
         // Files that were shared with a generation that went have another ctime now.
         let renewed = load_index(place)
             .map_err(|error| of_place(&error))?
-            .and_then(|index| refresh_index(place, &index).transpose())
+            .and_then(|index| refresh_index(place, &index, None).transpose())
             .transpose()
             .map_err(|error| of_fs(&error))?;
         if let Some(index) = renewed {

@@ -18,13 +18,15 @@ use super::work::Work;
 use crate::codes::{Code, Problem};
 use crate::engine::index::Index;
 use crate::fs::meta::Wanted;
+use crate::fs::read::FsClock;
 use crate::model::counted;
 use std::sync::Arc;
 use sync_proto::commit::{Participant, ParticipantAction as Do, ParticipantEvent as On};
+use sync_proto::entry::Time;
 use sync_proto::manifest::{Directory, Roots};
 use sync_proto::path::escape;
 use sync_proto::wire::table::Row;
-use sync_proto::wire::{Decision, Generation, Notice, Open, TxnKey};
+use sync_proto::wire::{Decision, Generation, Layout, Notice, Open, TxnKey};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A tree that a session works on.
@@ -43,6 +45,9 @@ struct Transaction {
     generation: Generation,
     staging: Arc<Staging>,
     staged: Option<Index>,
+    /// What the file system's clock said before the staged tree was looked at; none where the
+    /// commit renames each entry, and so changes its ctime.
+    looked: Option<Time>,
 }
 
 impl Tree {
@@ -128,6 +133,7 @@ impl Tree {
             generation,
             staging,
             staged: None,
+            looked: None,
         });
         Ok((Arc::new(receiver), sources, local_contents))
     }
@@ -153,6 +159,11 @@ impl Tree {
     pub fn finish(&mut self) -> Result<Vec<Notice>, Problem> {
         let transaction = self.transaction.as_mut().ok_or_else(out_of_turn)?;
         transaction.staging.finish()?;
+        let place = &self.seen.claim.place;
+        if place.layout() == Layout::Switched {
+            let now = FsClock::open(place.state()).and_then(|clock| clock.now());
+            transaction.looked = Some(now.map_err(|error| of_fs(&error))?);
+        }
         transaction.staged = Some(transaction.staging.index(&self.seen)?);
         Ok(unkept(&transaction.staging.unkept()).into_iter().collect())
     }
@@ -213,11 +224,14 @@ impl Tree {
 
     /// Remembers what is live now. A cache: the next look does without it, and takes longer.
     pub fn remember(&self) {
-        let Some(staged) = self.transaction.as_ref().and_then(|it| it.staged.as_ref()) else {
+        let Some(transaction) = &self.transaction else {
+            return;
+        };
+        let Some(staged) = &transaction.staged else {
             return;
         };
         let place = &self.seen.claim.place;
-        let saved = refresh_index(place, staged)
+        let saved = refresh_index(place, staged, transaction.looked)
             .map_err(|error| of_fs(&error))
             .and_then(|index| match index {
                 Some(index) => save_index(place, &index).map_err(|error| of_place(&error)),

@@ -4,23 +4,20 @@
 //!
 //! Invariant I1: the root resolves to one complete generation at every instant.
 
+use super::apply::Applied;
 use super::fault::point;
 use super::journal::{Journal, TREE, Work};
 use super::live::{Spot, Tree, exchange, rename_noreplace};
 use super::overwritten::Aside;
 use super::place::{Place, RootState};
 use super::shared::{plant, share, share_strays};
-use super::transaction::CommitError;
+use super::transaction::{CommitError, now_us};
 use super::tree_plan::notice;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use sync_proto::path::{Name, RelPath};
-use sync_proto::wire::Notice;
 
 /// Carries out the switch. Returns when it was done.
-pub(super) fn commit(
-    place: &Place,
-    journal: &Journal,
-) -> Result<(Duration, Vec<Notice>), CommitError> {
+pub(super) fn commit(place: &Place, journal: &Journal) -> Result<Applied, CommitError> {
     let Work::Switched {
         from,
         ino,
@@ -29,7 +26,7 @@ pub(super) fn commit(
         drift,
     } = &journal.work
     else {
-        return Ok(Default::default());
+        return Ok(Applied::default());
     };
     let generations = place.sub(b"gen")?;
     let aside = Aside::new(place, &journal.directory);
@@ -49,7 +46,7 @@ pub(super) fn commit(
     }
     place_generation(place, journal, *ino)?;
     switch_root(place, &journal.directory, &aside)?;
-    let window = begun.elapsed();
+    let (window, switched_us) = (begun.elapsed(), now_us());
     point("member.switched")?;
     let mut notices = Vec::new();
     if let Some(before) = &mut before {
@@ -65,7 +62,11 @@ pub(super) fn commit(
             }
         }
     }
-    Ok((window, notices))
+    Ok(Applied {
+        switched_us,
+        window,
+        notices,
+    })
 }
 
 /// Gives the staged tree its final name.

@@ -12,7 +12,7 @@
 //! there. A journal without a vote is a prepare that didn't get far enough, and is taken back; a
 //! vote that says forward is carried out before anything else is served.
 
-use super::apply;
+use super::apply::{self, Applied};
 use super::fault::point;
 use super::generations;
 use super::journal::{Journal, Made, Work};
@@ -159,10 +159,10 @@ pub fn commit(
         ..Committed::default()
     };
     if !is_done {
-        let (window, notices) = carry_out(place, &journal)?;
-        committed.switched_us = now_us();
-        committed.window = window;
-        committed.notices = notices;
+        let applied = carry_out(place, &journal)?;
+        committed.switched_us = applied.switched_us;
+        committed.window = applied.window;
+        committed.notices = applied.notices;
         point("member.commit.sync")?;
         // ORDER: every step is durable before the journal that could repeat it is retired.
         place.state().syncfs()?;
@@ -179,12 +179,12 @@ pub fn commit(
     Ok(committed)
 }
 
-fn carry_out(place: &Place, journal: &Journal) -> Result<(Duration, Vec<Notice>), CommitError> {
+fn carry_out(place: &Place, journal: &Journal) -> Result<Applied, CommitError> {
     match journal.work {
         Work::InPlace { .. } => {
             let applied = apply::apply(place, journal)?;
             generations::keep_undo(place, journal)?;
-            Ok((applied.window, applied.notices))
+            Ok(applied)
         }
         Work::Switched { .. } => switch::commit(place, journal),
     }
@@ -285,7 +285,7 @@ pub fn recover(place: &Place) -> Result<Recovered, CommitError> {
     Ok(Recovered { participant, vote })
 }
 
-fn now_us() -> i64 {
+pub(super) fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)

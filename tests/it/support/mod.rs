@@ -26,6 +26,7 @@ pub(crate) mod source_code;
 pub(crate) mod sshd;
 pub(crate) mod task;
 pub(crate) mod terminal;
+pub(crate) mod trace;
 pub(crate) mod tree;
 
 /// True if the tests run as root, which devices, foreign owners and namespaces need.

@@ -19,7 +19,7 @@ fn assert_has_keys(value: &Value, keys: &[&str]) {
     assert!(missing.is_empty(), "{missing:?} missing in {value}");
 }
 
-const RESULT: [&str; 7] = [
+const RESULT: [&str; 9] = [
     "task",
     "platform",
     "generation",
@@ -27,14 +27,17 @@ const RESULT: [&str; 7] = [
     "members",
     "commit_window_us",
     "commit_window_error_us",
+    "encoded_objects",
+    "encoded_bytes",
 ];
-const MEMBER: [&str; 8] = [
+const MEMBER: [&str; 9] = [
     "name",
     "outcome",
     "generation",
     "sent_bytes",
     "received_bytes",
     "content_bytes",
+    "round_trips",
     "changed_entries",
     "error",
 ];

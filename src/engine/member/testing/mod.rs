@@ -217,7 +217,7 @@ impl World {
 
     /// The same, where the disk may fail.
     pub(super) fn try_settle(&self, staged: &Staged) -> Result<(), PlaceError> {
-        let index = refresh_index(&self.place, &staged.staged)?;
+        let index = refresh_index(&self.place, &staged.staged, None)?;
         save_index(&self.place, &index.unwrap())
     }
 

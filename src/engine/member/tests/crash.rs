@@ -2,9 +2,9 @@
 
 use super::super::fault::counted::{fail_at, fail_once, failed};
 use super::super::live::no_exchange;
-use super::super::testing::{Staged, World, quick, snapshot};
+use super::super::testing::{Node, Staged, World, quick, snapshot};
 use super::super::transaction::{CommitError, abort, commit, recover};
-use super::{LAYOUTS, check_after, ready_in};
+use super::{LAYOUTS, check_after, ready_in, rules};
 use sync_proto::commit::Participant;
 use sync_proto::wire::{Layout, Notice};
 
@@ -252,4 +252,27 @@ fn a_name_that_came_or_went_since_the_look_is_looked_at_again() {
         }
         assert!(puts > 0);
     }
+}
+
+#[test]
+fn a_directory_that_the_disk_keeps_stops_the_commit_until_it_goes() {
+    let mut points = Vec::new();
+    for step in 0.. {
+        let mut world = World::in_dir(quick(), Layout::InPlace, rules(), false);
+        let before = world.source("before", &[("dir/sub/x", Node::File("x"))]);
+        world.push(&before);
+        let after = world.source("after", &[("other", Node::File("o"))]);
+        let staged = world.stage(&after);
+        world.prepare(&staged).unwrap();
+        fail_once(step, libc::EIO);
+        let outcome = world.commit(staged.txn);
+        let Some(point) = failed() else {
+            break;
+        };
+        assert!(outcome.is_err(), "{point} failed, and the commit went on");
+        points.push(point);
+        world.commit(staged.txn).unwrap();
+        assert!(!world.root().join("dir").exists(), "{point}");
+    }
+    assert!(points.contains(&"member.rmdir"), "{points:?}");
 }

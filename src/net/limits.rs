@@ -222,6 +222,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn each_connection_of_a_peer_gets_its_part_and_who_is_gone_is_forgotten() {
+        let options = Options::default();
+        let key = |of| NodeKey::from_bytes([of; 32]);
+        let (one, same) = (options.for_peer(key(1)), options.for_peer(key(1)));
+        let size = 100 * 1024 * 1024;
+        let _held = one.budget.take(size).await.unwrap();
+        let more = tokio::time::timeout(Duration::from_millis(20), same.budget.take(size)).await;
+        assert!(more.is_err(), "200 of 256 MiB for one peer");
+        let of_another = options.for_peer(key(2));
+        let known = || options.budget.shares.lock().unwrap().len();
+        assert_eq!(known(), 2);
+        drop(of_another);
+        let _third = options.for_peer(key(3));
+        assert_eq!(known(), 2, "the second is gone");
+    }
+
+    #[tokio::test]
     async fn room_comes_back_when_it_is_dropped_and_none_is_given_beyond_the_total() {
         let budget = Budget::new(100);
         let first = budget.take(60).await.unwrap();

@@ -144,3 +144,36 @@ pub struct Entry {
     /// Its metadata.
     pub meta: Meta,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_further_name_is_the_same_sort_as_a_file_and_nothing_else_is() {
+        let leader = RelPath::parse(b"a").unwrap();
+        let content = Digest::of(b"x");
+        let (major, minor) = (1, 3);
+        let kinds = [
+            Kind::File { size: 1, content },
+            Kind::HardLink { leader },
+            Kind::Directory,
+            Kind::Fifo,
+            Kind::Socket,
+            Kind::CharDevice { major, minor },
+            Kind::BlockDevice { major, minor },
+        ];
+        for (at, one) in kinds.iter().enumerate() {
+            assert_eq!(one.is_regular(), at < 2, "{one:?}");
+            for (other_at, other) in kinds.iter().enumerate() {
+                let same = at == other_at || at.max(other_at) == 1;
+                assert_eq!(one.same_sort(other), same, "{one:?} {other:?}");
+            }
+        }
+        let name = Principal::Name("www-data".into());
+        assert_eq!(
+            format!("{} {name} {name:?}", Principal::Id(33)),
+            "33 www-data www-data"
+        );
+    }
+}

@@ -296,6 +296,48 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_as_long_as_the_protocol_carries_and_no_longer() {
+        let parent = [vec!["d".repeat(255); 15], vec!["d".repeat(200)]].concat();
+        let parent = RelPath::parse(parent.join("/").as_bytes()).unwrap();
+        assert_eq!((parent.as_bytes().len(), parent.depth()), (4040, 16));
+        for (bytes, fits) in [(54, true), (55, true), (56, false), (57, false)] {
+            let name = Name::parse(&vec![b'n'; bytes]).unwrap();
+            let whole = [parent.as_bytes(), b"/", name.as_bytes()].concat();
+            assert_eq!(whole.len() <= MAX_PATH_BYTES, fits);
+            assert_eq!(parent.join(&name).is_ok(), fits, "{bytes}");
+            assert_eq!(RelPath::parse(&whole).is_ok(), fits, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn what_comes_over_the_wire_is_checked_again() {
+        let name = Name::parse(b"a\xff").unwrap();
+        let path = RelPath::parse(b"d").unwrap().join(&name).unwrap();
+        assert_eq!(
+            (name.to_string(), path.to_string()),
+            (r"a\xFF".into(), r"d/a\xFF".into())
+        );
+        assert_eq!(format!("{name:?} {path:?}"), r#""a\\xFF" "d/a\\xFF""#);
+        let sent = postcard::to_stdvec(&(&name, &path)).unwrap();
+        assert_eq!(
+            postcard::from_bytes::<(Name, RelPath)>(&sent).unwrap(),
+            (name, path)
+        );
+        for bad in [&b"\x02.."[..], b"\x04../a", b"\x02a/", b"\x02a\0"] {
+            assert!(
+                postcard::from_bytes::<Name>(bad).is_err(),
+                "{}",
+                escape(bad)
+            );
+            assert!(
+                postcard::from_bytes::<RelPath>(bad).is_err(),
+                "{}",
+                escape(bad)
+            );
+        }
+    }
+
+    #[test]
     fn escaping_is_printable_and_unambiguous() {
         assert_eq!(escape(b"a\nb"), "a\\x0Ab");
         assert_eq!(escape(b"\xff\\"), "\\xFF\\\\");

@@ -45,3 +45,68 @@ impl SpecialFiles {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+    use crate::entry::Meta;
+    use crate::path::{Name, RelPath};
+
+    #[test]
+    fn each_sort_is_allowed_by_its_own_switch_only() {
+        let none = SpecialFiles::default();
+        let switches = [
+            SpecialFiles {
+                setuid: true,
+                ..none
+            },
+            SpecialFiles {
+                devices: true,
+                ..none
+            },
+            SpecialFiles {
+                fifos: true,
+                ..none
+            },
+        ];
+        let (major, minor) = (1, 3);
+        let file = Kind::File {
+            size: 1,
+            content: Digest::of(b"x"),
+        };
+        let leader = RelPath::parse(b"a").unwrap();
+        // The kind, its mode, and the switch that allows it.
+        for (kind, mode, switch) in [
+            (file.clone(), 0o4755, Some(0)),
+            (file.clone(), 0o2755, Some(0)),
+            (file.clone(), 0o6755, Some(0)),
+            (file, 0o1777, None),
+            (Kind::CharDevice { major, minor }, 0o600, Some(1)),
+            (Kind::BlockDevice { major, minor }, 0o600, Some(1)),
+            (Kind::Fifo, 0o600, Some(2)),
+            (Kind::Socket, 0o600, Some(2)),
+            (Kind::Directory, 0o2775, None),
+            (Kind::HardLink { leader }, 0, None),
+        ] {
+            let meta = Meta {
+                mode,
+                ..Meta::of_link()
+            };
+            let name = Name::parse(b"n").unwrap();
+            let entry = Entry { name, kind, meta };
+            assert_eq!(none.allow(&entry), switch.is_none(), "{entry:?}");
+            assert!(SpecialFiles::ALL.allow(&entry), "{entry:?}");
+            for (at, allowed) in switches.into_iter().enumerate() {
+                let expected = switch.is_none_or(|it| it == at);
+                assert_eq!(allowed.allow(&entry), expected, "{allowed:?} {entry:?}");
+            }
+        }
+        for one in switches {
+            assert_eq!(one.and(SpecialFiles::ALL), one);
+            assert_eq!(SpecialFiles::ALL.and(one), one);
+            assert_eq!(one.and(none), none);
+            assert_eq!(none.and(one), none);
+        }
+    }
+}

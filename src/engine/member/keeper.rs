@@ -189,4 +189,50 @@ mod tests {
         );
         assert!(keeper.allow_write(&path("theirs/x"), false).is_ok());
     }
+
+    #[test]
+    fn what_makes_way_or_is_seeded_is_held_to_the_same_rules() {
+        let mut keeper = Keeper {
+            scope: Scope {
+                exclude: Rules::parse(&["*.log", "P kept", "cache/"]).unwrap(),
+                preserve: Preserve::parse(&["/sites/*/files"]).unwrap(),
+            },
+            foreign: ForeignPaths::new(vec![path("theirs")]),
+            shared: BTreeSet::new(),
+        };
+        for (held, why) in [
+            (
+                "sites/a/files",
+                "belongs to the member, by `/sites/*/files`",
+            ),
+            (
+                "sites/a/files/x",
+                "belongs to the member, by `/sites/*/files`",
+            ),
+            ("b/a.log", "is excluded, by `*.log`"),
+            (".fanout", "is fanout's own state"),
+        ] {
+            for is_directory in [false, true] {
+                let no = keeper.allow_replace(&path(held), is_directory).unwrap_err();
+                assert_eq!(no.to_string(), why, "{held}");
+                let no = keeper.allow_delete_scoped(&path(held), is_directory);
+                assert_eq!(no.unwrap_err().to_string(), why, "{held}");
+            }
+        }
+        // What is protected from deletion may get new content, but not lose what is in it.
+        assert!(keeper.allow_replace(&path("kept"), false).is_ok());
+        assert!(keeper.allow_replace(&path("kept"), true).is_err());
+        // What is foreign is moved aside.
+        assert!(keeper.allow_replace(&path("theirs"), true).is_ok());
+        assert!(keeper.allow_delete_scoped(&path("theirs"), true).is_ok());
+        assert_eq!(Untouchable::Foreign.to_string(), "was there before fanout");
+        // A preserved path is seeded, an excluded or reserved one isn't.
+        assert!(keeper.allow_seed(&path("sites/a/files")).is_ok());
+        assert!(keeper.allow_seed(&path("b/a.log")).is_err());
+        assert!(keeper.allow_seed(&path(".fanout/x")).is_err());
+        // The symlink to a shared directory is a directory to the rules.
+        assert!(keeper.allow_write(&path("a/cache"), false).is_ok());
+        keeper.shared.insert(path("a/cache"));
+        assert!(keeper.allow_write(&path("a/cache"), false).is_err());
+    }
 }

@@ -166,6 +166,91 @@ fn a_participant_in_doubt_waits_for_the_hub() {
     );
 }
 
+#[test]
+fn what_is_cancelled_before_the_decision_is_called_off_everywhere() {
+    let mut hub = coordinator(Policy::Reachable);
+    hub.handle_vote(&1, true);
+    let abort = |m| CoordinatorAction::Send(m, Decision::Abort);
+    assert_eq!(hub.handle_cancel(), [abort(1), abort(2), abort(3)]);
+    assert_eq!(hub.decision(), Some(Decision::Abort));
+    let mut late = coordinator(Policy::Each);
+    late.handle_vote(&1, true);
+    late.handle_deadline();
+    assert_eq!(late.handle_cancel(), [], "it is being recorded");
+    assert_eq!(
+        late.handle_recorded(),
+        [CoordinatorAction::Send(1, Decision::Commit)]
+    );
+}
+
+/// Each place of a participant, what it is told there, and what comes of it.
+#[test]
+fn a_participant_follows_its_own_transaction_only() {
+    use Participant as At;
+    use ParticipantAction as Do;
+    use ParticipantEvent as On;
+    let (txn, other, fence) = ([1; 16], [2; 16], 7);
+    let prepare = |txn| On::Prepare { txn, fence };
+    let decide = |txn, decision| On::Decide { txn, decision };
+    let (commit, abort) = (Decision::Commit, Decision::Abort);
+    let (prepared, done) = (At::Prepared { txn }, At::Done { txn });
+    for (at, event, action, next) in [
+        (At::Idle, decide(txn, abort), Do::Confirm, At::Idle),
+        (At::Idle, decide(txn, commit), Do::Refuse, At::Idle),
+        (prepared, prepare(txn), Do::VoteYes, prepared),
+        (prepared, prepare(other), Do::Refuse, prepared),
+        (prepared, decide(other, commit), Do::Refuse, prepared),
+        (prepared, decide(other, abort), Do::Refuse, prepared),
+        (prepared, decide(txn, abort), Do::Undo, At::Undoing { txn }),
+        (At::Undoing { txn }, On::Undone, Do::Confirm, At::Idle),
+        (
+            At::Undoing { txn },
+            decide(txn, commit),
+            Do::Refuse,
+            At::Undoing { txn },
+        ),
+        (
+            At::Forward { txn },
+            decide(txn, abort),
+            Do::Refuse,
+            At::Forward { txn },
+        ),
+        (done, decide(txn, commit), Do::Confirm, done),
+        (done, decide(other, commit), Do::Refuse, done),
+        (done, decide(other, abort), Do::Confirm, done),
+        (done, decide(txn, abort), Do::Refuse, done),
+    ] {
+        let mut it = at;
+        assert_eq!(it.handle(event, fence), action, "{at:?} {event:?}");
+        assert_eq!(it, next, "{at:?} {event:?}");
+    }
+}
+
+#[test]
+fn a_restart_resumes_from_what_is_durable() {
+    let (txn, before) = ([2; 16], Some([1; 16]));
+    for last in [None, before] {
+        let forward = Participant::resume(Some((txn, true)), last);
+        assert_eq!(forward, Participant::Forward { txn });
+        let prepared = Participant::resume(Some((txn, false)), last);
+        assert_eq!(prepared, Participant::Prepared { txn });
+    }
+    assert_eq!(
+        Participant::resume(None, before),
+        Participant::Done { txn: [1; 16] }
+    );
+    assert_eq!(Participant::resume(None, None), Participant::Idle);
+    // One that goes forward knows of the commit, one that only voted doesn't.
+    let witnesses = [
+        Witness::of(Some(([3; 16], true)), before),
+        Witness::of(Some(([4; 16], false)), before),
+        Witness::of(None, Some(txn)),
+        Witness::of(None, None),
+    ];
+    assert_eq!(known_commits(&witnesses), [[1; 16], [2; 16], [3; 16]]);
+    assert_eq!(witnesses[1].doubt, Some([4; 16]));
+}
+
 /// Something that happens to a coordinator of members 0 to 5.
 #[derive(Clone, Copy, Debug)]
 enum Happens {

@@ -293,3 +293,29 @@ fn a_batch_is_full_at_its_limit_but_takes_one_delta_of_any_length() {
     ));
     assert!(BatchBuilder::new().finish().is_none());
 }
+
+#[test]
+fn the_smallest_rows_fill_a_batch_to_its_last_byte() {
+    let small = |n: u8| forged(Method::Patch, &[n], &[n]);
+    let sealed = batch([small(1), small(2)]);
+    assert_eq!(sealed.bytes.len(), 9 + 2 * 68);
+    assert_eq!(parse_batch(&sealed.bytes).unwrap(), [small(1), small(2)]);
+    let mut promised = sealed.bytes.to_vec();
+    promised[5] = 3;
+    assert!(parse_batch(&promised.into()).is_err());
+}
+
+#[test]
+fn a_batch_is_full_at_its_limit_and_not_before() {
+    let (half, rest) = (vec![1; MAX_RAW_BYTES / 2], vec![2; MAX_RAW_BYTES / 2]);
+    let mut builder = BatchBuilder::new();
+    builder.push(forged(Method::Patch, &half, &half)).unwrap();
+    builder.push(forged(Method::Patch, &rest, &rest)).unwrap();
+    assert_eq!(builder.payload_bytes(), MAX_RAW_BYTES);
+    let one_more = forged(Method::Patch, b"x", b"x");
+    assert_eq!(builder.push(one_more.clone()), Err(one_more));
+    assert_eq!(
+        parse_batch(&builder.finish().unwrap().bytes).unwrap().len(),
+        2
+    );
+}

@@ -338,6 +338,28 @@ mod tests {
         ("[!]a-]", "b", true),
         ("[a-]", "-", true),
         ("[c-a]", "b", false),
+        ("[a-\\c]", "b", true),
+        ("[a-\\c]", "c", true),
+        ("[a-\\c]", "d", false),
+        ("[[:alnum:]]", "5", true),
+        ("[[:alnum:]]", "_", false),
+        ("[[:blank:]]", "\t", true),
+        ("[[:blank:]]", "\n", false),
+        ("[[:cntrl:]]", "\u{7f}", true),
+        ("[[:cntrl:]]", " ", false),
+        ("[[:graph:]]", "~", true),
+        ("[[:graph:]]", " ", false),
+        ("[[:lower:]]", "z", true),
+        ("[[:lower:]]", "Z", false),
+        ("[[:print:]]", " ", true),
+        ("[[:print:]]", "a", true),
+        ("[[:print:]]", "\n", false),
+        ("[[:punct:]]", ".", true),
+        ("[[:punct:]]", "a", false),
+        ("[[:space:]]", "\u{b}", true),
+        ("[[:space:]]", "a", false),
+        ("[[:xdigit:]]", "f", true),
+        ("[[:xdigit:]]", "g", false),
         ("[ab", "a", false),
         ("[]", "]", false),
         ("a\\", "a\\", false),
@@ -364,6 +386,12 @@ mod tests {
         assert!(!is_match(&pattern, &text));
         assert!(is_match(&pattern, &(text + "b")));
         assert!(!is_match(&"**a".repeat(300), &"ab".repeat(299)));
+        // Where one word of states ends.
+        for length in [63, 64, 65, 127, 128] {
+            let text = "x".repeat(length);
+            assert!(is_match(&"?".repeat(length), &text), "{length}");
+            assert!(!is_match(&"?".repeat(length + 1), &text), "{length}");
+        }
         assert!(is_match(
             &"?".repeat(MAX_RULE_BYTES),
             &"x".repeat(MAX_RULE_BYTES)

@@ -205,6 +205,7 @@ mod tests {
             ":x",
             "..",
             "exclude",
+            "excludes x",
             "-,",
             "#x",
             "ü b",
@@ -293,6 +294,8 @@ mod tests {
     #[test]
     fn a_list_has_limits() {
         assert!(check_list(&vec!["x"; MAX_RULES]).is_ok());
+        let line = "x".repeat(1024);
+        assert!(check_list(&vec![&line; MAX_TOTAL_BYTES / 1024]).is_ok());
         let many = check_list(&vec!["x"; MAX_RULES + 1]).unwrap_err();
         assert_eq!(
             (many.position, many.fault),

@@ -242,6 +242,8 @@ mod tests {
         }
         assert!(Preserve::parse(&["/a".repeat(61)]).is_err());
         assert!(Preserve::parse(&["/a".repeat(60)]).is_ok());
+        assert!(Preserve::parse(&["/".to_owned() + &"a".repeat(256)]).is_err());
+        assert!(Preserve::parse(&["/".to_owned() + &"a".repeat(255)]).is_ok());
         assert!(
             preserve(&["/a/.fanout"])
                 .covers(&path("a/.fanout"))

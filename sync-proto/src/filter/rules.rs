@@ -282,6 +282,27 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_about_a_name_is_about_no_other_name() {
+        for (line, hit, missed) in [
+            ("keep", "keep", "kept"),
+            ("-! keep", "other", "keep"),
+            ("*a*b", "xaxb", "a*c"),
+            ("*[ab]", "xb", "x[ab]"),
+            ("a*b*", "axbx", "xab"),
+        ] {
+            let rules = Rules::parse(&[line]).unwrap();
+            let decision = |text| rules.decide(Side::Sender, &path(text), false);
+            assert!(decision(hit).is_excluded(), "{line} is about {hit}");
+            assert!(
+                !decision(missed).is_excluded(),
+                "{line} isn't about {missed}"
+            );
+            assert!(!rules.has_xattr_rules(), "{line}");
+        }
+        assert_ne!(Rules::parse(&["a"]).unwrap(), Rules::parse(&["b"]).unwrap());
+    }
+
+    #[test]
     fn each_side_has_its_own_rules() {
         let on = |line: &str, side| {
             let rules = Rules::parse(&[line]).unwrap();

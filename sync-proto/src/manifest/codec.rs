@@ -23,13 +23,13 @@ use std::sync::Arc;
 
 const MAGIC: &[u8] = b"FOMF\x01";
 /// LIMIT: bytes of one symlink target (the kernel's own limit).
-const MAX_TARGET_BYTES: usize = 4095;
+pub(super) const MAX_TARGET_BYTES: usize = 4095;
 /// LIMIT: bytes of all xattrs of one entry.
-const MAX_XATTR_BYTES: usize = 64 * 1024;
+pub(super) const MAX_XATTR_BYTES: usize = 64 * 1024;
 /// LIMIT: xattrs of one entry.
-const MAX_XATTRS: u64 = 256;
+pub(super) const MAX_XATTRS: u64 = 256;
 /// LIMIT: bytes of a user or group name.
-const MAX_PRINCIPAL_BYTES: usize = 256;
+pub(super) const MAX_PRINCIPAL_BYTES: usize = 256;
 
 /// Reads canonical bytes from the front; every read is checked.
 #[derive(Clone, Debug)]

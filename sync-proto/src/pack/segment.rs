@@ -214,6 +214,18 @@ mod tests {
         encode_segment(stream, offset, raw, &mut PackEncoder::new(), 1)
     }
 
+    #[test]
+    fn a_segment_ends_with_the_largest_file_at_the_latest() {
+        let last = MAX_FILE_BYTES / SEGMENT_ALIGN_BYTES * SEGMENT_ALIGN_BYTES;
+        let room = (MAX_FILE_BYTES - last) as u32;
+        assert!(check_offset(last, room - 1).is_ok());
+        assert!(check_offset(last, room).is_ok());
+        assert!(check_offset(last, room + 1).is_err());
+        assert!(check_offset(SEGMENT_ALIGN_BYTES + 1, 1).is_err());
+        let beyond = u64::MAX / SEGMENT_ALIGN_BYTES * SEGMENT_ALIGN_BYTES;
+        assert!(check_offset(beyond, u32::MAX).is_err());
+    }
+
     proptest! {
         #[test]
         fn a_segment_comes_back_with_its_place(

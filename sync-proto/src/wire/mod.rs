@@ -576,3 +576,33 @@ impl Reply {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_as_long_as_allowed_and_no_longer() {
+        for (bytes, fits) in [(0, true), (1, true), (2, false)] {
+            // Behind three bytes of its own length.
+            let message = vec![7_u8; MAX_MESSAGE_BYTES - 4 + bytes];
+            let whole = postcard::to_stdvec(&message).unwrap();
+            assert_eq!(whole.len(), MAX_MESSAGE_BYTES - 1 + bytes);
+            assert_eq!(encode(&message).is_ok(), fits, "{bytes}");
+            let decoded = decode::<Vec<u8>>(&whole);
+            assert_eq!(decoded.is_ok(), fits, "{bytes}");
+            assert!(fits || matches!(decoded, Err(WireError::TooLong(_))));
+        }
+    }
+
+    #[test]
+    fn both_ends_speak_the_highest_version_that_both_know() {
+        let (low, high) = VERSIONS;
+        assert_eq!(agree(VERSIONS).unwrap(), high);
+        assert_eq!(agree((low, high + 3)).unwrap(), high);
+        assert_eq!(agree((low - 1, high)).unwrap(), high);
+        for strange in [(high + 1, high + 2), (low - 1, low - 1), (high + 1, high)] {
+            assert!(agree(strange).is_err(), "{strange:?}");
+        }
+    }
+}

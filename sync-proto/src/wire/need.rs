@@ -83,6 +83,25 @@ mod tests {
     }
 
     #[test]
+    fn what_lies_beyond_the_manifest_is_not_needed() {
+        let base = Digest::of(b"base");
+        let needs = Needs {
+            whole: vec![(7, u32::MAX)],
+            patched: vec![(8, base), (9, base)],
+            resumed: vec![(8, 1, base), (9, 1, base), (10, 1, base)],
+        };
+        let indexes: Vec<u32> = needs.iter(9).map(|(index, _)| index).collect();
+        assert_eq!(indexes, [7, 8, 8, 8]);
+        let none = Needs::default;
+        assert!(none().is_empty());
+        let [mut whole, mut patched, mut resumed] = [none(), none(), none()];
+        whole.whole = needs.whole;
+        patched.patched = needs.patched;
+        resumed.resumed = needs.resumed;
+        assert!(![whole, patched, resumed].iter().any(Needs::is_empty));
+    }
+
+    #[test]
     fn a_hostile_range_ends_at_the_manifest() {
         let needs = Needs {
             whole: vec![(0, u32::MAX), (u32::MAX, 9)],

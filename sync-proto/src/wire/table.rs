@@ -216,4 +216,37 @@ mod tests {
         collector.add(&list).unwrap();
         assert_eq!(collector.rows(999), Err(ManifestError::TooMany));
     }
+
+    #[test]
+    fn a_list_is_cut_into_parts_that_are_the_whole() {
+        for (bytes, lengths) in [
+            (0, &[0][..]),
+            (5, &[5]),
+            (PART_BYTES, &[PART_BYTES]),
+            (2 * PART_BYTES + 5, &[PART_BYTES, PART_BYTES, 5]),
+        ] {
+            let list: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
+            let cut: Vec<_> = parts(&list).collect();
+            let of_each: Vec<usize> = cut.iter().map(|(part, _)| part.len()).collect();
+            assert_eq!(of_each, lengths);
+            let last = cut.iter().position(|(_, is_last)| *is_last);
+            assert_eq!(last, Some(lengths.len() - 1));
+            let whole: Vec<u8> = cut
+                .into_iter()
+                .flat_map(|(part, _)| part.to_vec())
+                .collect();
+            assert!(whole == list);
+        }
+    }
+
+    #[test]
+    fn a_list_is_inflated_to_what_there_is_room_for() {
+        for (most, bytes) in [(0, 64 * 1024), (256, 64 * 1024), (1024, 256 * 1024)] {
+            assert!(inflate(&deflate(&vec![0; bytes]), most).is_ok(), "{most}");
+            let over = inflate(&deflate(&vec![0; bytes + 1]), most);
+            assert_eq!(over, Err(ManifestError::TooMany), "{most}");
+        }
+        let raw = [0; 10 * ENTRY_BYTES];
+        assert_eq!((cost(&raw, 9), cost(&raw, 11)), (10, 11));
+    }
 }

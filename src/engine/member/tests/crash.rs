@@ -1,12 +1,12 @@
 //! What is left after a death at any step.
 
-use super::super::fault::counted::fail_at;
+use super::super::fault::counted::{fail_at, fail_once, failed};
 use super::super::live::no_exchange;
-use super::super::testing::{Staged, World, quick, snapshot};
+use super::super::testing::{Node, Staged, World, quick, snapshot};
 use super::super::transaction::{CommitError, abort, commit, recover};
-use super::{LAYOUTS, check_after, ready_in};
+use super::{LAYOUTS, check_after, ready_in, rules};
 use sync_proto::commit::Participant;
-use sync_proto::wire::Layout;
+use sync_proto::wire::{Layout, Notice};
 
 #[test]
 fn a_commit_that_died_at_any_step_is_finished_by_repeating_it() {
@@ -182,4 +182,97 @@ fn a_transaction_that_nobody_prepared_is_not_committed() {
         commit(&world.place, [9; 16], None),
         Err(CommitError::OtherTransaction)
     ));
+}
+
+/// What the disk says once, at each step: only what others may have done to a path costs that path.
+#[test]
+fn what_the_disk_refuses_stops_a_commit_and_what_others_did_to_a_path_does_not() {
+    for (errno, expected) in [
+        (libc::EIO, None),
+        (libc::EACCES, Some("could not be changed")),
+        (libc::EBUSY, Some("was changed by somebody else")),
+        (libc::EXDEV, Some("was changed by somebody else")),
+        (libc::ENOTDIR, Some("was changed by somebody else")),
+    ] {
+        let mut told = 0;
+        for step in 0.. {
+            let (world, staged) = ready_in(quick(), Layout::InPlace);
+            world.prepare(&staged).unwrap();
+            fail_once(step, errno);
+            let outcome = world.commit(staged.txn);
+            let Some(point) = failed() else {
+                outcome.unwrap();
+                break;
+            };
+            match (outcome, expected) {
+                (Ok(_), None) => panic!("{point} failed at {step}, and the commit went on"),
+                (Ok(committed), Some(expected)) => {
+                    let is_told = |it: &Notice| it.message.contains(expected);
+                    assert!(committed.notices.iter().any(is_told), "{point} {errno}");
+                    told += 1;
+                }
+                (Err(_), _) => {
+                    world.commit(staged.txn).unwrap();
+                    world.settle(&staged);
+                    check_after(&world, &staged);
+                }
+            }
+            if told > 2 {
+                break;
+            }
+        }
+        assert_eq!(told > 0, expected.is_some(), "{errno}");
+    }
+}
+
+#[test]
+fn a_name_that_came_or_went_since_the_look_is_looked_at_again() {
+    for errno in [libc::EEXIST, libc::ENOENT] {
+        let mut puts = 0;
+        for step in 0.. {
+            let (world, staged) = ready_in(quick(), Layout::InPlace);
+            world.prepare(&staged).unwrap();
+            fail_once(step, errno);
+            let outcome = world.commit(staged.txn);
+            match failed() {
+                None => break,
+                Some("member.put" | "member.exchange") => {
+                    let messages = outcome.unwrap().notices;
+                    let changed = |it: &Notice| it.message.contains("changed by somebody");
+                    assert!(!messages.iter().any(changed), "{messages:?}");
+                    world.settle(&staged);
+                    check_after(&world, &staged);
+                    puts += 1;
+                    if puts > 2 {
+                        break;
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        assert!(puts > 0);
+    }
+}
+
+#[test]
+fn a_directory_that_the_disk_keeps_stops_the_commit_until_it_goes() {
+    let mut points = Vec::new();
+    for step in 0.. {
+        let mut world = World::in_dir(quick(), Layout::InPlace, rules(), false);
+        let before = world.source("before", &[("dir/sub/x", Node::File("x"))]);
+        world.push(&before);
+        let after = world.source("after", &[("other", Node::File("o"))]);
+        let staged = world.stage(&after);
+        world.prepare(&staged).unwrap();
+        fail_once(step, libc::EIO);
+        let outcome = world.commit(staged.txn);
+        let Some(point) = failed() else {
+            break;
+        };
+        assert!(outcome.is_err(), "{point} failed, and the commit went on");
+        points.push(point);
+        world.commit(staged.txn).unwrap();
+        assert!(!world.root().join("dir").exists(), "{point}");
+    }
+    assert!(points.contains(&"member.rmdir"), "{points:?}");
 }

@@ -209,3 +209,29 @@ fn an_upload_that_appears_after_the_vote_keeps_its_directory() {
     let said = committed.notices.iter().any(|it| it.path == b"dir_to_file");
     assert!(said, "{:?}", committed.notices);
 }
+
+/// After the vote: in the place of a file that is to go, and in a directory that is to go.
+#[test]
+fn what_appeared_since_the_vote_stays_and_is_told() {
+    let mut world = World::new(Layout::InPlace, rules());
+    let before = world.source(
+        "before",
+        &[("file", Node::File("f")), ("dir/x", Node::File("x"))],
+    );
+    world.push(&before);
+    let after = world.source("after", &[("other", Node::File("o"))]);
+    let staged = world.stage(&after);
+    world.prepare(&staged).unwrap();
+    std::fs::remove_file(world.root().join("file")).unwrap();
+    build(
+        &world.root(),
+        &[("file/new", Node::File("n")), ("dir/new", Node::File("n"))],
+    );
+    let told = world.commit(staged.txn).unwrap().notices;
+    for (stays, path) in [("file/new", "file"), ("dir/new", "dir")] {
+        assert_eq!(read(world.root().join(stays)), "n");
+        let is_told = told.iter().any(|it| it.path == path.as_bytes());
+        assert!(is_told, "{path}: {told:?}");
+    }
+    assert!(!world.root().join("dir/x").exists());
+}

@@ -8,6 +8,7 @@ mod power;
 mod push;
 mod race;
 mod random;
+mod records;
 
 use super::keeper::Keeper;
 use super::record::TreeRecord;

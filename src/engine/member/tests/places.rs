@@ -237,3 +237,43 @@ fn a_state_directory_that_somebody_else_made_is_not_used() {
         assert!(!foreign());
     }
 }
+
+#[test]
+fn a_root_that_is_not_what_the_last_commit_left_is_told() {
+    let changed = |world: &World| {
+        let record = TreeRecord::load(&world.place).unwrap();
+        world.place.root_changed(&record).unwrap()
+    };
+    let told = |text: &str| Some(text.to_owned());
+    let mut world = World::new(Layout::Switched, rules());
+    let root = world.root();
+    assert!(!TreeRecord::load(&world.place).unwrap().adopted);
+    assert_eq!(changed(&world), None);
+    fs::create_dir(&root).unwrap();
+    assert_eq!(changed(&world), None);
+    fs::write(root.join("x"), "x").unwrap();
+    assert_eq!(changed(&world), told("a directory with content"));
+    fs::remove_file(root.join("x")).unwrap();
+    fs::remove_dir(&root).unwrap();
+    let before = world.source("before", BEFORE);
+    world.push(&before);
+    assert_eq!(changed(&world), None);
+    fs::remove_file(&root).unwrap();
+    symlink(".www.fanout/gen/000009", &root).unwrap();
+    assert_eq!(changed(&world), told("a symlink to generation 000009"));
+    fs::remove_file(&root).unwrap();
+    fs::create_dir(&root).unwrap();
+    assert_eq!(changed(&world), told("a directory"));
+
+    let world = World::new(Layout::InPlace, rules());
+    let root = world.root();
+    assert_eq!(changed(&world), None);
+    fs::remove_dir(&root).unwrap();
+    assert_eq!(changed(&world), None, "a repair makes it anew");
+    world.place.make_root().unwrap();
+    assert!(root.is_dir());
+    world.place.make_root().unwrap();
+    fs::remove_dir(&root).unwrap();
+    symlink(".www.fanout/gen/000009", &root).unwrap();
+    assert!(changed(&world).is_some());
+}

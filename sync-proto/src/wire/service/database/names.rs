@@ -313,6 +313,50 @@ mod tests {
     }
 
     #[test]
+    fn what_the_server_lists_is_read_and_nothing_else() {
+        for good in [
+            "10.0.0.1",
+            "10.0.0.0/255.255.255.0",
+            "%",
+            "web-1.example",
+            "::1",
+        ] {
+            assert!(host(good).is_ok(), "{good}");
+        }
+        assert!(host(&"h".repeat(255)).is_ok());
+        assert!(host(&"h".repeat(256)).is_err());
+        assert_eq!(
+            "10.0.0.1".parse::<HostPattern>().unwrap().as_address(),
+            "10.0.0.1".parse().ok()
+        );
+        assert_eq!("%".parse::<HostPattern>().unwrap().as_address(), None);
+        for (name, fits) in [
+            ("site\\_1", true),
+            ("*", true),
+            (&"s".repeat(192)[..], true),
+            (&"s".repeat(193)[..], false),
+            ("", false),
+            ("a`b", false),
+            ("a'b", false),
+            ("a\"b", false),
+            ("a b", false),
+            ("a\nb", false),
+        ] {
+            assert_eq!(schema(name).is_ok(), fits, "{name:?}");
+        }
+        for (name, fits) in [
+            ("CREATE TEMPORARY TABLES", true),
+            (&"P".repeat(40)[..], true),
+            (&"P".repeat(41)[..], false),
+            ("", false),
+            ("select", false),
+            ("ALL, GRANT", false),
+        ] {
+            assert_eq!(privilege(name).is_ok(), fits, "{name:?}");
+        }
+    }
+
+    #[test]
     fn what_belongs_to_the_server_can_not_be_named() {
         for name in ["mysql", "SYS", "information_schema", "performance_schema"] {
             assert!(name.parse::<DatabaseName>().is_err(), "{name}");

@@ -9,7 +9,7 @@ use crate::support::trace::{self, Trace};
 use std::collections::BTreeMap;
 
 /// A new small file is read to hash it, and once more to pack it. Lower this when it isn't.
-const READS_OF_A_NEW_FILE: u32 = 2;
+const READS_OF_A_NEW_FILE: u32 = 1;
 
 /// What one push costs the hub.
 #[derive(Debug, PartialEq, Eq)]

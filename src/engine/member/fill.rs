@@ -409,7 +409,7 @@ fn link_all(
         }
         let path = staging.work.path(*at);
         let content = content_of(staging, *index);
-        let is_linked = match live.spot(&path).map_err(|error| located(&error, &path))? {
+        let is_linked = match live.find(&path).map_err(|error| located(&error, &path))? {
             Some(from) => link_one(staging, &mut cursor, *at, &from, stamp, reflinks)?,
             None => false,
         };

@@ -295,7 +295,7 @@ pub(super) fn rescue(
             continue;
         }
         tree.forget();
-        if let Some(spot) = tree.spot(&held.path)? {
+        if let Some(spot) = tree.find(&held.path)? {
             aside.take(spot.dir, &spot.name, &held.path)?;
         }
     }

@@ -89,17 +89,23 @@ impl Tree {
         Ok(self.dir(&parent)?.map(|dir| Spot { dir, name }))
     }
 
-    /// The entry at `path`; `None` if there is nothing, also if what should hold it is no
-    /// directory, or another mount's.
+    /// As [`Self::spot`], where others may have put anything meanwhile: `None` also if what should
+    /// hold `path` is no directory, or another mount's.
+    pub fn find(&mut self, path: &RelPath) -> Result<Option<Spot<'_>>, FsError> {
+        match self.spot(path) {
+            Err(error) if error.is_wrong_kind() || error.is_other_mount() => Ok(None),
+            other => other,
+        }
+    }
+
+    /// The entry at `path`; `None` where [`Self::find`] finds nothing.
     pub fn stat(&mut self, path: &RelPath) -> Result<Option<Stat>, FsError> {
         if path.is_root() {
             return self.root.stat_self().map(Some);
         }
-        match self.spot(path) {
-            Ok(Some(spot)) => spot.dir.stat(&spot.name),
-            Ok(None) => Ok(None),
-            Err(error) if error.is_wrong_kind() || error.is_other_mount() => Ok(None),
-            Err(error) => Err(error),
+        match self.find(path)? {
+            Some(spot) => spot.dir.stat(&spot.name),
+            None => Ok(None),
         }
     }
 

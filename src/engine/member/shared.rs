@@ -41,7 +41,7 @@ pub(super) fn share(
     path: &RelPath,
     aside: &Aside<'_>,
 ) -> Result<(), CommitError> {
-    let Some(live) = generation.spot(path)? else {
+    let Some(live) = generation.find(path)? else {
         return Ok(());
     };
     let target = shared_target(path);
@@ -134,7 +134,7 @@ pub(super) fn share_strays(
 ) -> Result<(), CommitError> {
     before.forget();
     for held in survey(before.root(), &RelPath::root(), &journal.keeper)? {
-        let Some(spot) = after.spot(&held.path)? else {
+        let Some(spot) = after.find(&held.path)? else {
             continue;
         };
         let there = spot.dir.stat(&spot.name)?;

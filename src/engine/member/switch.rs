@@ -53,7 +53,7 @@ pub(super) fn commit(place: &Place, journal: &Journal) -> Result<Applied, Commit
         let after = generations.open_dir(&journal.directory)?;
         share_strays(place, journal, before, &mut Tree::new(after), &aside)?;
         for path in drift {
-            let Some(spot) = before.spot(path)? else {
+            let Some(spot) = before.find(path)? else {
                 continue;
             };
             if let Err(error) = aside.link(spot.dir, &spot.name, path) {

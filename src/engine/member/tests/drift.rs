@@ -72,6 +72,23 @@ fn a_file_that_would_only_be_touched_and_changed_meanwhile_gets_a_no() {
 }
 
 #[test]
+fn a_directory_that_turns_into_a_symlink_after_the_vote_stops_no_commit() {
+    let (world, staged) = ready(Layout::Switched);
+    std::fs::write(world.root().join("sub/deep/three"), "late edit").unwrap();
+    world.prepare(&staged).unwrap();
+    let outside = world.tmp.path().join("outside");
+    build(&outside, &[("deep/three", Node::File("outside"))]);
+    let before = snapshot(&outside);
+    let sub = std::fs::canonicalize(world.root()).unwrap().join("sub");
+    #[allow(clippy::disallowed_methods, reason = "the test plays the attacker")]
+    std::fs::rename(&sub, sub.with_extension("away")).unwrap();
+    std::os::unix::fs::symlink(&outside, &sub).unwrap();
+    world.commit(staged.txn).unwrap();
+    assert_eq!(world.difference(&staged.desired), Vec::<String>::new());
+    assert_eq!(snapshot(&outside), before);
+}
+
+#[test]
 fn a_symlink_in_the_way_is_never_followed() {
     let (world, staged) = ready(Layout::InPlace);
     world.prepare(&staged).unwrap();

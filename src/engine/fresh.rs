@@ -3,7 +3,7 @@
 //! A first push reads every file of the source to hash it, and needs it again a moment later to
 //! pack it. Small files, where opening costs more than reading, are kept in between.
 //!
-//! Invariants: what is kept is what was hashed; never more than [`MAX_BYTES`] are held; each
+//! Invariants: what is kept is what was hashed; never more than `MAX_BYTES` are held; each
 //! content is handed out once, since what is packed is packed for everybody.
 
 use std::collections::HashMap;

@@ -79,7 +79,7 @@ pub(super) fn close(connection: &quinn::Connection, code: u32, reason: &[u8]) {
 /// leaves its sessions with their agents until those give up.
 ///
 /// RACE: a packet that a driver sent just before it heard of the goodbye is taken for it. The next
-/// one is on its way within [`ASK`]; at worst the session stays with the agent for the idle limit.
+/// one is on its way within `ASK`; at worst the session stays with the agent for the idle limit.
 pub async fn let_goodbyes_out() {
     let mut closed = std::mem::take(&mut *CLOSED.lock().unwrap_or_else(PoisonError::into_inner));
     loop {

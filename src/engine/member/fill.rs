@@ -73,8 +73,8 @@ pub struct Sources {
 /// Finds out where every content comes from. What the hub must send is noted as open.
 pub fn find(seen: &Seen, staging: &mut Staging) -> Result<Sources, Problem> {
     let mut sources = Sources::default();
-    let trusted = trusted(staging);
     let observed = Observed::new(&seen.observed);
+    let trusted = trusted(staging, &observed);
     let is_switched = seen.claim.place.layout() == Layout::Switched;
     let mut rest = Vec::new();
     for index in 0..staging.work.contents.len() {
@@ -150,7 +150,7 @@ impl<'a> Observed<'a> {
 }
 
 /// Which files of an earlier attempt are complete.
-fn trusted(staging: &Staging) -> HashMap<u32, Vec<bool>> {
+fn trusted(staging: &Staging, observed: &Observed<'_>) -> HashMap<u32, Vec<bool>> {
     if staging.is_fresh {
         return HashMap::new();
     }
@@ -163,14 +163,23 @@ fn trusted(staging: &Staging) -> HashMap<u32, Vec<bool>> {
         .map_init(
             || Cursor::new(staging),
             |cursor, (index, files)| {
-                let known = files.iter().map(|at| is_complete(staging, cursor, *at));
+                let known = files
+                    .iter()
+                    .map(|at| is_complete(staging, observed, cursor, *at));
                 (index as u32, known.collect())
             },
         )
         .collect()
 }
 
-fn is_complete(staging: &Staging, cursor: &mut Cursor<'_>, at: At) -> bool {
+/// A file of the area alone was verified when it got its time, and nobody else could reach it since. One
+/// that has other names is what the live tree has, and only as good as what was just seen there.
+fn is_complete(
+    staging: &Staging,
+    observed: &Observed<'_>,
+    cursor: &mut Cursor<'_>,
+    at: At,
+) -> bool {
     let Some((_, entry)) = staging.work.at(at) else {
         return false;
     };
@@ -182,7 +191,9 @@ fn is_complete(staging: &Staging, cursor: &mut Cursor<'_>, at: At) -> bool {
         .ok()
         .and_then(|dir| dir.stat(&entry.name).ok().flatten());
     stat.is_some_and(|stat| {
+        let live = || observed.unchanged(staging, at);
         stat.is_file()
+            && (stat.nlink == 1 || live().is_some_and(|live| live.ino == stat.ino))
             && stat.size == size
             && Some(stat.mtime) == entry.meta.mtime
             && stat.permissions() == entry.meta.mode

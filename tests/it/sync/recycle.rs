@@ -126,3 +126,27 @@ fn find(top: &Path, name: &str) -> Option<PathBuf> {
     }
     None
 }
+
+/// The tree of an attempt that died shares its files with the live one; somebody who edits one of
+/// those and sets its time back must not have their edit published with the next attempt.
+#[test]
+fn an_edit_of_a_shared_file_between_two_attempts_is_not_published() {
+    let mut world = World::with_site(1, &site(), &["--layout", "switched"]);
+    world.push("site", &[]).all("committed");
+    put(&world.source("site").join("version"), "next\n");
+    let armed = [("FANOUT_FAILPOINTS", "member.prepare.journal=kill")];
+    world.restart_agent_with_env(0, &armed);
+    world.push("site", &[]);
+    world.restart_agent(0);
+    let victim = world.live(0, "site").join("core/boot.php");
+    let before = victim.metadata().unwrap();
+    assert!(before.nlink() > 2, "the attempt shares it");
+    fs::write(&victim, "<?php theirs();").unwrap();
+    let file = fs::File::options().write(true).open(&victim).unwrap();
+    file.set_len(before.len()).unwrap();
+    let times = fs::FileTimes::new().set_modified(before.modified().unwrap());
+    file.set_times(times).unwrap();
+    world.push("site", &[]).success();
+    world.assert_delivered("site");
+    world.verify("site", &["--level", "content"]).success();
+}

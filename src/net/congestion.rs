@@ -6,10 +6,15 @@
 //! without loss they are level. On a local network CUBIC is the better known of the two, and quinn
 //! calls its BBR experimental. So the first acknowledgements decide, before anything worth
 //! counting was sent, and the decision stands for the connection.
+//!
+//! The same controller opens its window for a goodbye (`goodbye.rs`).
 
 use std::{
     any::Any,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,6 +28,9 @@ const LONG: Duration = Duration::from_millis(10);
 /// first packet late as well. A handshake has about as many.
 const SAMPLES: u32 = 4;
 
+/// More than can be in flight, and more than quinn's pacer paces.
+const OPEN_WINDOW_BYTES: u64 = 1 << 40;
+
 /// Makes controllers that choose.
 pub(super) struct ByRoundTrip {
     pub(super) short: Arc<CubicConfig>,
@@ -33,7 +41,17 @@ struct Chosen {
     inner: Box<dyn Controller>,
     mtu: u16,
     /// What is left to be seen before it stands, and what it is then.
-    open: Option<(u32, Arc<BbrConfig>)>,
+    choice: Option<(u32, Arc<BbrConfig>)>,
+    /// Shared with the copies that quinn hands out.
+    is_open: Arc<AtomicBool>,
+}
+
+/// Lets everything out that is still to be sent.
+pub(super) fn open_window(connection: &quinn::Connection) {
+    let controller = connection.congestion_state().into_any();
+    if let Ok(controller) = controller.downcast::<Chosen>() {
+        controller.is_open.store(true, Ordering::Release);
+    }
 }
 
 impl ControllerFactory for ByRoundTrip {
@@ -41,17 +59,18 @@ impl ControllerFactory for ByRoundTrip {
         Box::new(Chosen {
             inner: Arc::clone(&self.short).build(now, current_mtu),
             mtu: current_mtu,
-            open: Some((SAMPLES, Arc::clone(&self.long))),
+            choice: Some((SAMPLES, Arc::clone(&self.long))),
+            is_open: Arc::default(),
         })
     }
 }
 
 impl Chosen {
     fn look(&mut self, now: Instant, round_trip: Duration) {
-        match self.open.take() {
+        match self.choice.take() {
             Some((left, long)) if round_trip >= LONG => {
                 if left > 1 {
-                    self.open = Some((left - 1, long));
+                    self.choice = Some((left - 1, long));
                 } else {
                     tracing::debug!(?round_trip, "a long way: BBR");
                     self.inner = long.build(now, self.mtu);
@@ -107,7 +126,11 @@ impl Controller for Chosen {
     }
 
     fn window(&self) -> u64 {
-        self.inner.window()
+        if self.is_open.load(Ordering::Acquire) {
+            OPEN_WINDOW_BYTES
+        } else {
+            self.inner.window()
+        }
     }
 
     fn metrics(&self) -> ControllerMetrics {
@@ -118,7 +141,8 @@ impl Controller for Chosen {
         Box::new(Self {
             inner: self.inner.clone_box(),
             mtu: self.mtu,
-            open: self.open.clone(),
+            choice: self.choice.clone(),
+            is_open: Arc::clone(&self.is_open),
         })
     }
 
@@ -142,7 +166,8 @@ mod tests {
         let mut chosen = Chosen {
             inner: Arc::new(CubicConfig::default()).build(now, 1_200),
             mtu: 1_200,
-            open: Some((SAMPLES, Arc::default())),
+            choice: Some((SAMPLES, Arc::default())),
+            is_open: Arc::default(),
         };
         for round_trip in round_trips {
             chosen.look(now, Duration::from_millis(*round_trip));

@@ -19,7 +19,7 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt},
 };
 
-use super::{congestion::ByRoundTrip, goodbye::Openable, identity::Identity, reset::ResetKey};
+use super::{congestion::ByRoundTrip, identity::Identity, reset::ResetKey};
 
 /// LIMIT: how long a handshake may take, on either side.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -99,10 +99,10 @@ pub(super) fn transport() -> TransportConfig {
     // The default of 333 ms makes one lost handshake packet cost a second.
     config
         .initial_rtt(Duration::from_millis(20))
-        .congestion_controller_factory(Arc::new(Openable(Arc::new(ByRoundTrip {
+        .congestion_controller_factory(Arc::new(ByRoundTrip {
             short: Arc::new(cubic()),
             long: Arc::new(BbrConfig::default()),
-        }))));
+        }));
     config
 }
 

@@ -249,7 +249,10 @@ fn collect_switched(
     let generations = place.sub(b"gen")?;
     let mut collected = Collected::default();
     let is_kept = |name: &[u8]| record.generations.iter().any(|kept| kept.directory == name);
-    for listed in generations.list()? {
+    let mut listed = generations.list()?;
+    // An index goes after its generation, for which it is of use.
+    listed.sort_by_key(|listed| listed.name.as_bytes().ends_with(live_index::SUFFIX));
+    for listed in listed {
         let name = listed.name.as_bytes();
         if is_kept(name.strip_suffix(live_index::SUFFIX).unwrap_or(name)) {
             continue;
@@ -287,7 +290,8 @@ pub(super) fn rescue(
 ) -> Result<Option<Notice>, CommitError> {
     let mut tree = Tree::new(generations.open_dir(name)?);
     let aside = Aside::new(place, name);
-    for held in survey(tree.root(), &RelPath::root(), keeper)? {
+    let known = live_index::load_generation(place, name)?;
+    for held in survey(tree.root(), &RelPath::root(), keeper, known.as_ref())? {
         if held.is_opaque {
             return Err(CommitError::Kept(held.path));
         }

@@ -6,13 +6,15 @@
 use super::fault::point;
 use super::place::{Place, PlaceError};
 use super::record::TreeRecord;
-use crate::engine::index::{Index, Stamp};
+use crate::engine::index::{Index, Stamp, Stamps};
 use crate::fs::read::{is_settled, read_small};
 use crate::fs::{Dir, FsError};
 use rayon::prelude::*;
+use std::collections::HashSet;
 use std::io::Write as _;
 use sync_proto::entry::{Kind, Time};
-use sync_proto::path::Name;
+use sync_proto::manifest::Directory;
+use sync_proto::path::{Name, RelPath};
 use sync_proto::wire::Layout;
 
 const FILE: &[u8] = b"index";
@@ -22,7 +24,8 @@ pub(super) const SUFFIX: &[u8] = b".index";
 const MAX_BYTES: u64 = 2 << 30;
 
 /// The index of the tree as it is after a commit: `staged`, with the ctimes that the entries have
-/// now. An entry that isn't exactly what was staged is distrusted, and will be hashed again.
+/// now. An entry that isn't exactly what was staged is distrusted, and will be hashed again; a
+/// directory that has another ctime isn't taken for whole, and will be listed.
 ///
 /// Where the commit gives no entry another ctime, `looked` is what the file system's clock said
 /// before the staged tree was looked at: a stamp that was settled then is good as it is, and
@@ -41,35 +44,52 @@ pub fn refresh_index(
     let Some(live) = place.live()? else {
         return Ok(None);
     };
-    let directories: Vec<_> = staged.directories().collect();
-    let stamps: Vec<Vec<Stamp>> = directories
-        .into_par_iter()
+    let directories = staged.manifest().directories();
+    let renewed: Vec<(Stamps, Vec<RelPath>)> = directories
+        .par_iter()
+        .zip(staged.stamps())
         .map(|(directory, stamps)| {
             if stamps.iter().all(is_good) {
-                return Ok(stamps.to_vec());
+                return Ok((stamps.clone(), Vec::new()));
             }
-            let pairs = directory.entries.iter().zip(stamps);
-            let Some(dir) = open_or_none(&live, &directory.path)? else {
-                return Ok(pairs.map(|(_, stamp)| stamp.distrusted()).collect());
-            };
-            pairs
-                .map(|(entry, stamp)| match is_good(stamp) {
-                    true => Ok(*stamp),
-                    false => renew(&dir, &entry.name, &entry.kind, stamp),
-                })
-                .collect()
+            let dir = open_or_none(&live, &directory.path)?;
+            let mut moved = Vec::new();
+            let mut renewed = Vec::with_capacity(stamps.len());
+            for (entry, stamp) in directory.entries.iter().zip(stamps.iter()) {
+                let now = match &dir {
+                    _ if is_good(stamp) => *stamp,
+                    Some(dir) => renew(dir, &entry.name, &entry.kind, stamp)?,
+                    None => stamp.distrusted(),
+                };
+                // What may have changed within a tick of the clock counts as changed.
+                let is_certain = is_good(stamp) || looked.is_none() && now == *stamp;
+                if entry.kind.is_directory() && !is_certain {
+                    moved.push(directory.path_of(&entry.name));
+                }
+                renewed.push(now);
+            }
+            Ok((renewed.into(), moved))
         })
         .collect::<Result<_, FsError>>()?;
     let root = Stamp::from(&live.stat_self()?);
-    Ok(Index::new(
+    let moved: HashSet<&RelPath> = renewed.iter().flat_map(|(_, moved)| moved).collect();
+    let is_whole = |directory: &Directory| {
+        staged.is_whole(&directory.path)
+            && !moved.contains(&directory.path)
+            && !(directory.path.is_root() && root != *staged.root_stamp())
+    };
+    let whole = directories.iter().map(|it| is_whole(it)).collect();
+    let stamps = renewed.iter().map(|(stamps, _)| stamps.clone()).collect();
+    Ok(Index::of_parts(
         staged.manifest().clone(),
         root,
-        stamps.into_iter().flatten().collect(),
+        stamps,
+        whole,
     ))
 }
 
 /// Somebody may have made anything of a directory since the commit.
-fn open_or_none(live: &Dir, path: &sync_proto::path::RelPath) -> Result<Option<Dir>, FsError> {
+fn open_or_none(live: &Dir, path: &RelPath) -> Result<Option<Dir>, FsError> {
     match live.try_open_dir_at(path) {
         Err(error) if error.is_wrong_kind() || error.is_other_mount() => Ok(None),
         other => other,

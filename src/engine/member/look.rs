@@ -120,8 +120,8 @@ impl Seen {
         let observed = self.observe(level, known.as_deref())?;
         self.roots = observed.index.manifest().roots();
         self.observed = Arc::new(observed.index);
-        let is_drift = live.is_some_and(|live| live != self.roots);
-        if observed.hashed_files > 0 && !is_drift && live.is_some() {
+        let is_as_committed = live.is_some_and(|live| live == self.roots);
+        if is_as_committed && known.as_deref() != Some(&*self.observed) {
             // A cache: if it can't be written, the next look takes longer.
             if let Err(error) = save_index(&self.claim.place, &self.observed) {
                 tracing::warn!(%error, "the index of a tree can't be saved");

@@ -175,7 +175,7 @@ fn is_as_linked(directory: &Directory, listed: &Listed, seen: &Seen, work: &Work
 fn holds_something(dir: &Dir, name: &Name, path: &RelPath, seen: &Seen) -> bool {
     let held = dir
         .open_dir(name)
-        .and_then(|inside| survey(&inside, path, &seen.keeper));
+        .and_then(|inside| survey(&inside, path, &seen.keeper, None));
     held.map_or(true, |held| {
         held.iter().any(|held| held.link_target.is_none())
     })

@@ -56,6 +56,8 @@ pub struct Staging {
     pub name: Name,
     /// Nothing was there before.
     pub is_fresh: bool,
+    /// Every name in it is one that this attempt put or left there.
+    pub is_ours: bool,
     tree: Dir,
     seed: Option<Dir>,
     principals: Arc<Principals>,
@@ -89,7 +91,8 @@ impl Staging {
         let tree_name = own(TREE).map_err(|error| of_fs(&error))?;
         let there = area.stat(&tree_name).map_err(|error| of_fs(&error))?;
         let is_switched = seen.claim.place.layout() == Layout::Switched;
-        let is_fresh = there.is_none()
+        let is_ours = there.is_none();
+        let is_fresh = is_ours
             && !(is_switched
                 && take_over(seen, &work, &area, &tree_name).map_err(|error| of_commit(&error))?);
         let tree = own(TREE)
@@ -109,6 +112,7 @@ impl Staging {
         Ok(Self {
             name,
             is_fresh,
+            is_ours,
             tree,
             seed,
             principals: seen.principals.clone(),

@@ -219,7 +219,8 @@ impl Tree {
         txn: TxnKey,
         decision: Decision,
     ) -> Result<Option<Committed>, Problem> {
-        carry_out(&self.seen.claim, &mut self.participant, txn, decision)
+        let Seen { claim, observed, .. } = &self.seen;
+        carry_out(claim, &mut self.participant, txn, decision, Some(observed))
     }
 
     /// Remembers what is live now. A cache: the next look does without it, and takes longer.
@@ -248,19 +249,21 @@ pub fn settled(claim: &Claim) -> Result<Participant, Problem> {
     let place = &claim.place;
     let recovered = recover(place).map_err(|error| of_commit(&error))?;
     if let Participant::Forward { txn } = recovered.participant {
-        transaction::commit(place, txn, claim.overwritten.as_ref())
+        transaction::commit(place, txn, claim.overwritten.as_ref(), None)
             .map_err(|error| of_commit(&error))?;
         return Ok(Participant::Done { txn });
     }
     Ok(recovered.participant)
 }
 
-/// Carries out a decision. `None` if there is nothing to commit.
+/// Carries out a decision. `None` if there is nothing to commit. `known` is what was live when it was
+/// last looked at.
 pub fn carry_out(
     claim: &Claim,
     participant: &mut Participant,
     txn: TxnKey,
     decision: Decision,
+    known: Option<&Index>,
 ) -> Result<Option<Committed>, Problem> {
     let place = &claim.place;
     let record = TreeRecord::load(place).map_err(|error| of_place(&error))?;
@@ -268,7 +271,7 @@ pub fn carry_out(
     match participant.handle(On::Decide { txn, decision }, fence) {
         Do::RecordForward => {
             // `commit` notes durably that it goes forward only before it changes anything.
-            let done = transaction::commit(place, txn, claim.overwritten.as_ref());
+            let done = transaction::commit(place, txn, claim.overwritten.as_ref(), known);
             let done = done.map_err(|error| {
                 let problem = of_commit(&error);
                 Problem::new(Code::CommitFailed, problem.message)

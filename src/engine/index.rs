@@ -57,6 +57,11 @@ impl Stamp {
         now == *self || now.distrusted() == *self
     }
 
+    /// True if it never equals that of an entry on disk: see [`Self::distrusted`].
+    pub fn is_distrusted(&self) -> bool {
+        self.ctime == Time::default()
+    }
+
     /// True if nothing says that the content is another one: the size and the modification time
     /// are the same. Inode and ctime may differ: a further name, a backup program or an overlay
     /// file system changes them. Whoever reads the file then checks its hash.
@@ -171,14 +176,17 @@ impl Index {
             .ok()
     }
 
-    /// The names in a directory that is, as `stat` says, what it was when it was looked at, and had
-    /// no other names then: so it needs no listing. Every name that comes or goes gives a
-    /// directory another ctime, and one that wasn't settled before it was listed is distrusted.
-    /// Only where the file system is known to keep to that: see [`Dir::dates_its_names`].
+    /// A directory that is, as `stat` says, what it was when it was looked at, and had no names then
+    /// but its entries: so it needs no listing. Every name that comes or goes gives a directory another
+    /// ctime, and one that wasn't settled before it was listed is distrusted. Only where the file
+    /// system is known to keep to that: see [`Dir::dates_its_names`].
     ///
     /// [`Dir::dates_its_names`]: crate::fs::Dir::dates_its_names
-    pub fn names(&self, path: &RelPath, stat: &Stat) -> Option<Vec<Listed>> {
-        let at = self.position(path).filter(|at| self.whole.get(*at) == Some(&true))?;
+    pub fn unmoved(&self, path: &RelPath, stat: &Stat) -> Option<(&Arc<Directory>, &Stamps)> {
+        let at = self.position(path)?;
+        if self.whole.get(at) != Some(&true) {
+            return None;
+        }
         let stamp = match path.is_root() {
             true => &self.root,
             false => self.entry(path)?.1,
@@ -186,8 +194,13 @@ impl Index {
         if *stamp != Stamp::from(stat) {
             return None;
         }
-        let entries = &self.manifest.directories().get(at)?.entries;
-        let pairs = entries.iter().zip(self.stamps.get(at)?.iter());
+        Some((self.manifest.directories().get(at)?, self.stamps.get(at)?))
+    }
+
+    /// The names in a directory of which [`Self::unmoved`] knows all.
+    pub fn names(&self, path: &RelPath, stat: &Stat) -> Option<Vec<Listed>> {
+        let (directory, stamps) = self.unmoved(path, stat)?;
+        let pairs = directory.entries.iter().zip(stamps.iter());
         let names = pairs.map(|(entry, stamp)| Listed {
             name: entry.name.clone(),
             kind: kind_of(&entry.kind),

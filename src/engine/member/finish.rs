@@ -47,7 +47,7 @@ impl Staging {
             .work
             .directories
             .iter()
-            .filter(|(_, is_final)| **is_final)
+            .filter(|(directory, is_final)| **is_final && self.kept(**directory).is_none())
             .map(|(directory, _)| *directory)
             .collect();
         directories
@@ -167,6 +167,11 @@ impl Staging {
             is_seed: false,
             directory: at,
         };
+        if self.kept(staged).is_some()
+            && let Some((_, stamps)) = seen.observed.shared(&directory.path)
+        {
+            return self.stamps_of_kept(directory, staged, stamps);
+        }
         let mut cursor = Cursor::new(self);
         let dir = match self.work.directories.contains_key(&staged) {
             true => Some(cursor.dir(staged)?),
@@ -203,6 +208,43 @@ impl Staging {
                     .unwrap_or_default(),
             };
             stamps.push(stamp);
+        }
+        Ok(stamps.into())
+    }
+}
+
+impl Staging {
+    /// The stamps of a directory that was taken over: its files are those of the live tree, which was
+    /// looked at.
+    fn stamps_of_kept(
+        &self,
+        directory: &Directory,
+        staged: StagedDirectory,
+        live: &Stamps,
+    ) -> Result<Stamps, Problem> {
+        if !directory.entries.iter().any(|it| it.kind.is_directory()) {
+            return Ok(live.clone());
+        }
+        let mut cursor = Cursor::new(self);
+        let mut stamps = Vec::with_capacity(live.len());
+        for (entry, stamp) in directory.entries.iter().zip(live.iter()) {
+            if !entry.kind.is_directory() {
+                stamps.push(*stamp);
+                continue;
+            }
+            let own = self.work.index_of(&directory.path_of(&entry.name));
+            let own = own.map(|directory| StagedDirectory {
+                directory,
+                ..staged
+            });
+            stamps.push(match own.and_then(|own| self.kept(own)) {
+                Some(stamp) => *stamp,
+                None => {
+                    let there = cursor.dir(staged)?.stat(&entry.name);
+                    let there = there.map_err(|error| of_fs(&error))?;
+                    there.map(|stat| Stamp::from(&stat)).unwrap_or_default()
+                }
+            });
         }
         Ok(stamps.into())
     }

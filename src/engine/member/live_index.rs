@@ -130,17 +130,21 @@ pub fn save_index(place: &Place, index: &Index) -> Result<(), PlaceError> {
 /// # Errors
 /// Never about the index itself, only about its directory.
 pub fn load_index(place: &Place) -> Result<Option<Index>, PlaceError> {
-    Ok(read(place.state(), &place.own_name(FILE)?))
+    Ok(read_index(place.state(), &place.own_name(FILE)?))
 }
 
 pub(super) fn load_generation(place: &Place, name: &Name) -> Result<Option<Index>, PlaceError> {
-    let Ok(name) = Name::parse(&[name.as_bytes(), SUFFIX].concat()) else {
-        return Ok(None);
-    };
-    Ok(read(&place.sub(b"gen")?, &name))
+    Ok(read_index(&place.sub(b"gen")?, &index_name(name)?))
 }
 
-fn read(dir: &Dir, name: &Name) -> Option<Index> {
+/// What the index of a generation is called, beside it.
+pub(super) fn index_name(generation: &Name) -> Result<Name, FsError> {
+    let name = [generation.as_bytes(), SUFFIX].concat();
+    Name::parse(&name).map_err(|_| FsError::bad_name(&name))
+}
+
+/// An index in a file of its own; `None` if it can't be read.
+pub(super) fn read_index(dir: &Dir, name: &Name) -> Option<Index> {
     let (bytes, _) = read_small(dir, name, None, MAX_BYTES).ok()?;
     Index::decode(&bytes)
 }

@@ -219,7 +219,10 @@ impl Tree {
         txn: TxnKey,
         decision: Decision,
     ) -> Result<Option<Committed>, Problem> {
-        let Seen { claim, observed, .. } = &self.seen;
+        self.seen.outdate_look();
+        let Seen {
+            claim, observed, ..
+        } = &self.seen;
         carry_out(claim, &mut self.participant, txn, decision, Some(observed))
     }
 

@@ -10,7 +10,7 @@ use crate::engine::index::{Index, Stamp, Stamps};
 use crate::fs::read::{is_settled, read_small};
 use crate::fs::{Dir, FsError};
 use rayon::prelude::*;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::Write as _;
 use sync_proto::entry::{Kind, Time};
 use sync_proto::manifest::Directory;
@@ -23,23 +23,38 @@ pub(super) const SUFFIX: &[u8] = b".index";
 /// LIMIT: bytes of an index: 8 million entries at 250 bytes.
 const MAX_BYTES: u64 = 2 << 30;
 
+/// Since when others can reach a staged tree, by the file system's clock.
+#[derive(Debug)]
+pub struct Sealed {
+    /// Before its files were looked at: some of them are the live tree's as well.
+    pub looked: Time,
+    /// At the vote: until then nobody else could reach its directories.
+    pub voted: Time,
+    /// Directories that got other names than those of the manifest since they were looked at.
+    pub added_to: BTreeSet<RelPath>,
+}
+
 /// The index of the tree as it is after a commit: `staged`, with the ctimes that the entries have
 /// now. An entry that isn't exactly what was staged is distrusted, and will be hashed again; a
 /// directory that has another ctime isn't taken for whole, and will be listed.
 ///
-/// Where the commit gives no entry another ctime, `looked` is what the file system's clock said
-/// before the staged tree was looked at: a stamp that was settled then is good as it is, and
-/// whatever happened to its entry since, the next look sees.
+/// Where the commit gives no entry another ctime, `sealed` says from when on others could change it:
+/// a stamp that was settled then is good as it is, and whatever happened to its entry since, the next
+/// look sees.
 ///
 /// # Errors
 /// The live tree can't be read.
 pub fn refresh_index(
     place: &Place,
     staged: &Index,
-    looked: Option<Time>,
+    sealed: Option<&Sealed>,
 ) -> Result<Option<Index>, FsError> {
-    let is_good = |stamp: &Stamp| {
-        *stamp != Stamp::default() && looked.is_some_and(|then| is_settled(stamp.ctime, then))
+    let is_good = |kind: &Kind, stamp: &Stamp| {
+        let from = sealed.map(|sealed| match kind.is_directory() {
+            true => sealed.voted,
+            false => sealed.looked,
+        });
+        *stamp != Stamp::default() && from.is_some_and(|from| is_settled(stamp.ctime, from))
     };
     let Some(live) = place.live()? else {
         return Ok(None);
@@ -49,20 +64,22 @@ pub fn refresh_index(
         .par_iter()
         .zip(staged.stamps())
         .map(|(directory, stamps)| {
-            if stamps.iter().all(is_good) {
+            let mut pairs = directory.entries.iter().zip(stamps.iter());
+            if pairs.all(|(entry, stamp)| is_good(&entry.kind, stamp)) {
                 return Ok((stamps.clone(), Vec::new()));
             }
             let dir = open_or_none(&live, &directory.path)?;
             let mut moved = Vec::new();
             let mut renewed = Vec::with_capacity(stamps.len());
             for (entry, stamp) in directory.entries.iter().zip(stamps.iter()) {
+                let is_good = is_good(&entry.kind, stamp);
                 let now = match &dir {
-                    _ if is_good(stamp) => *stamp,
+                    _ if is_good => *stamp,
                     Some(dir) => renew(dir, &entry.name, &entry.kind, stamp)?,
                     None => stamp.distrusted(),
                 };
                 // What may have changed within a tick of the clock counts as changed.
-                let is_certain = is_good(stamp) || looked.is_none() && now == *stamp;
+                let is_certain = is_good || sealed.is_none() && now == *stamp;
                 if entry.kind.is_directory() && !is_certain {
                     moved.push(directory.path_of(&entry.name));
                 }
@@ -76,6 +93,7 @@ pub fn refresh_index(
     let is_whole = |directory: &Directory| {
         staged.is_whole(&directory.path)
             && !moved.contains(&directory.path)
+            && !sealed.is_some_and(|sealed| sealed.added_to.contains(&directory.path))
             && !(directory.path.is_root() && root != *staged.root_stamp())
     };
     let whole = directories.iter().map(|it| is_whole(it)).collect();

@@ -99,6 +99,8 @@ pub struct Index {
     stamps: Vec<Stamps>,
     /// For each directory, whether it had no other names than these.
     whole: Vec<bool>,
+    /// For each directory but the root, which directory lists it, and as which entry.
+    listed: Vec<(u32, u32)>,
 }
 
 /// The stamps of the entries of one directory, in their order.
@@ -116,12 +118,10 @@ impl Index {
             rest = after;
         }
         let whole = vec![false; parts.len()];
-        rest.is_empty().then_some(Self {
-            manifest,
-            root,
-            stamps: parts,
-            whole,
-        })
+        match rest.is_empty() {
+            true => Self::of_parts(manifest, root, parts, whole),
+            false => None,
+        }
     }
 
     /// The same, with the stamps of each directory by themselves, and whether it is whole: see
@@ -139,11 +139,16 @@ impl Index {
                 .iter()
                 .zip(&stamps)
                 .all(|(directory, stamps)| directory.entries.len() == stamps.len());
-        fits.then_some(Self {
+        if !fits {
+            return None;
+        }
+        let listed = listed(directories)?;
+        Some(Self {
             manifest,
             root,
             stamps,
             whole,
+            listed,
         })
     }
 
@@ -187,9 +192,12 @@ impl Index {
         if self.whole.get(at) != Some(&true) {
             return None;
         }
-        let stamp = match path.is_root() {
-            true => &self.root,
-            false => self.entry(path)?.1,
+        let stamp = match at {
+            0 => &self.root,
+            _ => {
+                let (parent, entry) = *self.listed.get(at)?;
+                self.stamps.get(parent as usize)?.get(entry as usize)?
+            }
         };
         if *stamp != Stamp::from(stat) {
             return None;
@@ -245,7 +253,9 @@ impl Index {
         let digests = self.manifest.digests();
         let entries = self.manifest.entry_count();
         let mut out = Vec::with_capacity(
-            manifest.len() + digests.len() * DIGESTS_BYTES + (entries + 2) * STAMP_BYTES
+            manifest.len()
+                + digests.len() * DIGESTS_BYTES
+                + (entries + 2) * STAMP_BYTES
                 + self.whole.len(),
         );
         out.extend_from_slice(MAGIC);
@@ -292,13 +302,39 @@ impl Index {
             parts.push(own.iter().map(read_stamp).collect());
             stamps = after;
         }
-        stamps.is_empty().then_some(Self {
-            manifest,
-            root: read_stamp(root),
-            stamps: parts,
-            whole: whole.iter().map(|whole| *whole == 1).collect(),
-        })
+        if !stamps.is_empty() {
+            return None;
+        }
+        let whole = whole.iter().map(|whole| *whole == 1).collect();
+        Self::of_parts(manifest, read_stamp(root), parts, whole)
     }
+}
+
+/// Where each directory is listed. They come in the order of their paths, so those in one directory
+/// come in the order of its entries, each followed by what is below it.
+fn listed(directories: &[Arc<Directory>]) -> Option<Vec<(u32, u32)>> {
+    let mut places = Vec::with_capacity(directories.len());
+    // The directories above, and where the next subdirectory of each is looked for.
+    let mut above: Vec<(usize, usize)> = Vec::new();
+    for (at, directory) in directories.iter().enumerate() {
+        above.truncate(directory.path.depth());
+        let place = match above.last_mut() {
+            None => (0, 0),
+            Some((parent, from)) => {
+                let entries = directories.get(*parent)?.entries.get(*from..)?;
+                let next = entries.iter().position(|it| it.kind.is_directory())?;
+                let place = (
+                    u32::try_from(*parent).ok()?,
+                    u32::try_from(*from + next).ok()?,
+                );
+                *from += next + 1;
+                place
+            }
+        };
+        places.push(place);
+        above.push((at, 0));
+    }
+    Some(places)
 }
 
 fn kind_of(kind: &Kind) -> FileKind {

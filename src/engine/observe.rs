@@ -155,7 +155,9 @@ pub enum ObserveError {
 /// Looks at everything below `root`.
 pub fn observe(root: &Dir, clock: &FsClock, look: &Look<'_>) -> Result<Observed, ObserveError> {
     let started = clock.now()?;
-    let dated = look.known.filter(|_| !look.rehash && root.dates_its_names());
+    let dated = look
+        .known
+        .filter(|_| !look.rehash && root.dates_its_names());
     let walked = walk_guided(root, &Looking { look, dated })?;
     let links = links(&walked.dirs);
     let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));

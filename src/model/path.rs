@@ -141,7 +141,11 @@ mod tests {
         ] {
             assert!(bad.parse::<AbsPath>().is_err(), "{bad:?}");
         }
-        assert!(format!("/srv/{}", "x".repeat(255)).parse::<AbsPath>().is_ok());
+        assert!(
+            format!("/srv/{}", "x".repeat(255))
+                .parse::<AbsPath>()
+                .is_ok()
+        );
         assert_eq!(
             format!("/srv/{}/y", "x".repeat(256)).parse::<AbsPath>(),
             Err(AbsPathError::NameTooLong(256))

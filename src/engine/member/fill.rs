@@ -186,7 +186,7 @@ fn is_complete(
     let Kind::File { size, .. } = entry.kind else {
         return false;
     };
-    if staging.kept(at.staged_directory()).is_some() {
+    if staging.has_kept(at) {
         return true;
     }
     let stat = cursor

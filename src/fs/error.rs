@@ -71,6 +71,11 @@ impl FsError {
         matches!(self.source, Errno::PERM | Errno::ACCESS)
     }
 
+    /// This process, or the whole machine, has as many files open as it may.
+    pub fn is_too_many_open(&self) -> bool {
+        matches!(self.source, Errno::MFILE | Errno::NFILE)
+    }
+
     /// A symlink where none may be.
     pub fn is_symlink(&self) -> bool {
         self.source == Errno::LOOP

@@ -9,9 +9,10 @@ use super::error::CommandError;
 use crate::clock::Clock;
 use crate::codes::{Code, Problem};
 use crate::config::{ConfigError, Edit, HubDir, Inventory, Kind, Platform, SecretError, backup};
-use crate::engine::depot::Depot;
+use crate::engine::depot::{Depot, DepotError};
 use crate::engine::event::EventSink;
 use crate::engine::hub::preflight;
+use crate::engine::hub::problem::depot_problem;
 use crate::fs::owner::Principals;
 use crate::fs::{Dir, fault};
 use crate::model::{PlatformName, TreeId, Who};
@@ -196,7 +197,10 @@ impl Hub {
     pub(crate) fn depot(&self) -> Result<Arc<Depot>, CommandError> {
         Depot::open(&self.dir.depot())
             .map(Arc::new)
-            .map_err(|error| CommandError::from_error(Code::DepotDamaged, &error))
+            .map_err(|error| match &error {
+                DepotError::Fs(no) if no.is_too_many_open() => depot_problem(&error).into(),
+                _ => CommandError::from_error(Code::DepotDamaged, &error),
+            })
     }
 }
 

@@ -76,6 +76,13 @@ impl FsError {
         matches!(self.source, Errno::MFILE | Errno::NFILE)
     }
 
+    /// What to do, where it is no matter of the disk.
+    pub fn hint(&self) -> Option<&'static str> {
+        self.is_too_many_open().then_some(
+            "let it have more files open (LimitNOFILE of its systemd unit, or `ulimit -n`)",
+        )
+    }
+
     /// A symlink where none may be.
     pub fn is_symlink(&self) -> bool {
         self.source == Errno::LOOP

@@ -35,12 +35,9 @@ pub fn of_fs(error: &FsError) -> Problem {
         _ => Code::DiskError,
     };
     let problem = Problem::new(code, error_chain(error));
-    match error.is_too_many_open() {
-        // It is no fault of the disk.
-        true => problem.with_hint(
-            "let it have more files open (LimitNOFILE of its systemd unit, or `ulimit -n`)",
-        ),
-        false => problem,
+    match error.hint() {
+        Some(hint) => problem.with_hint(hint),
+        None => problem,
     }
 }
 

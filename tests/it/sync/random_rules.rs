@@ -134,6 +134,8 @@ impl Forest {
         let mut command = Command::new("rsync");
         command
             .args(oracle::EVERYTHING)
+            // Changes may keep size and time.
+            .arg("--checksum")
             .args(&self.filters)
             .arg("--");
         let output = run(command.arg(source.join("")).arg(to.join("")));

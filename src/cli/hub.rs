@@ -14,7 +14,7 @@ use crate::engine::event::EventSink;
 use crate::engine::hub::preflight;
 use crate::engine::hub::problem::depot_problem;
 use crate::fs::owner::Principals;
-use crate::fs::{Dir, fault};
+use crate::fs::{Dir, TOO_MANY_OPEN, fault};
 use crate::model::{PlatformName, TreeId, Who};
 use crate::net::Identity;
 use crate::store::{Holder, Lock, LockError, PlatformState, SecretFileError, Store, StoreError};
@@ -208,11 +208,17 @@ impl Hub {
 pub(crate) fn identity(dir: &Path) -> Result<Identity, CommandError> {
     use crate::net::IdentityError;
     Identity::load_or_create(dir).map_err(|error| {
-        let code = match error {
+        let code = match &error {
             IdentityError::Exposed { .. } => Code::SecretExposed,
+            // No damage of the key.
+            error if error.is_too_many_open() => Code::DiskError,
             _ => Code::StateDamaged,
         };
-        CommandError::from_error(code, &error)
+        let shown = CommandError::from_error(code, &error);
+        match error.is_too_many_open() {
+            true => shown.hint(TOO_MANY_OPEN),
+            false => shown,
+        }
     })
 }
 

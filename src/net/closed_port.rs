@@ -13,9 +13,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::error::NetError;
+use super::{error::NetError, tuning};
 
 /// Waits for the system's word that nothing can be reached there; forever, if there is none.
 pub(super) async fn told(address: SocketAddr) -> NetError {
@@ -42,11 +42,7 @@ pub(super) async fn is_closed(address: SocketAddr, within: Duration) -> bool {
 }
 
 async fn ask(address: SocketAddr) -> io::Result<Infallible> {
-    let any: SocketAddr = match address {
-        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    };
-    let socket = tokio::net::UdpSocket::bind(any).await?;
+    let socket = tokio::net::UdpSocket::bind(any(address)).await?;
     socket.connect(address).await?;
     socket.send(&[0]).await?;
     let mut answer = [0; 1];
@@ -54,4 +50,70 @@ async fn ask(address: SocketAddr) -> io::Result<Infallible> {
         // Data would be from the peer, to a byte that needs no answer.
         socket.recv(&mut answer).await?;
     }
+}
+
+fn any(of: SocketAddr) -> SocketAddr {
+    match of {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}
+
+/// What is heard of a port that is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Nobody has it.
+    Closed,
+    /// Somebody speaks there.
+    Alive,
+}
+
+/// Asks every `pause` until something is heard. The question comes from `port`, which a connection
+/// to the address has already: a system answers one such packet in a second at most, and whichever
+/// it answers, this one or the connection's own signs of life, the answer is heard.
+///
+/// Meanwhile whatever comes from the address comes here, and is lost to the connection, which takes
+/// that for a loss on the way. So this is for a peer that is silent.
+pub(super) async fn listen(address: SocketAddr, port: u16, pause: Duration) -> Heard {
+    let Ok(socket) = beside(address, port) else {
+        // Asked on its own, it is heard where nobody else takes the answers.
+        return match is_closed(address, pause).await {
+            true => Heard::Closed,
+            false => Heard::Alive,
+        };
+    };
+    let mut answer = [0; 1];
+    loop {
+        // An answer to an earlier packet may come as the error of this one.
+        let asked = socket.send(&[0]).await.map(drop);
+        let heard = match asked {
+            Ok(()) => timeout(pause, socket.recv(&mut answer)).await,
+            Err(error) => {
+                sleep(pause).await;
+                Ok(Err(error))
+            }
+        };
+        match heard {
+            Ok(Ok(_)) => return Heard::Alive,
+            // An error is told before what came earlier.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                return match socket.try_recv(&mut answer) {
+                    Ok(_) => Heard::Alive,
+                    Err(_) => Heard::Closed,
+                };
+            }
+            // A router knows no way: cables are plugged in again.
+            Ok(Err(_)) => sleep(pause).await,
+            Err(_) => {}
+        }
+    }
+}
+
+/// A socket that is connected to `address`, with the port of another one that allows it.
+fn beside(address: SocketAddr, port: u16) -> io::Result<tokio::net::UdpSocket> {
+    let mut own = any(address);
+    own.set_port(port);
+    let socket = tuning::second_udp_socket(own)?;
+    socket.connect(address)?;
+    tokio::net::UdpSocket::from_std(socket)
 }

@@ -142,6 +142,7 @@ async fn attempt(
     };
     // A socket of its own per connection: one member's burst can't crowd out another's packets.
     let socket = tuning::udp_socket(any).map_err(|errno| unreachable(errno.into()))?;
+    tuning::share_port(&socket).map_err(|errno| unreachable(errno.into()))?;
     let runtime = Arc::new(quinn::TokioRuntime);
     let quic =
         quinn::Endpoint::new(tuning::endpoint(None), None, socket, runtime).map_err(unreachable)?;

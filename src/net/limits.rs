@@ -28,8 +28,8 @@ pub struct Options {
     pub header_max_bytes: usize,
     /// What the objects in memory may take together; clones share it.
     pub budget: Budget,
-    /// Objects that the peer may have open towards a connecting side, over QUIC. 0 where none are
-    /// read: what nobody reads would wait in its windows.
+    /// Objects that the peer may have open towards a connecting side. 0 where none are read: what
+    /// nobody reads would wait in its windows.
     pub objects_open_max: u32,
     /// How long connecting may take, name lookup included.
     pub handshake: Duration,

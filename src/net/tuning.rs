@@ -5,6 +5,7 @@
 
 use std::{
     net::{SocketAddr, UdpSocket},
+    os::fd::OwnedFd,
     sync::Arc,
     time::Duration,
 };
@@ -135,16 +136,7 @@ pub(super) fn endpoint(listening: Option<&Identity>) -> EndpointConfig {
 
 /// A UDP socket with large buffers. On `[::]` it serves IPv4 as well.
 pub(super) fn udp_socket(address: SocketAddr) -> Result<UdpSocket, Errno> {
-    let family = if address.is_ipv6() {
-        AddressFamily::INET6
-    } else {
-        AddressFamily::INET
-    };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
-    if address.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, false)?;
-    }
+    let socket = unbound(address)?;
     // The kernel caps the plain request at rmem_max and wmem_max; only root may go above.
     let forced = sockopt::set_socket_recv_buffer_size_force(&socket, SOCKET_BUFFER_BYTES)
         .and_then(|()| sockopt::set_socket_send_buffer_size_force(&socket, SOCKET_BUFFER_BYTES));
@@ -158,6 +150,36 @@ pub(super) fn udp_socket(address: SocketAddr) -> Result<UdpSocket, Errno> {
     }
     bind(&socket, &address)?;
     Ok(UdpSocket::from(socket))
+}
+
+/// Allows this process's user a second socket with the port of this one: see [`second_udp_socket`].
+pub(super) fn share_port(socket: &UdpSocket) -> Result<(), Errno> {
+    // ORDER: it has its port already. Before, the system might have given it one that another such
+    // socket has.
+    sockopt::set_socket_reuseport(socket, true)
+}
+
+/// A second socket with a port that another one shares. It is to be connected at once, so that it
+/// gets nothing but what comes from one address.
+pub(super) fn second_udp_socket(address: SocketAddr) -> Result<UdpSocket, Errno> {
+    let socket = unbound(address)?;
+    sockopt::set_socket_reuseport(&socket, true)?;
+    bind(&socket, &address)?;
+    Ok(UdpSocket::from(socket))
+}
+
+fn unbound(address: SocketAddr) -> Result<OwnedFd, Errno> {
+    let family = if address.is_ipv6() {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, false)?;
+    }
+    Ok(socket)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::servers::{Servers, unexpected};
 use crate::codes::{Code, Problem};
 use crate::model::{ServerName, SiteUri};
 use crate::services::app::UploadPath;
-use crate::services::app::uploads::{Delivered, FanOut, Listing, fan_out, parse};
+use crate::services::app::uploads::{Delivered, FanOut, Listing, add, fan_out};
 use crate::store::{Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +21,8 @@ use sync_proto::wire::{ServiceAnswer, ServiceRequest, TreeKey};
 const LIMIT: Duration = Duration::from_secs(600);
 /// LIMIT: files of one site.
 const MAX_FILES: usize = 2_000_000;
+/// LIMIT: bytes of their paths.
+const MAX_PATHS_BYTES: usize = 256 << 20;
 
 /// Uploads of one site that are written on one member.
 pub struct Pinned {
@@ -176,8 +178,9 @@ impl Pinned {
 
     /// Every file in one directory of uploads on a member.
     async fn list(&self, member: &ServerName, path: &UploadPath) -> Result<Listing, Problem> {
-        let mut all = Vec::new();
+        let mut all = Listing::new();
         let mut after = Vec::new();
+        let mut paths_bytes = 0;
         loop {
             let request = UploadRequest::List {
                 place: self.place(path),
@@ -192,11 +195,15 @@ impl Pinned {
             if let Some(file) = files.last() {
                 after.clone_from(&file.path);
             }
-            all.extend(files);
-            if last {
-                return parse(all).ok_or_else(|| unexpected(member));
+            paths_bytes += files.iter().map(|file| file.path.len()).sum::<usize>();
+            add(&mut all, files).ok_or_else(|| unexpected(member))?;
+            if all.len() > MAX_FILES || paths_bytes > MAX_PATHS_BYTES {
+                return Err(unexpected(member));
             }
-            if !goes_on || all.len() > MAX_FILES {
+            if last {
+                return Ok(all);
+            }
+            if !goes_on {
                 return Err(unexpected(member));
             }
         }

@@ -125,9 +125,21 @@ impl StoreError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Newer { .. } => Some("use the newer fanout; a downgrade is not supported"),
+            Self::Sql(error) if is_kept_out(error) => Some(
+                "it is not damaged: look at free space, permissions and the limit of open files \
+                 (`ulimit -n`)",
+            ),
             _ => None,
         }
     }
+}
+
+/// SQLite can't get at the file: its errors READONLY, IOERR, FULL and CANTOPEN, without what the upper
+/// bytes say of them.
+fn is_kept_out(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|it| it.code());
+    let code = code.and_then(|it| it.parse::<u32>().ok());
+    code.is_some_and(|code| matches!(code & 0xFF, 8 | 10 | 13 | 14))
 }
 
 /// The open state database. Clones share it.

@@ -137,10 +137,12 @@ impl Services {
             }
             ServiceRequest::Balancer(request) => {
                 self.offered(Offer::Balancer)?;
+                self.sets()?.belongs_to(hub)?;
                 Ok(ServiceAnswer::Balancer(self.balancer(request).await?))
             }
             ServiceRequest::Member(request) => {
                 self.offered(Offer::Web)?;
+                self.sets()?.belongs_to(hub)?;
                 Ok(ServiceAnswer::Member(self.as_member(request).await?))
             }
             ServiceRequest::App(request) => {

@@ -127,6 +127,12 @@ async fn plan(current: &Path, wish: &SetupWish) -> Result<Vec<Step>, Problem> {
 }
 
 async fn packages(wish: &SetupWish, php: &[String]) -> Result<Step, Problem> {
+    for version in php {
+        is_version(version)?;
+    }
+    for extension in &wish.extensions {
+        is_extension(extension)?;
+    }
     let mut packages = Vec::new();
     match wish.web {
         Some(SetupWeb::Nginx) => packages.push("nginx".to_owned()),
@@ -148,9 +154,6 @@ async fn packages(wish: &SetupWish, php: &[String]) -> Result<Step, Problem> {
             packages.push("nginx".to_owned());
         }
         _ => {}
-    }
-    for package in &packages {
-        is_package(package)?;
     }
     let mut missing = Vec::new();
     for package in &packages {
@@ -375,20 +378,29 @@ async fn usual_php() -> Result<String, Problem> {
     })
 }
 
-/// As Debian names packages.
-fn is_package(name: &str) -> Result<(), Problem> {
-    let allowed =
-        |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '+');
-    let first = name.chars().next();
-    match first.is_some_and(|c| c.is_ascii_alphanumeric())
-        && name.len() <= 64
-        && name.chars().all(allowed)
-    {
+/// `8.2`. It becomes part of a path, too.
+fn is_version(version: &str) -> Result<(), Problem> {
+    let is_number =
+        |it: &str| (1..=2).contains(&it.len()) && it.bytes().all(|c| c.is_ascii_digit());
+    let parts = version.split_once('.');
+    match parts.is_some_and(|(major, minor)| is_number(major) && is_number(minor)) {
         true => Ok(()),
-        false => {
-            let shown = escape(name.as_bytes());
-            let message = format!("`{shown}` is not the name of a package");
-            Err(Problem::new(Code::SetupFailed, message))
-        }
+        false => Err(no_name(version, "a version of PHP")),
     }
+}
+
+/// As Debian names what follows `php8.2-`. To apt a name that ends with `-` is one to remove, with
+/// `+` one to install, and one with `.` may be a pattern.
+fn is_extension(name: &str) -> Result<(), Problem> {
+    let is_plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let allowed = (1..=40).contains(&name.len()) && name.bytes().all(|c| is_plain(c) || c == b'-');
+    match allowed && !name.starts_with('-') && !name.ends_with('-') {
+        true => Ok(()),
+        false => Err(no_name(name, "an extension's name")),
+    }
+}
+
+fn no_name(text: &str, what: &str) -> Problem {
+    let shown = escape(text.as_bytes());
+    Problem::new(Code::SetupFailed, format!("`{shown}` is not {what}"))
 }

@@ -1,7 +1,7 @@
 //! Shares that are mounted on this server: what is mounted where, and the word by which several
 //! servers prove that theirs is the same.
 //!
-//! Refuses to write where nothing is mounted.
+//! Refuses to write where nothing is mounted, and where the system itself lies.
 
 use super::super::trees::Trees;
 use super::app::user_ids;
@@ -19,6 +19,23 @@ use sync_proto::wire::service::{MountFacts, UploadAnswer};
 /// LIMIT: bytes of the list of mounts.
 const MOUNTS_BYTES: usize = 4 << 20;
 
+/// Where no administrator mounts a share, and the system itself mounts much.
+const SYSTEM: [&str; 13] = [
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/proc",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr",
+    "/var/lib/fanout",
+];
+
 /// What is mounted at a path.
 pub(super) fn mounted(trees: &Trees, path: &[u8], user: &str) -> Result<UploadAnswer, Problem> {
     let path = real(trees, path)?;
@@ -30,7 +47,7 @@ pub(super) fn mounted(trees: &Trees, path: &[u8], user: &str) -> Result<UploadAn
 
 /// Leaves a word in the share.
 pub(super) fn leave(trees: &Trees, path: &[u8], nonce: [u8; 16]) -> Result<UploadAnswer, Problem> {
-    let share = share(trees, path)?;
+    let (share, _) = share(trees, path)?;
     write_atomically(&share, &file_name(nonce)?, &nonce, 0o644).map_err(|error| of_fs(&error))?;
     Ok(UploadAnswer::Done)
 }
@@ -42,7 +59,7 @@ pub(super) fn find(
     nonce: [u8; 16],
     take: bool,
 ) -> Result<UploadAnswer, Problem> {
-    let share = share(trees, path)?;
+    let (share, _) = share(trees, path)?;
     let name = file_name(nonce)?;
     let found = match share.open_file(&name) {
         Ok(file) => read_range(&file, 0, nonce.len()).is_ok_and(|there| there == nonce),
@@ -55,21 +72,31 @@ pub(super) fn find(
     Ok(UploadAnswer::Found { found })
 }
 
-/// The share, if something is mounted there.
-fn share(trees: &Trees, path: &[u8]) -> Result<Dir, Problem> {
-    let path = real(trees, path)?;
+/// The share and its path as programs here see it, if something is mounted there.
+pub(super) fn share(trees: &Trees, path: &[u8]) -> Result<(Dir, PathBuf), Problem> {
+    let named = named(path)?;
+    let is_system = |dir: &&&str| named.as_path().starts_with(dir);
+    if let Some(dir) = SYSTEM.iter().find(is_system) {
+        let message = format!("No share lies at {named}: {dir} belongs to the system itself");
+        return Err(Problem::new(Code::ShareWrong, message));
+    }
+    let path = trees.real(&named);
     if mount_at(&mounts()?, &path).is_none() {
         let message = format!("Nothing is mounted at {}", path.display());
         return Err(Problem::new(Code::ShareWrong, message));
     }
-    Dir::open_absolute(&path).map_err(|error| of_fs(&error))
+    let dir = Dir::open_absolute(&path).map_err(|error| of_fs(&error))?;
+    Ok((dir, path))
 }
 
 fn real(trees: &Trees, path: &[u8]) -> Result<PathBuf, Problem> {
+    Ok(trees.real(&named(path)?))
+}
+
+fn named(path: &[u8]) -> Result<AbsPath, Problem> {
     let refused = |error: &dyn std::error::Error| Problem::from_error(Code::PathNotAllowed, error);
     let text = std::str::from_utf8(path).map_err(|error| refused(&error))?;
-    let path: AbsPath = text.parse().map_err(|error| refused(&error))?;
-    Ok(trees.real(&path))
+    text.parse().map_err(|error| refused(&error))
 }
 
 fn file_name(nonce: [u8; 16]) -> Result<Name, Problem> {

@@ -259,9 +259,14 @@ fn open(trees: &Trees, hub: NodeKey, asked: &UploadPlace) -> Result<Opened, Prob
 fn read(at: &Opened, path: &[u8], offset: u64) -> Result<UploadAnswer, Problem> {
     let gone = || refused(&format!("`{}` is not there any more", escape(path)));
     let (dir, name, _) = at.spot(path, false)?.ok_or_else(gone)?;
-    let (file, _) = dir
-        .open_file_quietly(&name)
-        .map_err(|error| at.refusal(&error))?;
+    let (file, _) = dir.open_file_quietly(&name).map_err(|error| {
+        // The others go on without one that went away.
+        if error.is_not_found() {
+            gone()
+        } else {
+            at.refusal(&error)
+        }
+    })?;
     let bytes = read_range(&file, offset, UPLOAD_PART_BYTES).map_err(|error| of_fs(&error))?;
     Ok(UploadAnswer::Read { bytes })
 }
@@ -289,9 +294,13 @@ fn write(
             dir.create_file(&part, 0o600)
                 .map_err(|error| of_fs(&error))?
         }
-        _ => dir
-            .open_file_for_update(&part)
-            .map_err(|error| of_fs(&error))?,
+        _ => dir.open_file_for_update(&part).map_err(|error| {
+            if error.is_not_found() {
+                refused("a part came out of order")
+            } else {
+                of_fs(&error)
+            }
+        })?,
     };
     let so_far = Stat::of_file(&open).map_err(|error| of_fs(&error))?;
     if so_far.size != offset {

@@ -84,8 +84,15 @@ pub fn encode_problem(error: &EncodeError) -> Problem {
 /// A failure of the depot as a person should hear it.
 pub fn depot_problem(error: &DepotError) -> Problem {
     let code = match error {
+        DepotError::Fs(error) if error.is_too_many_open() => Code::DiskError,
         DepotError::Fs(error) if error.is_no_space() => Code::DepotFull,
         _ => Code::DepotIncomplete,
     };
-    Problem::from_error(code, error)
+    let problem = Problem::from_error(code, error);
+    match error {
+        DepotError::Fs(error) if error.hint().is_some() => {
+            problem.with_hint(error.hint().unwrap_or_default())
+        }
+        _ => problem,
+    }
 }

@@ -6,7 +6,9 @@ use super::transaction::CommitError;
 use crate::codes::{Code, Problem, error_chain};
 use crate::engine::observe::ObserveError;
 use crate::fs::FsError;
+use crate::fs::durable::CheckedError;
 use crate::fs::meta::MetaError;
+use crate::fs::read::ReadError;
 use sync_proto::wire::{Notice, Refusal};
 
 /// A problem as it crosses the wire.
@@ -32,7 +34,11 @@ pub fn of_fs(error: &FsError) -> Problem {
         _ if error.is_no_openat2() => Code::Openat2Missing,
         _ => Code::DiskError,
     };
-    Problem::new(code, error_chain(error))
+    let problem = Problem::new(code, error_chain(error));
+    match error.hint() {
+        Some(hint) => problem.with_hint(hint),
+        None => problem,
+    }
 }
 
 /// Why metadata could not be applied.
@@ -43,11 +49,22 @@ pub fn of_meta(error: &MetaError) -> Problem {
     }
 }
 
+/// Why a file of ours can't be read: what the disk says is no damage of the file.
+pub fn of_checked(error: &CheckedError) -> Problem {
+    match error {
+        CheckedError::Read(ReadError::Io(error)) => of_fs(error),
+        CheckedError::Read(_) | CheckedError::Damaged { .. } => {
+            Problem::from_error(Code::AgentStateDamaged, error)
+        }
+    }
+}
+
 /// Why a tree has no place.
 pub fn of_place(error: &PlaceError) -> Problem {
     let code = match error {
         PlaceError::Fs(error) => return of_fs(error),
-        PlaceError::Checked(_) | PlaceError::Damaged(_) => Code::AgentStateDamaged,
+        PlaceError::Checked(error) => return of_checked(error),
+        PlaceError::Damaged(_) => Code::AgentStateDamaged,
         PlaceError::ForeignState(_) => Code::StateNotOurs,
         PlaceError::Name(..) => Code::PathNotAllowed,
         PlaceError::Rules(_) => Code::RuleInvalid,

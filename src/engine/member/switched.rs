@@ -15,6 +15,7 @@ use super::step::Attributes;
 use super::transaction::CommitError;
 use super::tree_plan::{Action, notice};
 use crate::engine::index::Stamp;
+use crate::fs::xattr::read_xattrs_at;
 use crate::fs::{Dir, Stat};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -67,7 +68,7 @@ pub(super) fn prepare(
     }
     links.extend(job.plan.seeds.iter().cloned());
     check_permissions(job, live.as_mut(), &shares)?;
-    let made = additions(&links, live, &mut staged)?;
+    let made = additions(job, &links, live, &mut staged)?;
     let (drift, overwritten) = drift(job)?;
     let ino = staged.root().stat_self()?.ino;
     Ok(Planned {
@@ -170,6 +171,7 @@ fn is_shared(
 
 /// The symlinks to shared paths, and the directories above them that the manifest doesn't have.
 fn additions(
+    job: &Job<'_>,
     links: &BTreeSet<RelPath>,
     mut live: Option<Tree>,
     staged: &mut Tree,
@@ -192,12 +194,9 @@ fn additions(
                 Some(_) => return Err(CommitError::Kept(directory)),
                 None => {
                     let like = match &mut live {
-                        Some(live) => live.stat(&directory)?,
+                        Some(live) => like_live(job, live, &directory)?,
                         None => None,
                     };
-                    let like = like
-                        .filter(Stat::is_directory)
-                        .map(|stat| Attributes::of(&stat, None).without_mtime());
                     known.insert(directory.clone());
                     made.push(Made::Directory(directory, like));
                 }
@@ -214,6 +213,25 @@ fn additions(
         made.push(Made::Link(link.clone()));
     }
     Ok(made)
+}
+
+/// What a directory looks like that isn't ours any more, and stays for what is in it: its ACL, too.
+fn like_live(
+    job: &Job<'_>,
+    live: &mut Tree,
+    path: &RelPath,
+) -> Result<Option<Attributes>, CommitError> {
+    let Some(stat) = live.stat(path)?.filter(Stat::is_directory) else {
+        return Ok(None);
+    };
+    let (Some(name), parent) = (path.file_name(), path.parent().unwrap_or_default()) else {
+        return Ok(None);
+    };
+    let xattrs = match live.dir(&parent)? {
+        Some(dir) => read_xattrs_at(dir, &name, job.xattrs, job.principals)?,
+        None => None,
+    };
+    Ok(Some(Attributes::of(&stat, xattrs).without_mtime()))
 }
 
 /// What the live generation holds that wasn't committed, and the new one changes.

@@ -81,6 +81,7 @@ impl Link {
     pub(super) fn new(options: Options) -> (Arc<Self>, Queues) {
         let (control_out, control) = mpsc::unbounded_channel();
         let (objects_out, objects) = mpsc::unbounded_channel();
+        let places_left = options.objects_open_max.min(OBJECTS_OPEN_MAX);
         let link = Self {
             options,
             end: watch::Sender::new(None),
@@ -94,7 +95,7 @@ impl Link {
             room: Arc::new(Semaphore::new(ROOM_BYTES)),
             control_left: AtomicUsize::new(CONTROL_WINDOW),
             control_consumed: AtomicUsize::new(0),
-            places_left: AtomicUsize::new(OBJECTS_OPEN_MAX as usize),
+            places_left: AtomicUsize::new(places_left as usize),
         };
         (Arc::new(link), Queues { control, objects })
     }

@@ -97,9 +97,11 @@ impl Quic {
             Ok(()) | Err(_) => return Err(NetError::protocol("no welcome on the control stream")),
         }
         let quic = Self::new(connection, endpoint, options, counters, out, incoming);
+        let port = quic.endpoint.local_addr().map_or(0, |it| it.port());
         // It ends with the connection.
         tokio::spawn(watch::watch(
             quic.connection.clone(),
+            port,
             Arc::clone(&quic.found),
         ));
         Ok(quic)

@@ -19,16 +19,17 @@ use quinn::Connection;
 use tokio::time::{Instant, sleep};
 
 use super::super::{
-    closed_port,
+    closed_port::{self, Heard},
     error::{NetError, code},
     goodbye, tuning,
 };
 
 /// Watches over a connection until it ends; where the peer is gone, says so in `found` and ends it.
-pub(super) async fn watch(connection: Connection, found: Arc<OnceLock<NetError>>) {
+/// `port` is its own end's.
+pub(super) async fn watch(connection: Connection, port: u16, found: Arc<OnceLock<NetError>>) {
     tokio::select! {
         _over = connection.closed() => {}
-        address = gone(&connection) => {
+        address = gone(&connection, port) => {
             let address = address.to_string();
             tracing::debug!(%address, "the peer's port is closed");
             found.get_or_init(|| NetError::PeerEnded { address });
@@ -38,19 +39,23 @@ pub(super) async fn watch(connection: Connection, found: Arc<OnceLock<NetError>>
 }
 
 /// Returns when the peer is gone.
-async fn gone(connection: &Connection) -> SocketAddr {
+async fn gone(connection: &Connection, port: u16) -> SocketAddr {
     let received = || connection.stats().udp_rx.datagrams;
     let (mut heard, mut since) = (received(), Instant::now());
     loop {
         sleep(tuning::CLOSED_PORT).await;
         let now = received();
-        if now != heard {
-            (heard, since) = (now, Instant::now());
-        } else if since.elapsed() >= tuning::SILENCE {
+        if now == heard && since.elapsed() < tuning::SILENCE {
+            continue;
+        }
+        if now == heard {
             let address = connection.remote_address();
-            if closed_port::is_closed(address, tuning::CLOSED_PORT).await && received() == heard {
+            let said = closed_port::listen(address, port, tuning::CLOSED_PORT).await;
+            if said == Heard::Closed && received() == heard {
                 return address;
             }
         }
+        // What was said in answer to the question was not said to the connection: once more.
+        (heard, since) = (received(), Instant::now());
     }
 }

@@ -13,6 +13,7 @@ use crate::services::web;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use sync_proto::digest::Digest;
 use sync_proto::wire::service::{
     ConfigAnswer, ConfigArea, ConfigFault, ConfigFile, ConfigRequest, ConfigSetId, ConfigState,
@@ -22,6 +23,8 @@ use tokio::sync::OnceCell;
 
 /// How long a server waits for the hub's word before it goes back by itself, in seconds.
 const CONFIRM_WITHIN_S: u32 = 30;
+/// How long may be looked for the shortest difference of two files.
+const DIFFERENCE: Duration = Duration::from_millis(500);
 /// LIMIT: bytes of files in one message; below what a message may have.
 const PART_BYTES: usize = 512 * 1024;
 
@@ -208,7 +211,11 @@ impl Configuration {
             String::from_utf8_lossy(&old),
             String::from_utf8_lossy(bytes),
         );
-        similar::TextDiff::from_lines(old.as_ref(), new.as_ref())
+        // LIMIT: what a member says may differ in every line; the difference is coarser then.
+        let mut difference = similar::TextDiff::configure();
+        difference.timeout(DIFFERENCE);
+        difference
+            .diff_lines(old.as_ref(), new.as_ref())
             .unified_diff()
             .context_radius(2)
             .to_string()

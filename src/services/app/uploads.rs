@@ -35,16 +35,16 @@ impl FanOut {
     }
 }
 
-/// What a listing says that came from a member: paths are parsed, and what isn't one is refused.
-pub fn parse(files: Vec<UploadFile>) -> Option<Listing> {
-    let mut listing = Listing::new();
+/// Adds what a part of a listing says that came from a member: paths are parsed, and what isn't one,
+/// or came before, is refused.
+pub fn add(listing: &mut Listing, files: Vec<UploadFile>) -> Option<()> {
     for file in files {
         let path = RelPath::parse(&file.path).ok().filter(|it| !it.is_root())?;
         if listing.insert(path, file).is_some() {
             return None;
         }
     }
-    Some(listing)
+    Some(())
 }
 
 /// What to do on a member that has `there`, to have what the pinned member has.
@@ -159,7 +159,7 @@ mod tests {
         let of = |path: &[u8]| {
             let mut file = file(&RelPath::parse(b"a").unwrap(), 0);
             file.path = path.to_vec();
-            parse(vec![file])
+            add(&mut Listing::new(), vec![file])
         };
         assert!(of(b"a/b").is_some());
         for bad in [

@@ -312,6 +312,22 @@ fn netns_a_killed_agent_on_another_host_is_noticed_within_seconds() {
     assert_lost(&output, "web2", 1);
 }
 
+/// A system answers one packet to a closed port in a second, and the session's own may always be the
+/// one. So it must be enough: here nothing else is ever answered.
+#[test]
+fn netns_a_killed_agent_is_noticed_by_what_answers_the_sessions_own_packets() {
+    let mut world = on_hosts_with_a_slow_member();
+    world.agent_host(1).drop_small_udp();
+    let mut push = start_push(&world, &[]);
+    wait_for_phase(&mut push, "web2", "receiving");
+    world.kill_agent(1);
+    let start = Instant::now();
+    let output = push.finish_within(A_WHILE).exits(3);
+    let took = start.elapsed();
+    assert!(took < SOON, "noticed after {took:?}\n{}", output.describe());
+    assert_lost(&output, "web2", 1);
+}
+
 #[test]
 fn netns_a_cable_that_is_out_for_half_a_minute_costs_no_member() {
     let world = on_hosts_with_a_slow_member();

@@ -16,7 +16,7 @@ use sync_proto::manifest::Roots;
 use sync_proto::wire::{self, Decision, Doubt, Facts, Needs, Plan, Refusal, Reply, Request};
 
 /// What a hub may grow by over an honest push.
-const GROWTH_KIB: u64 = 64 * 1024;
+pub(super) const GROWTH_KIB: u64 = 64 * 1024;
 const CONTROL: &str = "\u{1b}[2J\r\nfine\u{7}\u{9b}31m";
 
 /// Where the member lies, and how.
@@ -90,7 +90,7 @@ fn opened() -> Reply {
 }
 
 /// What an honest member would say, as far as a hub can tell; `None` where it says nothing.
-fn honest(request: &Request) -> Option<Reply> {
+pub(super) fn honest(request: &Request) -> Option<Reply> {
     let nothing = Vec::new;
     Some(match request {
         Request::Hello { .. } => hello(|_, _, _| {}),
@@ -150,20 +150,23 @@ async fn serve(connection: Connection, at: At, says: Vec<Vec<u8>>) -> Result<(),
 }
 
 /// An honest member, `web2`, and the place of another, `web1`.
-struct Stage {
-    world: World,
+pub(super) struct Stage {
+    pub(super) world: World,
+    /// What the hub's environment has besides.
+    pub(super) env: Vec<(String, String)>,
     pushes: u32,
     most_kib: u64,
 }
 
 impl Stage {
     #[track_caller]
-    fn set() -> Self {
+    pub(super) fn set() -> Self {
         let mut world = World::with_site(2, &site(), &[]);
         world.push("site", &[]).all("committed");
         world.kill_agent(0);
         let mut stage = Self {
             world,
+            env: Vec::new(),
             pushes: 0,
             most_kib: 0,
         };
@@ -172,19 +175,20 @@ impl Stage {
         stage
     }
 
-    fn liar(&self) -> PathBuf {
+    pub(super) fn liar(&self) -> PathBuf {
         self.world.agent_dir(0).join("identity")
     }
 
     /// A push of something new, and the most memory that the hub took.
     #[track_caller]
-    fn push(&mut self, options: &[&str]) -> (Output, u64) {
+    pub(super) fn push(&mut self, options: &[&str]) -> (Output, u64) {
         self.pushes += 1;
         let file = self.world.source("site").join("pushed.txt");
         fs::write(file, self.pushes.to_string()).unwrap();
         let usual = ["push", "platform", "site", "--json", "--policy", "each"];
         let words = [&usual[..], options].concat();
-        let mut running = self.world.start_fanout(&words, &[]);
+        let env: Vec<_> = self.env.iter().map(|(a, b)| (&a[..], &b[..])).collect();
+        let mut running = self.world.start_fanout(&words, &env);
         let mut most_kib = 0;
         while running.is_running() {
             most_kib = high_water_kib(running.id()).unwrap_or(0).max(most_kib);
@@ -195,7 +199,7 @@ impl Stage {
 
     /// A push beside a liar.
     #[track_caller]
-    fn is_borne(&mut self, what: &str, code: &str) {
+    pub(super) fn is_borne(&mut self, what: &str, code: &str) {
         let (output, most_kib) = self.push(&[]);
         let said = output.everything_said();
         let is_plain = said.chars().all(|c| c == '\n' || !c.is_control());
@@ -226,7 +230,7 @@ impl Stage {
 
 /// The port of a former listener may be held by its last packets for a moment.
 #[track_caller]
-fn once_free<T>(mut listen: impl FnMut() -> Option<T>) -> T {
+pub(super) fn once_free<T>(mut listen: impl FnMut() -> Option<T>) -> T {
     let mut listening = None;
     let is_free = wait_until(Duration::from_secs(20), || {
         listening = listen();

@@ -8,7 +8,10 @@
 mod members;
 mod objects;
 mod peer;
+mod pipe;
 mod places;
 mod raw;
 mod requests;
+mod service_members;
+mod services;
 mod victim;

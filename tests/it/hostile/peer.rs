@@ -228,7 +228,7 @@ impl Peer {
     }
 
     /// The next reply to a request, whatever is said of staging meanwhile.
-    async fn answer(&self) -> Result<Reply, NetError> {
+    pub(super) async fn answer(&self) -> Result<Reply, NetError> {
         loop {
             match self.reply().await {
                 Ok(Reply::Progress { .. } | Reply::Need { .. }) => {}
@@ -298,7 +298,7 @@ pub(super) fn play(victim: &mut Victim, table: Vec<Row>) {
             peer.play(row).await;
         });
         match comes {
-            // How every first push begins.
+            // How every first push begins, also where it is said of a service.
             Comes::Refused("FX0322") | Comes::Nothing => {}
             Comes::Ended(code) | Comes::Refused(code) => victim.has_said_once(what, code),
         }

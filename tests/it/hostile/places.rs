@@ -7,11 +7,11 @@ use crate::support::run::{self, USUAL_TIME};
 use fanout::net::{NetError, Token};
 use std::path::PathBuf;
 use std::time::Duration;
-use sync_proto::wire::{Reply, Request};
+use sync_proto::wire::{Reply, Request, ServiceRequest};
 
 /// A second hub that the agent's administrator let in: the directory of its identity.
 #[track_caller]
-fn second_hub(victim: &Victim) -> PathBuf {
+pub(super) fn second_hub(victim: &Victim) -> PathBuf {
     let dir = victim.world.dir().join("second-hub");
     let fanout = |words: &[&str], input: &[u8]| {
         let mut command = victim.world.command(words);
@@ -135,6 +135,11 @@ fn a_token_is_good_for_one_message_of_one_peer() {
     let wrong = [
         ("Hello by a guest", hello((1, 1)), "FX0321"),
         ("Ping by a guest", Request::Ping, "FX0321"),
+        (
+            "a service for a guest",
+            Request::Service(ServiceRequest::Facts),
+            "FX0321",
+        ),
         ("a token's own key for ever", own_key, ""),
         ("no certificate", noise, ""),
     ];

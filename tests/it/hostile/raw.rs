@@ -71,14 +71,7 @@ impl ServerCertVerifier for Anybody {
 
 /// The configuration of a client with the identity in `dir`, which takes `window` bytes at a time.
 fn client(dir: &Path, window: u32) -> quinn::ClientConfig {
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Anybody))
-        .with_client_auth_cert(vec![identity(dir).certificate().clone()], key(dir))
-        .unwrap();
-    tls.alpn_protocols = vec![b"fanout/1".to_vec()];
+    let tls = client_tls(dir);
     let mut config = quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
     let mut transport = TransportConfig::default();
     transport.stream_receive_window(VarInt::from_u32(window));
@@ -87,8 +80,31 @@ fn client(dir: &Path, window: u32) -> quinn::ClientConfig {
     config
 }
 
+/// The TLS of such a client.
+pub(super) fn client_tls(dir: &Path) -> rustls::ClientConfig {
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody))
+        .with_client_auth_cert(vec![identity(dir).certificate().clone()], key(dir))
+        .unwrap();
+    tls.alpn_protocols = vec![b"fanout/1".to_vec()];
+    tls
+}
+
 /// A server with the identity in `dir`, which lets anybody in.
 pub(super) fn server(dir: &Path, listen: SocketAddr) -> std::io::Result<Endpoint> {
+    let crypto = Arc::new(QuicServerConfig::try_from(server_tls(dir)).unwrap());
+    let mut config = quinn::ServerConfig::with_crypto(crypto);
+    let mut transport = TransportConfig::default();
+    transport.keep_alive_interval(Some(Duration::from_secs(1)));
+    config.transport_config(Arc::new(transport));
+    Endpoint::server(config, listen)
+}
+
+/// The TLS of such a server.
+pub(super) fn server_tls(dir: &Path) -> rustls::ServerConfig {
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .unwrap()
@@ -96,12 +112,7 @@ pub(super) fn server(dir: &Path, listen: SocketAddr) -> std::io::Result<Endpoint
         .with_single_cert(vec![identity(dir).certificate().clone()], key(dir))
         .unwrap();
     tls.alpn_protocols = vec![b"fanout/1".to_vec()];
-    let crypto = Arc::new(QuicServerConfig::try_from(tls).unwrap());
-    let mut config = quinn::ServerConfig::with_crypto(crypto);
-    let mut transport = TransportConfig::default();
-    transport.keep_alive_interval(Some(Duration::from_secs(1)));
-    config.transport_config(Arc::new(transport));
-    Endpoint::server(config, listen)
+    tls
 }
 
 fn endpoint() -> Endpoint {

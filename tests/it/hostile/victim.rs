@@ -29,10 +29,20 @@ impl Victim {
     /// With `limits` as they stand in the agent's configuration.
     #[track_caller]
     pub(super) fn start(limits: &[(&str, u64)], growth_kib: u64) -> Self {
-        let mut world = World::with_site(1, &site(), &[]);
+        Self::offering("", limits, growth_kib)
+    }
+
+    /// One that offers these services, as a list of `agent.toml`, beside a site that preserves
+    /// `/uploads`.
+    #[track_caller]
+    pub(super) fn offering(offers: &str, limits: &[(&str, u64)], growth_kib: u64) -> Self {
+        let mut world = World::with_site(1, &site(), &["--preserve", "/uploads/"]);
         world.push("site", &[]).all("committed");
         let file = world.agent_dir(0).join("agent.toml");
         let mut config = fs::read_to_string(&file).unwrap();
+        if !offers.is_empty() {
+            config = format!("offers = [{offers}]\n{config}");
+        }
         for (limit, value) in limits {
             let mut lines: Vec<String> = config.lines().map(str::to_owned).collect();
             let at = lines

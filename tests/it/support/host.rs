@@ -250,6 +250,12 @@ impl Host {
         self.filter("meta l4proto udp drop", "meta l4proto udp drop");
     }
 
+    /// Drops what arrives by UDP with less than 20 bytes, which no packet of QUIC has.
+    #[track_caller]
+    pub(crate) fn drop_small_udp(&self) {
+        self.filter("udp length < 28 drop", "accept");
+    }
+
     /// Drops everything, as a pulled cable does.
     #[track_caller]
     pub(crate) fn cut(&self) {

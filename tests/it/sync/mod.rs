@@ -9,6 +9,7 @@ mod policies;
 mod push;
 mod racy;
 mod random;
+mod random_rules;
 mod recycle;
 mod results;
 mod rollback;

@@ -26,9 +26,9 @@ in_both_layouts!(
 const ROUNDS: usize = 8;
 /// Trees side by side in one platform.
 const TREES: usize = 40;
-const EVERYTHING: [&str; 3] = ["--allow-delete", "100000", "--allow-empty-source"];
+pub(super) const EVERYTHING: [&str; 3] = ["--allow-delete", "100000", "--allow-empty-source"];
 
-fn runner(what: &str) -> TestRunner {
+pub(super) fn runner(what: &str) -> TestRunner {
     let seed = std::env::var("FANOUT_TEST_SEED").unwrap_or_else(|_| "1".to_owned());
     eprintln!("FANOUT_TEST_SEED={seed}");
     let seed = blake3::hash(format!("{seed} {what}").as_bytes());
@@ -36,7 +36,10 @@ fn runner(what: &str) -> TestRunner {
     TestRunner::new_with_rng(Config::default(), rng)
 }
 
-fn one<T: std::fmt::Debug>(runner: &mut TestRunner, strategy: impl Strategy<Value = T>) -> T {
+pub(super) fn one<T: std::fmt::Debug>(
+    runner: &mut TestRunner,
+    strategy: impl Strategy<Value = T>,
+) -> T {
     strategy.new_tree(runner).expect("a value").current()
 }
 
@@ -66,7 +69,7 @@ fn random_changes_end_as_rsync_would_have_them(layout: &str) {
     world.assert_clean("site");
 }
 
-fn times() -> usize {
+pub(super) fn times() -> usize {
     let said = std::env::var("FANOUT_TEST_TIMES").ok();
     said.map_or(1, |said| said.parse().expect("a number"))
 }

@@ -11,9 +11,9 @@ use crate::engine::member::refusal::of_fs;
 use crate::fs::durable::write_atomically;
 use crate::fs::read::read_small;
 use crate::fs::{Dir, owner};
-use crate::model::AbsPath;
 use crate::services::app::{MARK, SETTINGS_VARIABLE, Stub, stubs, upload_paths, written_dirs};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use sync_proto::path::{Name, RelPath, escape};
 use sync_proto::wire::service::AppSettings;
 
@@ -38,14 +38,15 @@ impl LocalSite {
         hosts: &[(String, String)],
         share: &[u8],
     ) -> Result<bool, Problem> {
+        // Before anything is made: a share that is none stops it all.
+        let share = match share {
+            [] => None,
+            path => Some(super::super::share::share(trees, path)?),
+        };
         let mut changed = false;
         for stub in stubs(&self.app, hosts) {
             changed |= self.place_stub(&stub)?;
         }
-        let share = match share {
-            [] => None,
-            path => Some(self.share(trees, path)?),
-        };
         let uploads: Vec<RelPath> = upload_paths(&self.app)
             .into_iter()
             .map(|upload| upload.path)
@@ -219,27 +220,20 @@ impl LocalSite {
         Ok(true)
     }
 
-    /// The share as programs here see it.
-    fn share(&self, trees: &Trees, path: &[u8]) -> Result<Vec<u8>, Problem> {
-        let text = String::from_utf8_lossy(path);
-        let path: AbsPath = text
-            .parse()
-            .map_err(|error| Problem::from_error(Code::PathNotAllowed, &error))?;
-        Ok(trees.real(&path).as_os_str().as_bytes().to_vec())
-    }
-
     /// Lets the upload directory be a symlink to a directory of the site's own on the share.
-    fn lead_to_share(&self, path: &RelPath, share: &[u8]) -> Result<bool, Problem> {
+    fn lead_to_share(
+        &self,
+        path: &RelPath,
+        (on_share, share): &(Dir, PathBuf),
+    ) -> Result<bool, Problem> {
         self.live()?;
-        let root = std::path::Path::new(std::ffi::OsStr::from_bytes(share));
-        let on_share = Dir::open_absolute(root).map_err(|error| of_fs(&error))?;
         let base = path
             .file_name()
             .map_or_else(String::new, |name| name.to_string());
         let own = format!("{}-{base}", self.app.uri.file_name());
         let own = Name::parse(own.as_bytes())
             .map_err(|error| Problem::from_error(Code::NameInvalid, &error))?;
-        let target = [share, b"/", own.as_bytes()].concat();
+        let target = [share.as_os_str().as_bytes(), b"/", own.as_bytes()].concat();
         let entry = reach::entry(&self.place, path, true).map_err(|error| of_fs(&error))?;
         let Some((parent, name)) = entry else {
             return Ok(false);

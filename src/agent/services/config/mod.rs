@@ -19,7 +19,7 @@ use crate::codes::{Code, Problem};
 use crate::fs::system;
 use crate::net::NodeKey;
 use place::{Place, disk, hex};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sync_proto::wire::service::{
@@ -71,6 +71,7 @@ impl Sets {
         hub: NodeKey,
         request: ConfigRequest,
     ) -> Result<ConfigAnswer, Problem> {
+        self.belongs_to(hub)?;
         let _changing = self.changing.lock().await;
         Ok(match request {
             ConfigRequest::State => ConfigAnswer::State(self.state().await?),
@@ -78,7 +79,7 @@ impl Sets {
                 bytes: self.read(area, &name)?,
             },
             ConfigRequest::Put { set, files } => {
-                self.owned_by(hub)?;
+                self.claim(hub)?;
                 let sets = Arc::clone(self);
                 blocking(move || sets.put(&set, files)).await?;
                 ConfigAnswer::Done
@@ -177,24 +178,41 @@ impl Sets {
         Ok(self.content(&live, area, name)?.unwrap_or_default())
     }
 
-    /// Everything that fanout manages here belongs to one hub.
-    fn owned_by(&self, hub: NodeKey) -> Result<(), Problem> {
-        let path = self.place.root().join("owner");
-        let own = hub.to_string();
-        match system::read_text(&path) {
-            Ok(owner) if owner.trim() == own => Ok(()),
-            Ok(owner) => {
+    /// Everything that fanout configures here belongs to one hub: the first that put something.
+    ///
+    /// # Errors
+    /// It is another one's.
+    pub(super) fn belongs_to(&self, hub: NodeKey) -> Result<(), Problem> {
+        match self.owner()? {
+            Some(owner) if owner != hub.to_string() => {
                 let message = format!(
-                    "The services of this server belong to the hub {} (said by {})",
-                    owner.trim(),
-                    path.display()
+                    "The services of this server belong to the hub {owner} (said by {})",
+                    self.owner_file().display()
                 );
                 Err(Problem::new(Code::ServicesOfAnother, message))
             }
-            Err(error) if error.is_not_found() => {
-                let line = format!("{own}\n");
-                system::replace(&path, line.as_bytes(), 0o600).map_err(disk)
-            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Under the lock, so that of two hubs one is the first.
+    fn claim(&self, hub: NodeKey) -> Result<(), Problem> {
+        self.belongs_to(hub)?;
+        if self.owner()?.is_some() {
+            return Ok(());
+        }
+        let line = format!("{hub}\n");
+        system::replace(&self.owner_file(), line.as_bytes(), 0o600).map_err(disk)
+    }
+
+    fn owner_file(&self) -> PathBuf {
+        self.place.root().join("owner")
+    }
+
+    fn owner(&self) -> Result<Option<String>, Problem> {
+        match system::read_text(&self.owner_file()) {
+            Ok(owner) => Ok(Some(owner.trim().to_owned())),
+            Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(disk(error)),
         }
     }

@@ -14,7 +14,7 @@
 //! Invariant: `current` leads to a whole set at every moment; it is replaced by one rename.
 
 use crate::codes::{Code, Problem};
-use crate::engine::member::refusal::of_fs;
+use crate::engine::member::refusal::{of_checked, of_fs};
 use crate::fs::durable::{read_checked, write_checked};
 use crate::fs::{Dir, FsError, system};
 use serde::{Deserialize, Serialize};
@@ -235,7 +235,8 @@ fn checked<T: for<'de> Deserialize<'de>>(dir: &Dir, file: &str) -> Result<Option
     let file = name(file).map_err(disk)?;
     let damaged =
         |error: &dyn std::error::Error| Problem::from_error(Code::AgentStateDamaged, error);
-    let Some(bytes) = read_checked(dir, &file, MAX_RECORD_BYTES).map_err(|it| damaged(&it))? else {
+    let read = read_checked(dir, &file, MAX_RECORD_BYTES);
+    let Some(bytes) = read.map_err(|error| of_checked(&error))? else {
         return Ok(None);
     };
     postcard::from_bytes(&bytes)

@@ -6,15 +6,20 @@ use crate::codes::{Code, Problem};
 use crate::fs::owner::Principals;
 use crate::fs::read::read_small;
 use crate::fs::{Dir, system};
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use sync_proto::digest::Digest;
 use sync_proto::entry::Principal;
 use sync_proto::path::{Name, escape};
+use sync_proto::wire::MAX_MESSAGE_BYTES;
 use sync_proto::wire::service::{ConfigArea, ConfigFile, ConfigSetId, Content, FileState};
 
-/// LIMIT: bytes of one file, and files of one set.
+/// LIMIT: bytes of one file.
 const MAX_FILE_BYTES: u64 = 8 << 20;
-const MAX_FILES: usize = 100_000;
+/// LIMIT: what the names of a set may take in the one message that tells its state, each with two
+/// digests and some small numbers: more than ten thousand files.
+const MAX_NAMES_BYTES: usize = MAX_MESSAGE_BYTES - 4096;
+const FILE_STATE_BYTES: usize = 2 * 32 + 8;
 /// How many sets are kept, the live one included.
 const KEPT: usize = 5;
 /// PHP remembers where a path led for two minutes by default: no set goes before its last reader.
@@ -29,31 +34,40 @@ impl Sets {
             return Err(refused(format!("The set {} was live already", hex(set))));
         }
         let mut record = record.unwrap_or_default();
-        let dir = self.staged(set)?;
+        let known = record.files.into_iter();
+        let mut all: BTreeMap<(ConfigArea, String), Recorded> =
+            known.map(|it| ((it.area, it.name.clone()), it)).collect();
+        // Before anything is written: what is refused leaves no files that nobody counts.
+        let mut wanted = Vec::with_capacity(files.len());
         for file in files {
-            let bytes = self.bytes(&file)?;
-            if bytes.len() as u64 > MAX_FILE_BYTES || record.files.len() >= MAX_FILES {
-                return Err(refused(format!(
-                    "{} is too large",
-                    escape(file.name.as_bytes())
-                )));
-            }
             let own = file_name(&file.name)?;
+            let bytes = self.bytes(&file)?;
+            if bytes.len() as u64 > MAX_FILE_BYTES {
+                return Err(refused(format!("{own} is too large")));
+            }
             if !is_group(&file.group) {
                 let shown = escape(file.group.as_bytes());
                 return Err(refused(format!("`{shown}` is not the name of a group")));
             }
-            write(&dir, file.area, &own, &bytes)?;
-            record
-                .files
-                .retain(|it| (it.area, it.name.as_str()) != (file.area, file.name.as_str()));
-            record.files.push(Recorded {
+            let recorded = Recorded {
                 area: file.area,
                 name: file.name,
                 group: file.group,
                 digest: Digest::of(&bytes),
-            });
+            };
+            all.insert((recorded.area, recorded.name.clone()), recorded);
+            wanted.push((file.area, own, bytes));
         }
+        let names_bytes = all.keys().map(|(_, name)| name.len() + FILE_STATE_BYTES);
+        if names_bytes.sum::<usize>() > MAX_NAMES_BYTES {
+            let message = format!("{} files are more than a set may have", all.len());
+            return Err(refused(message));
+        }
+        let dir = self.staged(set)?;
+        for (area, own, bytes) in wanted {
+            write(&dir, area, &own, &bytes)?;
+        }
+        record.files = all.into_values().collect();
         record.is_tested = false;
         self.place.save_record(&dir, &record).map_err(disk)
     }

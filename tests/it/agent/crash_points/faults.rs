@@ -7,6 +7,7 @@ use crate::support::disk::{Resource, SmallDisk};
 use crate::support::root_or_skip;
 use crate::support::run::{Output, is_installed, run, wait_until};
 use crate::support::task::in_both_layouts;
+use serde_json::Value;
 use std::fs;
 use std::process::Command;
 
@@ -211,6 +212,7 @@ fn an_agent_without_descriptors_says_so_and_stays_up(layout: &str) {
         let limit = format!("--nofile={files}:1024");
         run(Command::new("prlimit").args(["--pid", &pid, &limit])).success();
     };
+    let mut refused = 0;
     for room in [1, 2, 4, 8, 12] {
         bench.prepare(Task::Change);
         let held = fs::read_dir(format!("/proc/{}/fd", bench.world.agent_pid(0)));
@@ -220,6 +222,9 @@ fn an_agent_without_descriptors_says_so_and_stays_up(layout: &str) {
         if output.code != Some(0) {
             let index = fs::read(bench.live().join("index.php")).unwrap();
             assert!(!index.is_empty(), "{}", output.describe());
+            let error = &output.json_member("web1")["error"];
+            assert_too_many_open(error, &output, &["FX0403", "FX0505"]);
+            refused += 1;
         }
         // The same process, with room again.
         limit(&bench, "1024");
@@ -237,9 +242,26 @@ fn an_agent_without_descriptors_says_so_and_stays_up(layout: &str) {
         for (name, value) in pushing.get_envs() {
             command.env(name, value.unwrap_or_default());
         }
-        run(&mut command);
+        let output = run(&mut command);
+        if output.code != Some(0) {
+            let error = output.json_result()["error"].clone();
+            assert_too_many_open(&error, &output, &["FX0014", "FX0403"]);
+            refused += 1;
+        }
         bench.push();
         bench.assert_as_source(&format!("a hub with {files}"));
+    }
+    assert!(refused > 2, "{refused} refused");
+}
+
+/// The code of a disk that says no, and not the advice to look after the disk.
+#[track_caller]
+fn assert_too_many_open(error: &Value, output: &Output, codes: &[&str]) {
+    let word = |key: &str| error[key].as_str().unwrap_or_default().to_owned();
+    eprintln!("{}: {} ({})", word("code"), word("message"), word("hint"));
+    assert!(codes.contains(&&*word("code")), "{}", output.describe());
+    if word("code") != "FX0505" {
+        assert!(word("hint").contains("ulimit -n"), "{}", output.describe());
     }
 }
 

@@ -83,6 +83,48 @@ fn write_source(source: &Path, number: usize) {
     put(&source.join(UPLOAD), "an upload");
 }
 
+/// The boots of one agent's machine: it sees another `boot_id` than this machine has, and another one
+/// after each outage.
+pub(super) struct Boots {
+    dir: PathBuf,
+    count: u32,
+}
+
+impl Boots {
+    /// Starts the agent so that it sees the first boot, and any later start the one of its time.
+    /// Needs root.
+    #[track_caller]
+    pub(super) fn of(world: &mut World, agent: usize) -> Self {
+        let dir = world.dir().join("boots");
+        fs::create_dir(&dir).unwrap();
+        let mut boots = Self { dir, count: 0 };
+        boots.next();
+        // The directory: what is mounted on the file itself would be another mount to who opens it.
+        let script = format!(
+            "mount --bind '{}' /proc/sys/kernel/random && exec \"$0\" \"$@\"",
+            boots.dir.display()
+        );
+        let under = ["unshare", "--mount", "sh", "-c", &script];
+        world.restart_agent_under(agent, &under);
+        let seen = format!(
+            "/proc/{}/root/proc/sys/kernel/random/boot_id",
+            world.agent_pid(agent)
+        );
+        assert_eq!(fs::read_to_string(seen).unwrap(), boots.id());
+        boots
+    }
+
+    /// The machine comes up again.
+    pub(super) fn next(&mut self) {
+        self.count += 1;
+        fs::write(self.dir.join("boot_id"), self.id()).unwrap();
+    }
+
+    fn id(&self) -> String {
+        format!("{:08x}-0000-4000-8000-000000000000\n", self.count)
+    }
+}
+
 /// A world with one platform, whose source is at `number`.
 pub(super) struct Bench {
     pub(super) world: World,
@@ -94,6 +136,8 @@ pub(super) struct Bench {
     serial: u64,
     /// The disk under the side that dies, if its power goes with it.
     pub(super) disk: Option<SmallDisk>,
+    /// What tells the first agent's boots apart, where an outage is one.
+    pub(super) boots: Option<Boots>,
     /// Every upload: its content, inode and time.
     uploads: BTreeMap<PathBuf, (Vec<u8>, u64, i64)>,
 }
@@ -108,6 +152,7 @@ impl Bench {
             cases: 0,
             serial: 0,
             disk: None,
+            boots: None,
             uploads: BTreeMap::new(),
         };
         bench.add_platform();
@@ -291,6 +336,9 @@ impl Bench {
         let reader = watch.reader.clone();
         watch.stop(said);
         disk.lose_power();
+        if let Some(boots) = &mut self.boots {
+            boots.next();
+        }
         if let Err(what) = reader.look() {
             panic!("{said}: after the outage there is {what}");
         }

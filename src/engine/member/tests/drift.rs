@@ -252,3 +252,50 @@ fn what_appeared_since_the_vote_stays_and_is_told() {
     }
     assert!(!world.root().join("dir/x").exists());
 }
+
+/// What was edited in a directory that becomes a file goes aside; the rest can be put back.
+#[test]
+fn a_directory_that_comes_out_is_sorted_file_by_file() {
+    let mut world = World::new(Layout::InPlace, rules());
+    let nodes = [
+        ("d/x", Node::File("x")),
+        ("d/y", Node::File("y")),
+        ("d/deep/z", Node::File("z")),
+    ];
+    let before = world.source("before", &nodes);
+    world.push(&before);
+    std::fs::write(world.root().join("d/x"), "edited").unwrap();
+    let after = world.source("after", &[("d", Node::File("now a file"))]);
+    world.push(&after);
+    let aside = world.tmp.path().join("overwritten/000002");
+    assert_eq!(read(aside.join("d/x")), "edited");
+    assert!(!aside.join("d/y").exists() && !aside.join("d/deep").exists());
+    let undo = world.tmp.path().join(".www.fanout/undo/000002/tree");
+    assert!(!undo.join("d/x").exists());
+    assert_eq!(read(undo.join("d/y")), "y");
+    assert_eq!(read(undo.join("d/deep/z")), "z");
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_file_is_kept_only_if_something_is_in_it() {
+    for content in [None, Some("theirs")] {
+        let mut world = World::new(Layout::InPlace, rules());
+        let before = world.source("before", &[("f", Node::File("old"))]);
+        world.push(&before);
+        let after = world.source("after", &[("f", Node::File("new"))]);
+        let staged = world.stage(&after);
+        world.prepare(&staged).unwrap();
+        std::fs::remove_file(world.root().join("f")).unwrap();
+        build(&world.root(), &[("f/a/b", Node::Dir(0o755))]);
+        if let Some(content) = content {
+            std::fs::write(world.root().join("f/a/b/c"), content).unwrap();
+        }
+        world.commit(staged.txn).unwrap();
+        assert_eq!(read(world.root().join("f")), "new");
+        let aside = world.tmp.path().join("overwritten/000002");
+        assert_eq!(aside.exists(), content.is_some());
+        if let Some(content) = content {
+            assert_eq!(read(aside.join("f/a/b/c")), content);
+        }
+    }
+}

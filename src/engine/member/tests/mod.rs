@@ -12,6 +12,7 @@ mod race;
 mod random;
 mod records;
 mod removal;
+mod votes;
 
 use super::keeper::Keeper;
 use super::record::TreeRecord;

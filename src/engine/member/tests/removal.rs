@@ -4,7 +4,9 @@ use super::super::fault::counted::{fail_once, failed};
 use super::super::place::{Place, no_rename};
 use super::super::record::Vote;
 use super::super::removal::{delete_tree, forget};
-use super::super::testing::{Node, World, build, keeper, quick, seat, snapshot, without_privileges};
+use super::super::testing::{
+    Node, World, build, keeper, quick, seat, snapshot, without_privileges,
+};
 use super::super::transaction::{CommitError, abort};
 use super::{AFTER, BEFORE, LAYOUTS, live_on, read, ready, rules};
 use std::fs::Permissions;
@@ -144,7 +146,10 @@ fn an_upload_in_a_generation_outlives_the_tree() {
             .unwrap()
             .map(|it| it.unwrap().file_name().into_string().unwrap())
             .collect();
-        assert!(names.iter().all(|it| it == "gen" || it == "shared"), "{names:?}");
+        assert!(
+            names.iter().all(|it| it == "gen" || it == "shared"),
+            "{names:?}"
+        );
         assert!(world.root().symlink_metadata().is_err());
     }
 }

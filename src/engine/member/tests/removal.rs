@@ -8,7 +8,7 @@ use super::super::testing::{
     Node, World, build, keeper, quick, seat, snapshot, without_privileges,
 };
 use super::super::transaction::{CommitError, abort};
-use super::{AFTER, BEFORE, LAYOUTS, live_on, read, ready, rules};
+use super::{AFTER, BEFORE, LAYOUTS, live_on, read, ready_in, rules};
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use sync_proto::path::escape;
@@ -17,6 +17,10 @@ use sync_proto::wire::{Layout, Notice};
 const ENOENT: i32 = 2;
 const EIO: i32 = 5;
 const EBUSY: i32 = 16;
+
+fn fresh(layout: Layout) -> World {
+    World::in_dir(quick(), layout, rules(), false)
+}
 
 fn place_of(world: &World) -> Place {
     Place::open(seat(&world.root())).unwrap()
@@ -32,7 +36,7 @@ fn paths(world: &World, left: &[Notice]) -> Vec<String> {
 #[test]
 fn a_tree_with_an_open_transaction_is_neither_deleted_nor_forgotten() {
     for layout in LAYOUTS {
-        let (world, staged) = ready(layout);
+        let (world, staged) = ready_in(quick(), layout);
         world.prepare(&staged).unwrap();
         let before = snapshot(world.tmp.path());
         let deleted = delete_tree(place_of(&world), &world.keeper);
@@ -49,7 +53,7 @@ fn a_tree_with_an_open_transaction_is_neither_deleted_nor_forgotten() {
 
 #[test]
 fn what_stays_of_a_deleted_tree_is_told_name_by_name() {
-    let mut world = World::new(Layout::InPlace, rules());
+    let mut world = fresh(Layout::InPlace);
     let before = world.source("before", BEFORE);
     world.push(&before);
     live_on(&world);
@@ -67,7 +71,7 @@ fn what_stays_of_a_deleted_tree_is_told_name_by_name() {
 
 #[test]
 fn a_root_that_somebody_removed_stops_no_deletion() {
-    let mut world = World::new(Layout::InPlace, rules());
+    let mut world = fresh(Layout::InPlace);
     let before = world.source("before", BEFORE);
     world.push(&before);
     std::fs::remove_dir_all(world.root()).unwrap();
@@ -77,7 +81,7 @@ fn a_root_that_somebody_removed_stops_no_deletion() {
 
 #[test]
 fn a_root_that_is_in_use_is_told_and_one_that_cant_be_removed_is_an_error() {
-    let world = World::new(Layout::InPlace, rules());
+    let world = fresh(Layout::InPlace);
     let reserved = world.root().join(".fanout");
     std::fs::write(&reserved, "in the way").unwrap();
     let left = delete_tree(place_of(&world), &world.keeper).unwrap();
@@ -85,7 +89,7 @@ fn a_root_that_is_in_use_is_told_and_one_that_cant_be_removed_is_an_error() {
     assert_eq!(read(reserved), "in the way");
 
     no_rename::set(true);
-    let world = World::new(Layout::InPlace, rules());
+    let world = fresh(Layout::InPlace);
     no_rename::set(false);
     let place = place_of(&world);
     let allow = |mode| std::fs::set_permissions(world.tmp.path(), Permissions::from_mode(mode));
@@ -112,7 +116,7 @@ fn an_error_of_the_disk_ends_a_deletion_and_is_not_taken_for_somebody_elses_work
         (1, RMDIR, EBUSY, Some("d")),
         (1, RMDIR, EIO, None),
     ] {
-        let mut world = World::in_dir(quick(), Layout::InPlace, rules(), false);
+        let mut world = fresh(Layout::InPlace);
         let before = world.source("before", &[("d/x", Node::File("x"))]);
         world.push(&before);
         fail_once(nth, errno);
@@ -127,7 +131,7 @@ fn an_error_of_the_disk_ends_a_deletion_and_is_not_taken_for_somebody_elses_work
 #[test]
 fn an_upload_in_a_generation_outlives_the_tree() {
     for nth in ["000001", "000002"] {
-        let mut world = World::new(Layout::Switched, rules());
+        let mut world = fresh(Layout::Switched);
         for (label, nodes) in [("before", BEFORE), ("after", AFTER)] {
             let source = world.source(label, nodes);
             world.push(&source);
@@ -162,7 +166,7 @@ fn a_deletion_that_failed_can_be_repeated() {
         return;
     }
     for layout in LAYOUTS {
-        let mut world = World::new(layout, keeper(&[], &[]));
+        let mut world = World::in_dir(quick(), layout, keeper(&[], &[]), false);
         let before = world.source("before", BEFORE);
         world.push(&before);
         let undo = world.tmp.path().join(".www.fanout/undo");

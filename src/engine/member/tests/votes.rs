@@ -3,10 +3,10 @@
 use super::super::held::{HeldEntry, shared, survey};
 use super::super::journal::{Journal, Made, Work};
 use super::super::testing::{
-    Node, Staged, World, build, keeper, name, path, set_mtime, without_privileges,
+    Node, Staged, World, build, keeper, name, path, quick, set_mtime, without_privileges,
 };
 use super::super::transaction::CommitError;
-use super::{AFTER, BEFORE, LAYOUTS, check_after, read, ready, rules};
+use super::{AFTER, BEFORE, LAYOUTS, check_after, read, ready_in, rules};
 use crate::engine::index::{Index, Stamp};
 use crate::fs::Dir;
 use std::collections::BTreeSet;
@@ -15,6 +15,10 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use sync_proto::path::RelPath;
 use sync_proto::wire::Layout;
+
+fn ready(layout: Layout) -> (World, Staged) {
+    ready_in(quick(), layout)
+}
 
 fn staged_tree(world: &World) -> PathBuf {
     world.tmp.path().join(".www.fanout/stage/t2/tree")

@@ -299,3 +299,40 @@ fn a_directory_in_the_place_of_a_file_is_kept_only_if_something_is_in_it() {
         }
     }
 }
+
+/// Since the vote somebody replaced the symlink in the generation that was live.
+#[test]
+fn a_directory_in_the_place_of_a_shared_one_is_the_shared_one_from_then_on() {
+    let (mut world, staged) = ready(Layout::Switched);
+    world.prepare(&staged).unwrap();
+    world.commit(staged.txn).unwrap();
+    world.settle(&staged);
+    let again = world.source("again", BEFORE);
+    let staged = world.stage(&again);
+    world.prepare(&staged).unwrap();
+    let files = world.root().join("sites/x/files");
+    std::fs::remove_file(&files).unwrap();
+    build(&files, &[("new.jpg", Node::File("new"))]);
+    world.commit(staged.txn).unwrap();
+    assert_eq!(read(files.join("new.jpg")), "new");
+    let shared = world.tmp.path().join(".www.fanout/shared/sites/x/files");
+    assert_eq!(read(shared.join("new.jpg")), "new");
+    let aside = world.tmp.path().join("overwritten/000003");
+    assert_eq!(read(aside.join("shared/sites/x/files/up.jpg")), "upload");
+}
+
+#[test]
+fn what_is_only_protected_and_delivered_stays_in_its_generation() {
+    let rules = super::super::testing::keeper(&["P kept"], &[]);
+    let mut world = World::new(Layout::Switched, rules);
+    let nodes = |content| [("kept", Node::File(content))];
+    for (label, content) in [("before", "one"), ("after", "two")] {
+        let source = world.source(label, &nodes(content));
+        world.push(&source);
+    }
+    let state = world.tmp.path().join(".www.fanout");
+    assert_eq!(read(state.join("gen/000001/kept")), "one");
+    assert_eq!(read(state.join("gen/000002/kept")), "two");
+    let shared = std::fs::read_dir(state.join("shared")).unwrap();
+    assert_eq!(shared.count(), 0);
+}

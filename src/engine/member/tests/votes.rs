@@ -216,7 +216,8 @@ fn an_edit_since_the_plan_is_kept_aside_by_a_switch_too() {
         set_mtime(at, 1_650_000_000);
     };
     let other = |at: &Path| replace(at, "other one");
-    let ways: [&dyn Fn(&Path); 2] = [&edit, &other];
+    let alike = |at: &Path| replace(at, "GONE");
+    let ways: [&dyn Fn(&Path); 3] = [&edit, &other, &alike];
     for way in ways {
         let (world, staged) = ready(Layout::Switched);
         let victim = world.root().join("gone.txt");
@@ -360,6 +361,23 @@ fn what_cant_be_looked_into_is_held_and_the_nearest_path_stands_for_it() {
     let expected = [held(path("d/a.log"), false), held(path("d/shut"), true)];
     assert_eq!(root.unwrap(), expected);
     assert_eq!(inner.unwrap(), expected);
+}
+
+/// Deeper than a path of ours may be: what holds it is held.
+#[test]
+fn what_lies_too_deep_is_held_by_the_deepest_path_there_is() {
+    let tmp = quick();
+    let top = Dir::open_absolute(tmp.path()).unwrap();
+    let each = "n".repeat(250);
+    let (mut dir, mut deepest) = (top.try_clone().unwrap(), RelPath::root());
+    for _ in 0..20 {
+        dir = dir.create_dir(&name(&each), 0o755).unwrap();
+        deepest = deepest.join(&name(&each)).unwrap_or(deepest);
+    }
+    assert!(deepest.depth() < 20);
+    let held = survey(&top, &RelPath::root(), &rules()).unwrap();
+    assert_eq!(held.len(), 1, "{held:?}");
+    assert!(held[0].is_opaque && held[0].path == deepest);
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! What others do to a tree while a push is on its way.
 
-use super::super::testing::{Node, Staged, World, build, path, set_mtime, snapshot};
+use super::super::testing::{
+    Node, Staged, World, build, name, path, set_mtime, snapshot, without_privileges,
+};
 use super::super::transaction::{CommitError, recover};
 use super::{BEFORE, LAYOUTS, check_after, read, ready, rules};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use sync_proto::wire::Layout;
 
 #[test]
@@ -198,7 +202,6 @@ fn a_directory_that_a_rule_protects_is_not_replaced_by_a_file() {
 
 #[test]
 fn a_directory_that_the_agent_may_not_write_gets_a_no() {
-    use std::os::unix::fs::PermissionsExt;
     let (world, staged) = ready(Layout::InPlace);
     let deep = world.root().join("sub/deep");
     let allow = |mode| std::fs::set_permissions(&deep, PermissionsExt::from_mode(mode)).unwrap();
@@ -335,4 +338,46 @@ fn what_is_only_protected_and_delivered_stays_in_its_generation() {
     assert_eq!(read(state.join("gen/000002/kept")), "two");
     let shared = std::fs::read_dir(state.join("shared")).unwrap();
     assert_eq!(shared.count(), 0);
+}
+
+/// What is delivered once, where there is nothing: the member was first, a commit that died had done
+/// it, or it can't be done.
+#[test]
+fn a_seed_is_planted_once_and_in_nobodys_place() {
+    let stage = || {
+        let mut world = World::new(Layout::Switched, rules());
+        let source = world.source("source", &[("sites/x/files/seed", Node::File("seed"))]);
+        let staged = world.stage_with(&source, true);
+        world.prepare(&staged).unwrap();
+        let shared = world.tmp.path().join(".www.fanout/shared/sites/x");
+        std::fs::create_dir_all(&shared).unwrap();
+        (world, staged, shared)
+    };
+    let (world, staged, shared) = stage();
+    build(&shared, &[("files/own", Node::File("own"))]);
+    world.commit(staged.txn).unwrap();
+    assert_eq!(read(world.root().join("sites/x/files/own")), "own");
+    assert!(!shared.join("files/seed").exists());
+
+    let (world, staged, shared) = stage();
+    let seeds = world.tmp.path().join(".www.fanout/stage/t1/seed/sites/x");
+    let [from, to] = [&seeds, &shared].map(|it| crate::fs::Dir::open_absolute(it).unwrap());
+    from.rename_noreplace(&name("files"), &to, &name("files"))
+        .unwrap();
+    world.commit(staged.txn).unwrap();
+    assert_eq!(read(world.root().join("sites/x/files/seed")), "seed");
+
+    let (world, staged, shared) = stage();
+    let allow = |mode| std::fs::set_permissions(&shared, Permissions::from_mode(mode)).unwrap();
+    allow(0o555);
+    let refused = without_privileges(|| world.commit(staged.txn));
+    allow(0o755);
+    assert!(refused.is_err());
+    let kept = world
+        .tmp
+        .path()
+        .join(".www.fanout/stage/t1/seed/sites/x/files/seed");
+    assert_eq!(read(kept), "seed");
+    world.commit(staged.txn).unwrap();
+    assert_eq!(read(world.root().join("sites/x/files/seed")), "seed");
 }

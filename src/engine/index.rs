@@ -4,16 +4,17 @@
 //! deleting or damaging it costs a full hash of the tree and nothing else, so a file that can't be
 //! read in full is no index. The format is flat: magic and version, the length of the manifest,
 //! the manifest, the hashes of its directories, one stamp for the root and one for each entry in
-//! manifest order, then the BLAKE3 of everything before it.
+//! manifest order, one byte for each directory (whether it was whole), then the BLAKE3 of everything
+//! before it.
 
-use crate::fs::Stat;
+use crate::fs::{FileKind, Listed, Stat};
 use std::sync::Arc;
 use sync_proto::digest::Digest;
-use sync_proto::entry::{Entry, Time};
+use sync_proto::entry::{Entry, Kind, Time};
 use sync_proto::manifest::{Directory, DirectoryDigests, Manifest};
 use sync_proto::path::RelPath;
 
-const MAGIC: &[u8; 8] = b"FOIX\x02\0\0\0";
+const MAGIC: &[u8; 8] = b"FOIX\x03\0\0\0";
 const STAMP_BYTES: usize = 8 + 8 + 12 + 12 + 4 + 4 + 4;
 const HASH_BYTES: usize = 32;
 /// The two hashes of a directory.
@@ -56,6 +57,11 @@ impl Stamp {
         now == *self || now.distrusted() == *self
     }
 
+    /// True if it never equals that of an entry on disk: see [`Self::distrusted`].
+    pub fn is_distrusted(&self) -> bool {
+        self.ctime == Time::default()
+    }
+
     /// True if nothing says that the content is another one: the size and the modification time
     /// are the same. Inode and ctime may differ: a further name, a backup program or an overlay
     /// file system changes them. Whoever reads the file then checks its hash.
@@ -91,6 +97,8 @@ pub struct Index {
     root: Stamp,
     /// For each directory of the manifest, the stamps of its entries.
     stamps: Vec<Stamps>,
+    /// For each directory, whether it had no other names than these.
+    whole: Vec<bool>,
 }
 
 /// The stamps of the entries of one directory, in their order.
@@ -98,7 +106,7 @@ pub type Stamps = Arc<[Stamp]>;
 
 impl Index {
     /// Joins a manifest with the stamps of its entries, in manifest order; `None` if their
-    /// numbers differ.
+    /// numbers differ. No directory is taken for whole.
     pub fn new(manifest: Manifest, root: Stamp, stamps: Vec<Stamp>) -> Option<Self> {
         let mut rest = stamps.as_slice();
         let mut parts = Vec::with_capacity(manifest.directories().len());
@@ -107,17 +115,26 @@ impl Index {
             parts.push(own.into());
             rest = after;
         }
+        let whole = vec![false; parts.len()];
         rest.is_empty().then_some(Self {
             manifest,
             root,
             stamps: parts,
+            whole,
         })
     }
 
-    /// The same, with the stamps of each directory by themselves.
-    pub fn of_parts(manifest: Manifest, root: Stamp, stamps: Vec<Stamps>) -> Option<Self> {
+    /// The same, with the stamps of each directory by themselves, and whether it is whole: see
+    /// [`Self::names`].
+    pub fn of_parts(
+        manifest: Manifest,
+        root: Stamp,
+        stamps: Vec<Stamps>,
+        whole: Vec<bool>,
+    ) -> Option<Self> {
         let directories = manifest.directories();
         let fits = directories.len() == stamps.len()
+            && directories.len() == whole.len()
             && directories
                 .iter()
                 .zip(&stamps)
@@ -126,6 +143,7 @@ impl Index {
             manifest,
             root,
             stamps,
+            whole,
         })
     }
 
@@ -147,11 +165,59 @@ impl Index {
 
     /// The same, to be shared with another index.
     pub fn shared(&self, path: &RelPath) -> Option<(&Arc<Directory>, &Stamps)> {
+        let at = self.position(path)?;
+        Some((self.manifest.directories().get(at)?, self.stamps.get(at)?))
+    }
+
+    fn position(&self, path: &RelPath) -> Option<usize> {
         let directories = self.manifest.directories();
-        let at = directories
+        directories
             .binary_search_by(|directory| directory.path.cmp(path))
-            .ok()?;
-        Some((directories.get(at)?, self.stamps.get(at)?))
+            .ok()
+    }
+
+    /// A directory that is, as `stat` says, what it was when it was looked at, and had no names then
+    /// but its entries: so it needs no listing. Every name that comes or goes gives a directory another
+    /// ctime, and one that wasn't settled before it was listed is distrusted. Only where the file
+    /// system is known to keep to that: see [`Dir::dates_its_names`].
+    ///
+    /// [`Dir::dates_its_names`]: crate::fs::Dir::dates_its_names
+    pub fn unmoved(&self, path: &RelPath, stat: &Stat) -> Option<(&Arc<Directory>, &Stamps)> {
+        let at = self.position(path)?;
+        if self.whole.get(at) != Some(&true) {
+            return None;
+        }
+        let stamp = match path.is_root() {
+            true => &self.root,
+            false => self.entry(path)?.1,
+        };
+        if *stamp != Stamp::from(stat) {
+            return None;
+        }
+        Some((self.manifest.directories().get(at)?, self.stamps.get(at)?))
+    }
+
+    /// The names in a directory of which [`Self::unmoved`] knows all.
+    pub fn names(&self, path: &RelPath, stat: &Stat) -> Option<Vec<Listed>> {
+        let (directory, stamps) = self.unmoved(path, stat)?;
+        let pairs = directory.entries.iter().zip(stamps.iter());
+        let names = pairs.map(|(entry, stamp)| Listed {
+            name: entry.name.clone(),
+            kind: kind_of(&entry.kind),
+            ino: stamp.ino,
+        });
+        Some(names.collect())
+    }
+
+    /// The stamps of each directory, in the order of the manifest's directories.
+    pub fn stamps(&self) -> &[Stamps] {
+        &self.stamps
+    }
+
+    /// True if a directory had no other names than its entries.
+    pub fn is_whole(&self, path: &RelPath) -> bool {
+        let whole = self.position(path).and_then(|at| self.whole.get(at));
+        whole == Some(&true)
     }
 
     /// Every directory with the stamps of its entries.
@@ -179,7 +245,10 @@ impl Index {
         let digests = self.manifest.digests();
         let entries = self.manifest.entry_count();
         let mut out = Vec::with_capacity(
-            manifest.len() + digests.len() * DIGESTS_BYTES + (entries + 2) * STAMP_BYTES,
+            manifest.len()
+                + digests.len() * DIGESTS_BYTES
+                + (entries + 2) * STAMP_BYTES
+                + self.whole.len(),
         );
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&(manifest.len() as u64).to_le_bytes());
@@ -192,6 +261,7 @@ impl Index {
         for stamp in self.stamps.iter().flat_map(|stamps| stamps.iter()) {
             put_stamp(&mut out, stamp);
         }
+        out.extend(self.whole.iter().map(|whole| u8::from(*whole)));
         let hash = blake3::hash(&out);
         out.extend_from_slice(hash.as_bytes());
         out
@@ -212,9 +282,10 @@ impl Index {
         let (digests, rest) = rest.split_at_checked(count.checked_mul(DIGESTS_BYTES)?)?;
         let digests = digests.as_chunks::<DIGESTS_BYTES>().0;
         let manifest = manifest.with_digests(digests.iter().map(read_digests).collect());
+        let (rest, whole) = rest.split_at_checked(rest.len().checked_sub(count)?)?;
         let (stamps, tail) = rest.as_chunks::<STAMP_BYTES>();
         let (root, mut stamps) = stamps.split_first()?;
-        if !tail.is_empty() {
+        if !tail.is_empty() || whole.iter().any(|whole| *whole > 1) {
             return None;
         }
         let mut parts = Vec::with_capacity(count);
@@ -227,7 +298,20 @@ impl Index {
             manifest,
             root: read_stamp(root),
             stamps: parts,
+            whole: whole.iter().map(|whole| *whole == 1).collect(),
         })
+    }
+}
+
+fn kind_of(kind: &Kind) -> FileKind {
+    match kind {
+        Kind::Directory => FileKind::Directory,
+        Kind::File { .. } | Kind::HardLink { .. } => FileKind::File,
+        Kind::Symlink { .. } => FileKind::Symlink,
+        Kind::Fifo => FileKind::Fifo,
+        Kind::Socket => FileKind::Socket,
+        Kind::CharDevice { .. } => FileKind::CharDevice,
+        Kind::BlockDevice { .. } => FileKind::BlockDevice,
     }
 }
 
@@ -285,7 +369,7 @@ fn read_stamp(bytes: &[u8; STAMP_BYTES]) -> Stamp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sync_proto::entry::{Kind, Meta, Principal};
+    use sync_proto::entry::{Meta, Principal};
     use sync_proto::path::Name;
 
     fn sample() -> Index {

@@ -10,6 +10,9 @@
 //! the index as it was wanted if it is, effectively, what it was when it was applied; a member
 //! without privileges would report drift for ever otherwise.
 //!
+//! A directory that is what it was isn't even listed, where its file system dates what happens to
+//! its names: they are those in the index, each of which is looked at all the same.
+//!
 //! *Racy clean*: a stamp is trusted only if its ctime was settled, by the file system's own clock,
 //! before the file was read; otherwise it is stored such that it never matches.
 
@@ -18,10 +21,10 @@ use super::index::{Index, Stamp, Stamps};
 use crate::fs::owner::Principals;
 use crate::fs::read::{FsClock, Opened, ReadError, is_settled};
 use crate::fs::walk::{
-    Verdict, WalkProblem, WalkTrouble, WalkedDir, WalkedEntry, walk_recognising,
+    Guide, Verdict, WalkProblem, WalkTrouble, WalkedDir, WalkedEntry, walk_guided,
 };
 use crate::fs::xattr::{Target, XattrPolicy, read_xattrs, read_xattrs_at, read_xattrs_of};
-use crate::fs::{Dir, FileKind, FsError, Stat};
+use crate::fs::{Dir, FileKind, FsError, Listed, Stat};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd as _;
@@ -152,11 +155,10 @@ pub enum ObserveError {
 /// Looks at everything below `root`.
 pub fn observe(root: &Dir, clock: &FsClock, look: &Look<'_>) -> Result<Observed, ObserveError> {
     let started = clock.now()?;
-    let walked = walk_recognising(
-        root,
-        |parent, name, is_directory| verdict(look, parent, name, is_directory),
-        |path, entries| is_known(look, path, entries),
-    )?;
+    let dated = look
+        .known
+        .filter(|_| !look.rehash && root.dates_its_names());
+    let walked = walk_guided(root, &Looking { look, dated })?;
     let links = links(&walked.dirs);
     let (files, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let left_out: HashSet<RelPath> = walked
@@ -191,22 +193,28 @@ pub fn observe(root: &Dir, clock: &FsClock, look: &Look<'_>) -> Result<Observed,
         .into_iter()
         .map(ObserveProblem::Walk)
         .collect();
-    let (mut directories, mut stamps) = (Vec::with_capacity(seen.len()), Vec::new());
-    for seen in seen {
+    let mut parts = Parts::default();
+    for (seen, walked) in seen.into_iter().zip(&walked.dirs) {
         problems.extend(seen.problems);
-        stamps.push(seen.stamps);
-        directories.push(seen.directory);
+        parts.stamps.push(seen.stamps);
+        parts.directories.push(seen.directory);
+        parts.whole.push(!walked.left_out);
     }
     problems.sort_by(|a, b| a.path().cmp(b.path()));
     let (root_meta, root_stamp) = reader.root(walked.dirs.first(), root)?;
     if !problems.is_empty() {
-        drop_unread(&mut directories, &mut stamps);
+        parts.drop_unread(&problems);
     }
+    let Parts {
+        directories,
+        stamps,
+        whole,
+    } = parts;
     let manifest = match look.known {
         Some(known) => Manifest::like(known.manifest(), root_meta, directories)?,
         None => Manifest::new(root_meta, directories)?,
     };
-    let index = Index::of_parts(manifest, root_stamp, stamps)
+    let index = Index::of_parts(manifest, root_stamp, stamps, whole)
         .ok_or(ManifestError::Malformed("entries and stamps don't match"))?;
     Ok(Observed {
         index,
@@ -216,27 +224,45 @@ pub fn observe(root: &Dir, clock: &FsClock, look: &Look<'_>) -> Result<Observed,
     })
 }
 
-fn verdict(look: &Look<'_>, parent: &RelPath, name: &[u8], is_directory: bool) -> Verdict {
-    if parent.is_root() && name == RESERVED_NAME {
-        return Verdict::Skip;
+/// Leads the walk.
+struct Looking<'a> {
+    look: &'a Look<'a>,
+    /// The index, if the names that it has may be taken from it.
+    dated: Option<&'a Index>,
+}
+
+impl Guide for Looking<'_> {
+    fn verdict(&self, parent: &RelPath, name: &[u8], is_directory: bool) -> Verdict {
+        let look = self.look;
+        if parent.is_root() && name == RESERVED_NAME {
+            return Verdict::Skip;
+        }
+        let Ok(name) = Name::parse(name) else {
+            return Verdict::Skip;
+        };
+        if !look
+            .scope
+            .of_child(look.side, parent, &name, is_directory)
+            .is_managed()
+        {
+            return Verdict::Skip;
+        }
+        let passed_over = look
+            .pass_over
+            .is_some_and(|pass_over| parent.join(&name).is_ok_and(|path| pass_over(&path)));
+        if passed_over {
+            Verdict::Skip
+        } else {
+            Verdict::Descend
+        }
     }
-    let Ok(name) = Name::parse(name) else {
-        return Verdict::Skip;
-    };
-    if !look
-        .scope
-        .of_child(look.side, parent, &name, is_directory)
-        .is_managed()
-    {
-        return Verdict::Skip;
+
+    fn names(&self, path: &RelPath, stat: &Stat) -> Option<Vec<Listed>> {
+        self.dated?.names(path, stat)
     }
-    let passed_over = look
-        .pass_over
-        .is_some_and(|pass_over| parent.join(&name).is_ok_and(|path| pass_over(&path)));
-    if passed_over {
-        Verdict::Skip
-    } else {
-        Verdict::Descend
+
+    fn recognises(&self, path: &RelPath, entries: &[WalkedEntry]) -> bool {
+        is_known(self.look, path, entries)
     }
 }
 
@@ -628,35 +654,59 @@ impl Reader<'_> {
     }
 }
 
-/// Takes directories out of the listings that could not be read, with everything below them, so
-/// that what remains is a tree. Their problems were recorded.
-fn drop_unread(directories: &mut Vec<Arc<Directory>>, stamps: &mut Vec<Stamps>) {
-    let read: HashSet<RelPath> = directories
-        .iter()
-        .map(|directory| directory.path.clone())
-        .collect();
-    let mut listed = HashSet::from([RelPath::root()]);
-    let whole = std::mem::take(directories).into_iter();
-    for (mut directory, mut own) in whole.zip(std::mem::take(stamps)) {
-        if !listed.contains(&directory.path) {
-            continue;
+/// What an index is made of.
+#[derive(Default)]
+struct Parts {
+    directories: Vec<Arc<Directory>>,
+    stamps: Vec<Stamps>,
+    whole: Vec<bool>,
+}
+
+impl Parts {
+    /// Takes directories out of the listings that could not be read, with everything below them,
+    /// so that what remains is a tree. No directory with a problem is whole.
+    fn drop_unread(&mut self, problems: &[ObserveProblem]) {
+        let troubled: HashSet<&[u8]> = problems
+            .iter()
+            .map(|problem| parent_of(problem.path()))
+            .collect();
+        let read: HashSet<RelPath> = self
+            .directories
+            .iter()
+            .map(|directory| directory.path.clone())
+            .collect();
+        let mut listed = HashSet::from([RelPath::root()]);
+        let before = std::mem::take(self);
+        let marks = before.stamps.into_iter().zip(before.whole);
+        for (mut directory, (mut own, whole)) in before.directories.into_iter().zip(marks) {
+            if !listed.contains(&directory.path) {
+                continue;
+            }
+            let was_read = |entry: &Entry| {
+                !entry.kind.is_directory() || read.contains(&directory.path_of(&entry.name))
+            };
+            let kept: Vec<bool> = directory.entries.iter().map(was_read).collect();
+            if kept.contains(&false) {
+                let mut keeps = kept.iter();
+                let is_kept = |_: &Entry| keeps.next().copied().unwrap_or_default();
+                Arc::make_mut(&mut directory).entries.retain(is_kept);
+                let both = own.iter().zip(&kept);
+                own = both.filter(|(_, kept)| **kept).map(|(s, _)| *s).collect();
+            }
+            let inner = directory.entries.iter().filter(|it| it.kind.is_directory());
+            listed.extend(inner.map(|entry| directory.path_of(&entry.name)));
+            self.whole
+                .push(whole && !troubled.contains(directory.path.as_bytes()));
+            self.directories.push(directory);
+            self.stamps.push(own);
         }
-        let was_read = |entry: &Entry| {
-            !entry.kind.is_directory() || read.contains(&directory.path_of(&entry.name))
-        };
-        let kept: Vec<bool> = directory.entries.iter().map(was_read).collect();
-        if kept.contains(&false) {
-            let mut keeps = kept.iter();
-            let is_kept = |_: &Entry| keeps.next().copied().unwrap_or_default();
-            Arc::make_mut(&mut directory).entries.retain(is_kept);
-            let both = own.iter().zip(&kept);
-            own = both.filter(|(_, kept)| **kept).map(|(s, _)| *s).collect();
-        }
-        let inner = directory.entries.iter().filter(|it| it.kind.is_directory());
-        listed.extend(inner.map(|entry| directory.path_of(&entry.name)));
-        directories.push(directory);
-        stamps.push(own);
     }
+}
+
+/// The directory of a path that may be none of ours.
+fn parent_of(path: &[u8]) -> &[u8] {
+    let slash = path.iter().rposition(|&byte| byte == b'/');
+    slash.map_or(b"", |slash| &path[..slash])
 }
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ pub(super) fn joined(directory: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 /// For removals: what is gone already needs no removing.
-pub(super) fn absent_is_fine(result: Result<(), FsError>) -> Result<(), FsError> {
+pub fn absent_is_fine(result: Result<(), FsError>) -> Result<(), FsError> {
     match result {
         Err(error) if error.is_not_found() => Ok(()),
         other => other,

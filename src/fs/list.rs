@@ -27,7 +27,27 @@ pub struct Listed {
     pub ino: u64,
 }
 
+/// File systems that give a directory another ctime with every name that comes or goes: ext2, ext3
+/// and ext4, XFS, Btrfs, F2FS, ZFS, tmpfs. Not those whose directories others change behind our
+/// kernel, or that are put together from several.
+const DATING: [u32; 6] = [
+    0xEF53,
+    0x5846_5342,
+    0x9123_683E,
+    0xF2F5_2010,
+    0x2FC1_2FC1,
+    0x0102_1994,
+];
+
 impl Dir {
+    /// True if a directory here that has the ctime that it had has the names that it had.
+    pub fn dates_its_names(&self) -> bool {
+        rustix::fs::fstatfs(self).is_ok_and(|fs| {
+            // The magic numbers have 32 bits, in a field whose width depends on the machine.
+            DATING.contains(&(fs.f_type as u32))
+        })
+    }
+
     /// All names in this directory, in the order of the file system, without `.` and `..`.
     pub fn list(&self) -> Result<Vec<Listed>, FsError> {
         // A descriptor of its own, since the position in a directory belongs to the descriptor.

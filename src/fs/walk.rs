@@ -47,7 +47,7 @@ pub struct Walked {
 pub struct WalkedDir {
     /// Its path below the root of the walk.
     pub path: RelPath,
-    /// Its metadata, taken before its names were read.
+    /// Its metadata, taken before its names were read, or known to be what they were.
     pub stat: Stat,
     /// Its entries in byte order, subdirectories included. None if it was recognised.
     pub entries: Vec<WalkedEntry>,
@@ -97,8 +97,35 @@ impl Walked {
     }
 }
 
-/// Walks everything below `root`. `filter` is asked about each entry with the path of its
-/// directory, its name, and whether it is a directory, before anything else is learnt about it.
+/// Who is asked on the way.
+pub trait Guide: Sync {
+    /// What is to be done with an entry: the path of its directory, its name, and whether it is a
+    /// directory, before anything else is learnt about it.
+    fn verdict(&self, parent: &RelPath, name: &[u8], is_directory: bool) -> Verdict;
+
+    /// The names in the directory at `path`, where they are known without reading it: `stat` is
+    /// what it is now. Names that the verdict leaves out may be among them.
+    fn names(&self, _path: &RelPath, _stat: &Stat) -> Option<Vec<Listed>> {
+        None
+    }
+
+    /// True if these are all the entries of the directory at `path`, as they are known. They are
+    /// walked into then and not kept: a tree that is as it was costs no memory twice.
+    fn recognises(&self, _path: &RelPath, _entries: &[WalkedEntry]) -> bool {
+        false
+    }
+}
+
+impl<F> Guide for F
+where
+    F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
+{
+    fn verdict(&self, parent: &RelPath, name: &[u8], is_directory: bool) -> Verdict {
+        self(parent, name, is_directory)
+    }
+}
+
+/// Walks everything below `root`.
 ///
 /// # Errors
 /// Only if the root itself can't be read.
@@ -106,40 +133,34 @@ pub fn walk<F>(root: &Dir, filter: F) -> Result<Walked, FsError>
 where
     F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
 {
-    walk_sharing_from(root, &filter, SEQUENTIAL_ENTRIES)
+    walk_guided(root, &filter)
 }
 
-/// The same. `recognise` is shown every directory with its entries; where it says that it knows
-/// all of them, they are walked into and not kept: a tree that is as it was costs no memory twice.
+/// The same, led by somebody who may know some of it.
 ///
 /// # Errors
 /// Only if the root itself can't be read.
-pub fn walk_recognising<F, R>(root: &Dir, filter: F, recognise: R) -> Result<Walked, FsError>
-where
-    F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
-    R: Fn(&RelPath, &[WalkedEntry]) -> bool + Sync,
-{
-    walk_with(root, &filter, &recognise, SEQUENTIAL_ENTRIES)
+pub fn walk_guided(root: &Dir, guide: &impl Guide) -> Result<Walked, FsError> {
+    walk_sharing_from(root, guide, SEQUENTIAL_ENTRIES)
 }
 
-pub(super) fn walk_sharing_from<F>(root: &Dir, filter: &F, alone: usize) -> Result<Walked, FsError>
-where
-    F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
-{
-    walk_with(root, filter, &|_: &RelPath, _: &[WalkedEntry]| false, alone)
-}
-
-fn walk_with<F, R>(root: &Dir, filter: &F, recognise: &R, alone: usize) -> Result<Walked, FsError>
-where
-    F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
-    R: Fn(&RelPath, &[WalkedEntry]) -> bool + Sync,
-{
+pub(super) fn walk_sharing_from(
+    root: &Dir,
+    guide: &impl Guide,
+    alone: usize,
+) -> Result<Walked, FsError> {
     let mut walked = Walked::default();
-    let first = read_directory(root, RelPath::root(), None, filter, recognise)?;
+    let stat = root.stat_self()?;
+    // Only the root's descriptor has a past, and so a position.
+    let names = match guide.names(&RelPath::root(), &stat) {
+        Some(names) => names,
+        None => root.list()?,
+    };
+    let first = read_entries(root, RelPath::root(), stat, names, guide);
     let mut seen = first.entries;
     let mut level = walked.take(first);
     while !level.is_empty() {
-        let visit = |next: Next| visit(root, next, filter, recognise);
+        let visit = |next: Next| visit(root, next, guide);
         let visits: Vec<Visit> = if seen >= alone && level.len() >= SHARED_DIRECTORIES {
             level.into_par_iter().map(visit).collect()
         } else {
@@ -193,61 +214,66 @@ impl Walked {
     }
 }
 
-fn visit<F, R>(root: &Dir, next: Next, filter: &F, recognise: &R) -> Visit
-where
-    F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
-    R: Fn(&RelPath, &[WalkedEntry]) -> bool + Sync,
-{
+fn visit(root: &Dir, next: Next, guide: &impl Guide) -> Visit {
+    let Next { path, listed } = next;
     let problem = |error: FsError| WalkProblem {
-        path: next.path.as_bytes().into(),
+        path: path.as_bytes().into(),
         what: match error.source {
             Errno::NOENT | Errno::NOTDIR | Errno::LOOP => WalkTrouble::Vanished,
             Errno::XDEV => WalkTrouble::OtherMount,
             _ => WalkTrouble::Unreadable(error),
         },
     };
-    let dir = root.open_dir_at(&next.path).map_err(problem)?;
-    let listed = Some(&next.listed);
-    read_directory(&dir, next.path.clone(), listed, filter, recognise).map_err(problem)
-}
-
-fn read_directory<F, R>(
-    dir: &Dir,
-    path: RelPath,
-    listed: Option<&Stat>,
-    filter: &F,
-    recognise: &R,
-) -> Result<Read, FsError>
-where
-    F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
-    R: Fn(&RelPath, &[WalkedEntry]) -> bool + Sync,
-{
-    let stat = dir.stat_self()?;
+    let known = guide.names(&path, &listed);
+    if let Some(names) = &known
+        && names.iter().all(|it| is_left_out(guide, &path, it))
+    {
+        // Nothing in it is looked at, so it needn't be opened.
+        let left_out = !names.is_empty();
+        return Ok(collect(path, listed, Vec::new(), left_out));
+    }
+    let dir = root.open_dir_at(&path).map_err(problem)?;
+    let stat = dir.stat_self().map_err(problem)?;
     // RACE: another directory took its place since its parent was read. Its content would be
     // recorded under metadata that belongs to the former one.
-    if listed.is_some_and(|listed| !listed.same_inode(&stat)) {
-        return Err(dir.error("find again", b"", Errno::NOENT));
+    if !listed.same_inode(&stat) {
+        return Err(problem(dir.error("find again", b"", Errno::NOENT)));
     }
-    let mut names = match listed {
-        // Only the root's descriptor has a past, and so a position.
-        None => dir.list()?,
-        Some(_) => read_names(dir).map_err(|errno| dir.error("list", b"", errno))?,
+    let names = match known {
+        Some(names) => names,
+        None => read_names(&dir).map_err(|errno| problem(dir.error("list", b"", errno)))?,
     };
-    names.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Ok(read_entries(&dir, path, stat, names, guide))
+}
 
-    let look = |listed: Listed| look(dir, &path, listed, filter);
+/// True if an entry is left out, whatever else there is to learn about it.
+fn is_left_out(guide: &impl Guide, path: &RelPath, listed: &Listed) -> bool {
+    let is_directory = listed.kind == FileKind::Directory;
+    listed.kind != FileKind::Unknown
+        && guide.verdict(path, listed.name.as_bytes(), is_directory) == Verdict::Skip
+}
+
+fn read_entries(
+    dir: &Dir,
+    path: RelPath,
+    stat: Stat,
+    mut names: Vec<Listed>,
+    guide: &impl Guide,
+) -> Read {
+    names.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    let look = |listed: Listed| look(dir, &path, listed, guide);
     let looks: Vec<Look> = if names.len() >= SHARED_ENTRIES {
         names.into_par_iter().map(look).collect()
     } else {
         names.into_iter().map(look).collect()
     };
-    let mut read = collect(path, stat, looks);
+    let mut read = collect(path, stat, looks, false);
     let dir = &mut read.dir;
-    if read.problems.is_empty() && recognise(&dir.path, &dir.entries) {
+    if read.problems.is_empty() && guide.recognises(&dir.path, &dir.entries) {
         dir.recognised = true;
         dir.entries = Vec::new();
     }
-    Ok(read)
+    read
 }
 
 /// What became of one listed name.
@@ -265,12 +291,9 @@ enum Enter {
     OtherMount,
 }
 
-fn look<F>(dir: &Dir, path: &RelPath, listed: Listed, filter: &F) -> Look
-where
-    F: Fn(&RelPath, &[u8], bool) -> Verdict + Sync,
-{
+fn look(dir: &Dir, path: &RelPath, listed: Listed, guide: &impl Guide) -> Look {
     let Listed { name, kind, .. } = listed;
-    let ask = |is_directory| filter(path, name.as_bytes(), is_directory);
+    let ask = |is_directory| guide.verdict(path, name.as_bytes(), is_directory);
     // The directory knows the kind on all common file systems, so what is skipped costs no stat.
     let early = (kind != FileKind::Unknown).then(|| ask(kind == FileKind::Directory));
     if early == Some(Verdict::Skip) {
@@ -322,11 +345,10 @@ fn failed(dir: &Dir, name: Name, op: &'static str, errno: Errno) -> Look {
     Look::Problem(name, what)
 }
 
-fn collect(path: RelPath, stat: Stat, looks: Vec<Look>) -> Read {
+fn collect(path: RelPath, stat: Stat, looks: Vec<Look>, mut left_out: bool) -> Read {
     let mut entries = Vec::with_capacity(looks.len());
     let mut next = Vec::new();
     let mut problems = Vec::new();
-    let mut left_out = false;
     let problem = |name: &Name, what| WalkProblem {
         path: joined(path.as_bytes(), name.as_bytes()).into(),
         what,

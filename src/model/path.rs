@@ -4,7 +4,7 @@ use super::serde_as_text;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
-use sync_proto::path::escape;
+use sync_proto::path::{MAX_NAME_BYTES, escape};
 use thiserror::Error;
 
 /// The longest path, in bytes: PATH_MAX without its NUL.
@@ -28,6 +28,9 @@ pub enum AbsPathError {
     /// Longer than the system accepts.
     #[error("A path is too long: {0} bytes, at most {MAX_BYTES}")]
     TooLong(usize),
+    /// A component longer than any file system accepts.
+    #[error("A name in a path is too long: {0} bytes, at most {MAX_NAME_BYTES}")]
+    NameTooLong(usize),
 }
 
 /// An absolute path in its one spelling: without `.`, `..`, `//`, a trailing slash or control
@@ -78,6 +81,9 @@ impl FromStr for AbsPath {
         let below = below.strip_suffix('/').unwrap_or(below);
         if below.split('/').any(|part| matches!(part, "" | "." | "..")) {
             return Err(AbsPathError::NotPlain(shown()));
+        }
+        if let Some(part) = below.split('/').find(|part| part.len() > MAX_NAME_BYTES) {
+            return Err(AbsPathError::NameTooLong(part.len()));
         }
         Ok(Self(format!("/{below}").into()))
     }
@@ -135,6 +141,15 @@ mod tests {
         ] {
             assert!(bad.parse::<AbsPath>().is_err(), "{bad:?}");
         }
+        assert!(
+            format!("/srv/{}", "x".repeat(255))
+                .parse::<AbsPath>()
+                .is_ok()
+        );
+        assert_eq!(
+            format!("/srv/{}/y", "x".repeat(256)).parse::<AbsPath>(),
+            Err(AbsPathError::NameTooLong(256))
+        );
     }
 
     #[test]

@@ -139,6 +139,10 @@ fn release(base: &Base<'_>) -> Vec<Case> {
         ]
     };
     let title = "the next release (5 % of the files), 8 members";
+    // What rsync does: single files are exchanged in a tree that is live.
+    let as_rsync = [STAT, Side::Rival(Rival::Rsync), Side::Rival(Rival::Git)];
+    let mut in_place = base.unsynced(Plan::Change, 8, &as_rsync);
+    in_place.setup.layout = "in-place";
     vec![
         case("P6", title, base.unsynced(Plan::Change, 8, &sides), goals()),
         case(
@@ -147,6 +151,7 @@ fn release(base: &Base<'_>) -> Vec<Case> {
             base.synced(Plan::Change, 8, &sides),
             goals(),
         ),
+        case("P6-in-place", title, in_place, goals()),
     ]
 }
 

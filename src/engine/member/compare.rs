@@ -12,6 +12,7 @@ use crate::codes::{Code, Problem};
 use crate::fs::space::space;
 use crate::fs::walk::{Verdict, walk};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use sync_proto::entry::{Kind, Meta, Principal};
 use sync_proto::manifest::{Directory, Manifest, ManifestError, Roots, meta_from_bytes};
 use sync_proto::path::RelPath;
@@ -112,9 +113,10 @@ impl Comparison {
         let mut directories = Vec::with_capacity(self.rows.len());
         for (at, row) in (0_u32..).zip(&self.rows) {
             let directory = if wanted.next_if_eq(&at).is_some() {
-                listings.next().filter(|listing| listing.path == row.path)
+                let listing = listings.next().filter(|listing| listing.path == row.path);
+                listing.map(Arc::new)
             } else {
-                own.directory(&row.path).cloned()
+                own.shared(&row.path).cloned()
             };
             directories.push(
                 directory.ok_or_else(|| {
@@ -122,7 +124,7 @@ impl Comparison {
                 })?,
             );
         }
-        let manifest = Manifest::new(self.root_meta, directories)
+        let manifest = Manifest::like(own, self.root_meta, directories)
             .map_err(|error| Problem::from_error(Code::ProtocolViolation, &error))?;
         if manifest.roots() != self.roots {
             return Err(broken(

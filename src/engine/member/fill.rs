@@ -186,6 +186,9 @@ fn is_complete(
     let Kind::File { size, .. } = entry.kind else {
         return false;
     };
+    if staging.kept(at.staged_directory()).is_some() {
+        return true;
+    }
     let stat = cursor
         .of(at)
         .ok()

@@ -7,12 +7,14 @@ use super::refusal::of_fs;
 use super::stage::{Cursor, Staging, located};
 use super::work::{At, StagedDirectory};
 use crate::codes::Problem;
-use crate::engine::index::{Index, Stamp};
+use crate::engine::index::{Index, Stamp, Stamps};
 use crate::fs::xattr::Target as MetaTarget;
 use crate::fs::{Dir, FileKind, FsError};
 use rayon::prelude::*;
 use sync_proto::entry::Kind;
+use sync_proto::manifest::Directory;
 use sync_proto::path::Name;
+use sync_proto::wire::Layout;
 
 impl Staging {
     /// Makes the empty files.
@@ -45,7 +47,7 @@ impl Staging {
             .work
             .directories
             .iter()
-            .filter(|(_, is_final)| **is_final)
+            .filter(|(directory, is_final)| **is_final && self.kept(**directory).is_none())
             .map(|(directory, _)| *directory)
             .collect();
         directories
@@ -134,7 +136,7 @@ impl Staging {
     /// The wanted tree with a stamp for each entry: staged, or unchanged where it is.
     pub fn index(&self, seen: &Seen) -> Result<Index, Problem> {
         let desired = &self.work.target.desired;
-        let stamps: Vec<Vec<Stamp>> = (0..desired.directories().len() as u32)
+        let stamps: Vec<Stamps> = (0..desired.directories().len() as u32)
             .into_par_iter()
             .with_min_len(16)
             .map(|at| self.stamps(seen, at))
@@ -143,22 +145,37 @@ impl Staging {
             .root(false)
             .stat_self()
             .map_err(|error| of_fs(&error))?;
-        let stamps = stamps.into_iter().flatten().collect();
-        let index = Index::new(desired.clone(), Stamp::from(&root), stamps);
+        // In a staged tree that we made is what we put there. In place, a directory that this commit
+        // changes has another ctime afterwards.
+        let is_whole = |directory: &Directory| match seen.claim.place.layout() {
+            Layout::Switched => self.is_ours,
+            Layout::InPlace => seen.observed.is_whole(&directory.path),
+        };
+        let whole = desired
+            .directories()
+            .iter()
+            .map(|it| is_whole(it))
+            .collect();
+        let index = Index::of_parts(desired.clone(), Stamp::from(&root), stamps, whole);
         index.ok_or_else(|| {
             let message = "Entries and stamps of a staged tree don't match";
             Problem::new(crate::codes::Code::Bug, message)
         })
     }
 
-    fn stamps(&self, seen: &Seen, at: u32) -> Result<Vec<Stamp>, Problem> {
+    fn stamps(&self, seen: &Seen, at: u32) -> Result<Stamps, Problem> {
         let Some(directory) = self.work.directory_at(at) else {
-            return Ok(Vec::new());
+            return Ok(Stamps::default());
         };
         let staged = StagedDirectory {
             is_seed: false,
             directory: at,
         };
+        if self.kept(staged).is_some()
+            && let Some((_, stamps)) = seen.observed.shared(&directory.path)
+        {
+            return self.stamps_of_kept(directory, staged, stamps);
+        }
         let mut cursor = Cursor::new(self);
         let dir = match self.work.directories.contains_key(&staged) {
             true => Some(cursor.dir(staged)?),
@@ -196,7 +213,44 @@ impl Staging {
             };
             stamps.push(stamp);
         }
-        Ok(stamps)
+        Ok(stamps.into())
+    }
+}
+
+impl Staging {
+    /// The stamps of a directory that was taken over: its files are those of the live tree, which was
+    /// looked at.
+    fn stamps_of_kept(
+        &self,
+        directory: &Directory,
+        staged: StagedDirectory,
+        live: &Stamps,
+    ) -> Result<Stamps, Problem> {
+        if !directory.entries.iter().any(|it| it.kind.is_directory()) {
+            return Ok(live.clone());
+        }
+        let mut cursor = Cursor::new(self);
+        let mut stamps = Vec::with_capacity(live.len());
+        for (entry, stamp) in directory.entries.iter().zip(live.iter()) {
+            if !entry.kind.is_directory() {
+                stamps.push(*stamp);
+                continue;
+            }
+            let own = self.work.index_of(&directory.path_of(&entry.name));
+            let own = own.map(|directory| StagedDirectory {
+                directory,
+                ..staged
+            });
+            stamps.push(match own.and_then(|own| self.kept(own)) {
+                Some(stamp) => *stamp,
+                None => {
+                    let there = cursor.dir(staged)?.stat(&entry.name);
+                    let there = there.map_err(|error| of_fs(&error))?;
+                    there.map(|stat| Stamp::from(&stat)).unwrap_or_default()
+                }
+            });
+        }
+        Ok(stamps.into())
     }
 }
 

@@ -15,6 +15,7 @@ use super::record::{self, KeptGeneration, TreeRecord};
 use super::recycle::put_by;
 use super::step::{Old, Step};
 use super::transaction::CommitError;
+use crate::engine::index::Index;
 use crate::engine::member::live_index;
 use crate::fs::{Dir, FsError};
 use serde::{Deserialize, Serialize};
@@ -249,7 +250,10 @@ fn collect_switched(
     let generations = place.sub(b"gen")?;
     let mut collected = Collected::default();
     let is_kept = |name: &[u8]| record.generations.iter().any(|kept| kept.directory == name);
-    for listed in generations.list()? {
+    let mut listed = generations.list()?;
+    // An index goes after its generation, for which it is of use.
+    listed.sort_by_key(|listed| listed.name.as_bytes().ends_with(live_index::SUFFIX));
+    for listed in listed {
         let name = listed.name.as_bytes();
         if is_kept(name.strip_suffix(live_index::SUFFIX).unwrap_or(name)) {
             continue;
@@ -259,13 +263,15 @@ fn collect_switched(
         };
         point("member.collect.generation")?;
         if stat.is_directory() {
-            collected.notices.extend(rescue(
+            let known = live_index::load_generation(place, &listed.name)?;
+            let rescued = rescue(
                 place,
-                &generations,
-                &listed.name,
+                (&generations, &listed.name),
                 keeper,
+                known.as_ref(),
                 overwritten,
-            )?);
+            );
+            collected.notices.extend(rescued?);
             if !put_by(place, &generations, &listed.name)? {
                 generations.remove_tree(&listed.name)?;
                 collected.is_unlinked = true;
@@ -277,17 +283,17 @@ fn collect_switched(
     Ok(collected)
 }
 
-/// Moves what belongs to the member out of a generation that is about to go.
+/// Moves what belongs to the member out of a generation that is about to go; `known` is its index.
 pub(super) fn rescue(
     place: &Place,
-    generations: &Dir,
-    name: &Name,
+    (generations, name): (&Dir, &Name),
     keeper: &Keeper,
+    known: Option<&Index>,
     overwritten: Option<&Dir>,
 ) -> Result<Option<Notice>, CommitError> {
     let mut tree = Tree::new(generations.open_dir(name)?);
     let aside = Aside::new(place, name);
-    for held in survey(tree.root(), &RelPath::root(), keeper)? {
+    for held in survey(tree.root(), &RelPath::root(), keeper, known)? {
         if held.is_opaque {
             return Err(CommitError::Kept(held.path));
         }

@@ -1,11 +1,13 @@
 //! What a live tree holds that a push may not touch: excluded and preserved names, and mounts.
 //!
-//! One pass over the directories; what is managed isn't even stat'ed, what is held isn't entered.
+//! One pass over the directories; what is managed isn't even stat'ed, what is held isn't entered, and
+//! a directory that is as an index knows it isn't listed.
 
 use super::keeper::Keeper;
 use super::place::Place;
-use crate::fs::walk::{Verdict, WalkTrouble, walk};
-use crate::fs::{Dir, FsError};
+use crate::engine::index::Index;
+use crate::fs::walk::{Guide, Verdict, WalkTrouble, walk_guided};
+use crate::fs::{Dir, FsError, Listed, Stat};
 use std::collections::{BTreeSet, HashSet};
 use sync_proto::path::{Name, RelPath};
 use sync_proto::wire::Layout;
@@ -23,31 +25,26 @@ pub struct HeldEntry {
     pub is_opaque: bool,
 }
 
-/// Finds what is held below `dir`, which is at `base` in its tree.
+/// Finds what is held below `dir`, which is at `base` in its tree. `known` is what was found when the
+/// tree was looked at; what was changed since is looked at anew.
 ///
 /// # Errors
 /// `dir` itself can't be read.
-pub fn survey(dir: &Dir, base: &RelPath, keeper: &Keeper) -> Result<Vec<HeldEntry>, FsError> {
+pub fn survey(
+    dir: &Dir,
+    base: &RelPath,
+    keeper: &Keeper,
+    known: Option<&Index>,
+) -> Result<Vec<HeldEntry>, FsError> {
     let is_held = |path: &RelPath, is_directory| keeper.allow_delete(path, is_directory).is_err();
-    let walked = walk(dir, |parent, name, is_directory| {
-        let is_held = if base.is_root() {
-            let Ok(name) = Name::parse(name) else {
-                return Verdict::Prune;
-            };
-            // Only managed directories are entered.
-            keeper.holds_child(parent, &name, is_directory)
-        } else {
-            match full_path(base, parent, name) {
-                Some(path) => is_held(&path, is_directory),
-                None => true,
-            }
-        };
-        match (is_held, is_directory) {
-            (true, _) => Verdict::Prune,
-            (false, true) => Verdict::Descend,
-            (false, false) => Verdict::Skip,
-        }
-    })?;
+    let walked = walk_guided(
+        dir,
+        &Surveying {
+            base,
+            keeper,
+            known: known.filter(|_| base.is_root() && dir.dates_its_names()),
+        },
+    )?;
     let mut held = Vec::new();
     for directory in &walked.dirs {
         for entry in &directory.entries {
@@ -77,6 +74,37 @@ pub fn survey(dir: &Dir, base: &RelPath, keeper: &Keeper) -> Result<Vec<HeldEntr
     Ok(held)
 }
 
+/// Leads the walk to what is held.
+struct Surveying<'a> {
+    base: &'a RelPath,
+    keeper: &'a Keeper,
+    known: Option<&'a Index>,
+}
+
+impl Guide for Surveying<'_> {
+    fn verdict(&self, parent: &RelPath, name: &[u8], is_directory: bool) -> Verdict {
+        let is_held = if self.base.is_root() {
+            let Ok(name) = Name::parse(name) else {
+                return Verdict::Prune;
+            };
+            // Only managed directories are entered.
+            self.keeper.holds_child(parent, &name, is_directory)
+        } else {
+            full_path(self.base, parent, name)
+                .is_none_or(|path| self.keeper.allow_delete(&path, is_directory).is_err())
+        };
+        match (is_held, is_directory) {
+            (true, _) => Verdict::Prune,
+            (false, true) => Verdict::Descend,
+            (false, false) => Verdict::Skip,
+        }
+    }
+
+    fn names(&self, path: &RelPath, stat: &Stat) -> Option<Vec<Listed>> {
+        self.known?.names(path, stat)
+    }
+}
+
 /// The member's own directories that the layout `switched` keeps in its shared place.
 ///
 /// # Errors
@@ -85,7 +113,7 @@ pub fn shared(place: &Place, keeper: &Keeper) -> Result<BTreeSet<RelPath>, FsErr
     if place.layout() != Layout::Switched {
         return Ok(BTreeSet::new());
     }
-    let held = survey(&place.sub(b"shared")?, &RelPath::root(), keeper)?;
+    let held = survey(&place.sub(b"shared")?, &RelPath::root(), keeper, None)?;
     let directories = held.into_iter().filter(|held| held.is_directory);
     Ok(directories.map(|held| held.path).collect())
 }

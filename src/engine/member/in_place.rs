@@ -29,7 +29,12 @@ pub(super) struct Planned {
 
 /// Turns the plan into steps.
 pub(super) fn prepare(job: &Job<'_>, live: Tree, staged: Tree) -> Result<Planned, CommitError> {
-    let held = survey(live.root(), &RelPath::root(), job.keeper)?;
+    let held = survey(
+        live.root(),
+        &RelPath::root(),
+        job.keeper,
+        Some(job.observed),
+    )?;
     let observed = job.observed.manifest();
     let exists = |path: &RelPath| observed.entry(path).is_some();
     let mut builder = Builder {

@@ -6,13 +6,15 @@
 use super::fault::point;
 use super::place::{Place, PlaceError};
 use super::record::TreeRecord;
-use crate::engine::index::{Index, Stamp};
+use crate::engine::index::{Index, Stamp, Stamps};
 use crate::fs::read::{is_settled, read_small};
 use crate::fs::{Dir, FsError};
 use rayon::prelude::*;
+use std::collections::{BTreeSet, HashSet};
 use std::io::Write as _;
 use sync_proto::entry::{Kind, Time};
-use sync_proto::path::Name;
+use sync_proto::manifest::Directory;
+use sync_proto::path::{Name, RelPath};
 use sync_proto::wire::Layout;
 
 const FILE: &[u8] = b"index";
@@ -21,55 +23,91 @@ pub(super) const SUFFIX: &[u8] = b".index";
 /// LIMIT: bytes of an index: 8 million entries at 250 bytes.
 const MAX_BYTES: u64 = 2 << 30;
 
+/// Since when others can reach a staged tree, by the file system's clock.
+#[derive(Debug)]
+pub struct Sealed {
+    /// Before its files were looked at: some of them are the live tree's as well.
+    pub looked: Time,
+    /// At the vote: until then nobody else could reach its directories.
+    pub voted: Time,
+    /// Directories that got other names than those of the manifest since they were looked at.
+    pub added_to: BTreeSet<RelPath>,
+}
+
 /// The index of the tree as it is after a commit: `staged`, with the ctimes that the entries have
-/// now. An entry that isn't exactly what was staged is distrusted, and will be hashed again.
+/// now. An entry that isn't exactly what was staged is distrusted, and will be hashed again; a
+/// directory that has another ctime isn't taken for whole, and will be listed.
 ///
-/// Where the commit gives no entry another ctime, `looked` is what the file system's clock said
-/// before the staged tree was looked at: a stamp that was settled then is good as it is, and
-/// whatever happened to its entry since, the next look sees.
+/// Where the commit gives no entry another ctime, `sealed` says from when on others could change it:
+/// a stamp that was settled then is good as it is, and whatever happened to its entry since, the next
+/// look sees.
 ///
 /// # Errors
 /// The live tree can't be read.
 pub fn refresh_index(
     place: &Place,
     staged: &Index,
-    looked: Option<Time>,
+    sealed: Option<&Sealed>,
 ) -> Result<Option<Index>, FsError> {
-    let is_good = |stamp: &Stamp| {
-        *stamp != Stamp::default() && looked.is_some_and(|then| is_settled(stamp.ctime, then))
+    let is_good = |kind: &Kind, stamp: &Stamp| {
+        let from = sealed.map(|sealed| match kind.is_directory() {
+            true => sealed.voted,
+            false => sealed.looked,
+        });
+        *stamp != Stamp::default() && from.is_some_and(|from| is_settled(stamp.ctime, from))
     };
     let Some(live) = place.live()? else {
         return Ok(None);
     };
-    let directories: Vec<_> = staged.directories().collect();
-    let stamps: Vec<Vec<Stamp>> = directories
-        .into_par_iter()
+    let directories = staged.manifest().directories();
+    let renewed: Vec<(Stamps, Vec<RelPath>)> = directories
+        .par_iter()
+        .zip(staged.stamps())
         .map(|(directory, stamps)| {
-            if stamps.iter().all(is_good) {
-                return Ok(stamps.to_vec());
+            let mut pairs = directory.entries.iter().zip(stamps.iter());
+            if pairs.all(|(entry, stamp)| is_good(&entry.kind, stamp)) {
+                return Ok((stamps.clone(), Vec::new()));
             }
-            let pairs = directory.entries.iter().zip(stamps);
-            let Some(dir) = open_or_none(&live, &directory.path)? else {
-                return Ok(pairs.map(|(_, stamp)| stamp.distrusted()).collect());
-            };
-            pairs
-                .map(|(entry, stamp)| match is_good(stamp) {
-                    true => Ok(*stamp),
-                    false => renew(&dir, &entry.name, &entry.kind, stamp),
-                })
-                .collect()
+            let dir = open_or_none(&live, &directory.path)?;
+            let mut moved = Vec::new();
+            let mut renewed = Vec::with_capacity(stamps.len());
+            for (entry, stamp) in directory.entries.iter().zip(stamps.iter()) {
+                let is_good = is_good(&entry.kind, stamp);
+                let now = match &dir {
+                    _ if is_good => *stamp,
+                    Some(dir) => renew(dir, &entry.name, &entry.kind, stamp)?,
+                    None => stamp.distrusted(),
+                };
+                // What may have changed within a tick of the clock counts as changed.
+                let is_certain = is_good || sealed.is_none() && now == *stamp;
+                if entry.kind.is_directory() && !is_certain {
+                    moved.push(directory.path_of(&entry.name));
+                }
+                renewed.push(now);
+            }
+            Ok((renewed.into(), moved))
         })
         .collect::<Result<_, FsError>>()?;
     let root = Stamp::from(&live.stat_self()?);
-    Ok(Index::new(
+    let moved: HashSet<&RelPath> = renewed.iter().flat_map(|(_, moved)| moved).collect();
+    let is_whole = |directory: &Directory| {
+        staged.is_whole(&directory.path)
+            && !moved.contains(&directory.path)
+            && !sealed.is_some_and(|sealed| sealed.added_to.contains(&directory.path))
+            && !(directory.path.is_root() && root != *staged.root_stamp())
+    };
+    let whole = directories.iter().map(|it| is_whole(it)).collect();
+    let stamps = renewed.iter().map(|(stamps, _)| stamps.clone()).collect();
+    Ok(Index::of_parts(
         staged.manifest().clone(),
         root,
-        stamps.into_iter().flatten().collect(),
+        stamps,
+        whole,
     ))
 }
 
 /// Somebody may have made anything of a directory since the commit.
-fn open_or_none(live: &Dir, path: &sync_proto::path::RelPath) -> Result<Option<Dir>, FsError> {
+fn open_or_none(live: &Dir, path: &RelPath) -> Result<Option<Dir>, FsError> {
     match live.try_open_dir_at(path) {
         Err(error) if error.is_wrong_kind() || error.is_other_mount() => Ok(None),
         other => other,
@@ -110,17 +148,21 @@ pub fn save_index(place: &Place, index: &Index) -> Result<(), PlaceError> {
 /// # Errors
 /// Never about the index itself, only about its directory.
 pub fn load_index(place: &Place) -> Result<Option<Index>, PlaceError> {
-    Ok(read(place.state(), &place.own_name(FILE)?))
+    Ok(read_index(place.state(), &place.own_name(FILE)?))
 }
 
 pub(super) fn load_generation(place: &Place, name: &Name) -> Result<Option<Index>, PlaceError> {
-    let Ok(name) = Name::parse(&[name.as_bytes(), SUFFIX].concat()) else {
-        return Ok(None);
-    };
-    Ok(read(&place.sub(b"gen")?, &name))
+    Ok(read_index(&place.sub(b"gen")?, &index_name(name)?))
 }
 
-fn read(dir: &Dir, name: &Name) -> Option<Index> {
+/// What the index of a generation is called, beside it.
+pub(super) fn index_name(generation: &Name) -> Result<Name, FsError> {
+    let name = [generation.as_bytes(), SUFFIX].concat();
+    Name::parse(&name).map_err(|_| FsError::bad_name(&name))
+}
+
+/// An index in a file of its own; `None` if it can't be read.
+pub(super) fn read_index(dir: &Dir, name: &Name) -> Option<Index> {
     let (bytes, _) = read_small(dir, name, None, MAX_BYTES).ok()?;
     Index::decode(&bytes)
 }

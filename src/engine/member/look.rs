@@ -57,6 +57,7 @@ pub struct Seen {
     pub principals: Arc<Principals>,
     /// Things worth saying.
     pub notices: Vec<Notice>,
+    is_unsaved: bool,
 }
 
 impl Seen {
@@ -98,6 +99,7 @@ impl Seen {
             committed: None,
             principals: Arc::new(Principals::by_name()),
             notices: Vec::new(),
+            is_unsaved: false,
             claim,
         };
         seen.look(open.level, known)?;
@@ -120,14 +122,28 @@ impl Seen {
         let observed = self.observe(level, known.as_deref())?;
         self.roots = observed.index.manifest().roots();
         self.observed = Arc::new(observed.index);
-        let is_drift = live.is_some_and(|live| live != self.roots);
-        if observed.hashed_files > 0 && !is_drift && live.is_some() {
+        let is_as_committed = live.is_some_and(|live| live == self.roots);
+        self.is_unsaved = is_as_committed && known.as_deref() != Some(&*self.observed);
+        if observed.hashed_files > 0 {
+            self.save_look();
+        }
+        Ok(())
+    }
+
+    /// Saves what was seen, if the saved index knows less. What was hashed is saved at once; stamps
+    /// and listings that are trusted by now can wait for the end of a push that changes nothing.
+    pub fn save_look(&mut self) {
+        if std::mem::take(&mut self.is_unsaved) {
             // A cache: if it can't be written, the next look takes longer.
             if let Err(error) = save_index(&self.claim.place, &self.observed) {
                 tracing::warn!(%error, "the index of a tree can't be saved");
             }
         }
-        Ok(())
+    }
+
+    /// What was seen isn't what is there any more.
+    pub fn outdate_look(&mut self) {
+        self.is_unsaved = false;
     }
 
     /// Looks again, at everything that was passed over as foreign, too.

@@ -78,6 +78,8 @@ impl Job<'_> {
 pub struct Prepared {
     /// Entries that will be moved aside, because they are not what was committed.
     pub overwritten: Vec<Notice>,
+    /// Directories of the staged tree that got names which the manifest doesn't have.
+    pub added_to: BTreeSet<RelPath>,
 }
 
 /// Checks everything that commit will rely on, and makes it durable. When this returns, the vote
@@ -138,8 +140,10 @@ pub fn prepare(job: &Job<'_>) -> Result<Prepared, CommitError> {
         // The first error counts; what is left here is taken back by the next recovery.
         let _left_behind = take_back(job.place, &journal);
     }
+    let made_in = journal.made_in.into_iter();
     done.map(|()| Prepared {
         overwritten: prepared.overwritten,
+        added_to: made_in.map(|(path, _)| path).collect(),
     })
 }
 

@@ -7,16 +7,22 @@
 //! and then the area is like one that an interrupted attempt left. What belongs to the member was
 //! moved out before; if something of that kind turned up since, it is moved aside, and the
 //! generation goes for good.
+//!
+//! The index of the generation comes with it. A directory that is still what that index says, and
+//! that a release leaves as it is, holds what linking would have made, by the inodes that the index
+//! names: it is kept without a look at its entries.
 
 use super::fault::point;
 use super::generations::rescue;
 use super::held::survey;
+use super::live_index::{index_name, read_index};
 use super::look::Seen;
 use super::place::Place;
 use super::transaction::CommitError;
 use super::work::{StagedDirectory, Work};
+use crate::engine::index::{Index, Stamp};
 use crate::fs::owner::own_user;
-use crate::fs::{Dir, FileKind, FsError, Listed};
+use crate::fs::{Dir, FileKind, FsError, Listed, Stat, absent_is_fine};
 use rayon::prelude::*;
 use sync_proto::entry::Kind;
 use sync_proto::filter::Side;
@@ -24,6 +30,16 @@ use sync_proto::manifest::Directory;
 use sync_proto::path::{Name, RelPath};
 
 const SPARE: &[u8] = b"spare";
+/// The index of the generation in there.
+const INDEX: &[u8] = b"index";
+
+/// What was taken over.
+#[derive(Debug, Default)]
+pub(super) struct TakenOver {
+    /// For each directory of the wanted tree, its stamp if it is there already with all that is in
+    /// it and its metadata.
+    pub kept: Vec<Option<Stamp>>,
+}
 
 /// Puts a generation that nobody returns to where the next transaction finds it; false if it can't
 /// be used, because not everything in it can be changed by this process.
@@ -32,12 +48,21 @@ pub(super) fn put_by(place: &Place, generations: &Dir, name: &Name) -> Result<bo
         return Ok(false);
     }
     let spare = place.sub(SPARE)?;
-    if !spare.list()?.is_empty() {
+    if waiting(&spare)?.is_some() {
         return Ok(false);
     }
     point("member.collect.spare")?;
     generations.rename_to(name, &spare, name)?;
+    // A cache, and known by the inodes in it, so it doesn't matter what was there before.
+    absent_is_fine(generations.rename_to(&index_name(name)?, &spare, &place.own_name(INDEX)?))?;
     Ok(true)
+}
+
+/// The generation that waits to be used.
+fn waiting(spare: &Dir) -> Result<Option<Name>, FsError> {
+    let listed = spare.list()?.into_iter();
+    let mut generations = listed.filter(|it| it.name.as_bytes() != INDEX);
+    Ok(generations.next().map(|listed| listed.name))
 }
 
 /// Removes what was put by: the disk is full.
@@ -49,68 +74,110 @@ pub(super) fn give_up(place: &Place) -> Result<(), FsError> {
     Ok(())
 }
 
-/// Makes what was put by the staged tree of an area that has none; false if there is nothing.
+/// Makes what was put by the staged tree of an area that has none; none if there is nothing.
 pub(super) fn take_over(
     seen: &Seen,
     work: &Work,
     area: &Dir,
     tree: &Name,
-) -> Result<bool, CommitError> {
+) -> Result<Option<TakenOver>, CommitError> {
     let place = &seen.claim.place;
     let spare = place.sub(SPARE)?;
-    let Some(Listed { name, .. }) = spare.list()?.into_iter().next() else {
-        return Ok(false);
+    let Some(name) = waiting(&spare)? else {
+        return Ok(None);
     };
+    let index = place.own_name(INDEX)?;
+    let known = read_index(&spare, &index).filter(|_| spare.dates_its_names());
     let reduced = spare
         .open_dir(&name)
         .map_err(CommitError::from)
-        .and_then(|generation| reduce(&generation, seen, work));
-    if matches!(reduced, Ok(true)) {
+        .and_then(|generation| reduce(&generation, seen, work, known.as_ref()));
+    if let Ok(Some(taken)) = reduced {
         point("member.stage.recycle")?;
         spare.rename_to(&name, area, tree)?;
-        return Ok(true);
+        absent_is_fine(spare.unlink(&index))?;
+        return Ok(Some(taken));
     }
     if let Err(error) = reduced {
         tracing::debug!(%error, "an old generation can't be used again");
     }
     rescue(
         place,
-        &spare,
-        &name,
+        (&spare, &name),
         &seen.keeper,
+        known.as_ref(),
         seen.claim.overwritten.as_ref(),
     )?;
     spare.remove_tree(&name)?;
-    Ok(false)
+    Ok(None)
 }
 
-/// Removes all that linking wouldn't have made. False if something may not be removed.
-fn reduce(generation: &Dir, seen: &Seen, work: &Work) -> Result<bool, CommitError> {
-    let directories: Vec<_> = work
+/// What was found in one directory.
+enum Found {
+    /// Something that may not be removed.
+    Held,
+    /// Nothing any more that doesn't belong there, or no directory.
+    Reduced,
+    /// All that belongs there, and nothing else.
+    Kept(Stamp),
+}
+
+/// Removes all that linking wouldn't have made. None if something may not be removed.
+fn reduce(
+    generation: &Dir,
+    seen: &Seen,
+    work: &Work,
+    known: Option<&Index>,
+) -> Result<Option<TakenOver>, CommitError> {
+    let directories: Vec<u32> = work
         .directories
         .keys()
         .filter(|staged| !staged.is_seed)
-        .filter_map(|staged| work.directory_at(staged.directory))
+        .map(|staged| staged.directory)
         .collect();
-    let verdicts = directories
-        .into_par_iter()
-        .map(|directory| reduce_directory(generation, directory, seen, work));
-    verdicts.try_reduce(|| true, |one, other| Ok(one && other))
+    let found = directories.into_par_iter().map(|at| {
+        let found = reduce_directory(generation, at, seen, work, known)?;
+        Ok::<_, CommitError>((at, found))
+    });
+    let found: Vec<(u32, Found)> = found.collect::<Result<_, _>>()?;
+    let mut kept = vec![None; work.target.desired.directories().len()];
+    for (at, found) in found {
+        match found {
+            Found::Held => return Ok(None),
+            Found::Reduced => {}
+            Found::Kept(stamp) => {
+                if let Some(kept) = kept.get_mut(at as usize) {
+                    *kept = Some(stamp);
+                }
+            }
+        }
+    }
+    Ok(Some(TakenOver { kept }))
 }
 
 fn reduce_directory(
     generation: &Dir,
-    directory: &Directory,
+    at: u32,
     seen: &Seen,
     work: &Work,
-) -> Result<bool, CommitError> {
+    known: Option<&Index>,
+) -> Result<Found, CommitError> {
+    let Some(directory) = work.directory_at(at) else {
+        return Ok(Found::Reduced);
+    };
     let dir = match generation.try_open_dir_at(&directory.path) {
         Ok(Some(dir)) => dir,
-        Ok(None) => return Ok(true),
+        Ok(None) => return Ok(Found::Reduced),
         // It wasn't a directory then; whoever reduces the one above removes it.
-        Err(error) if error.is_wrong_kind() => return Ok(true),
+        Err(error) if error.is_wrong_kind() => return Ok(Found::Reduced),
         Err(error) => return Err(error.into()),
     };
+    if let Some(known) = known {
+        let stat = dir.stat_self()?;
+        if is_kept(directory, &stat, seen, work, known) {
+            return Ok(Found::Kept(Stamp::from(&stat)));
+        }
+    }
     for listed in dir.list()? {
         if is_as_linked(directory, &listed, seen, work) {
             continue;
@@ -124,12 +191,70 @@ fn reduce_directory(
             || is_directory
                 && path.is_ok_and(|path| holds_something(&dir, &listed.name, &path, seen))
         {
-            return Ok(false);
+            return Ok(Found::Held);
         }
         // RACE: what somebody makes in there from here on, by a descriptor that they kept, goes too.
         dir.remove_tree(&listed.name)?;
     }
-    Ok(true)
+    Ok(Found::Reduced)
+}
+
+/// True if a directory of the generation is what its index says, by `stat`, and that is what is
+/// wanted: the metadata, the same subdirectories, and the inodes of the live tree, whose entries are
+/// wanted as they are. Symlinks, pipes and empty files are made anew in every release.
+fn is_kept(directory: &Directory, stat: &Stat, seen: &Seen, work: &Work, known: &Index) -> bool {
+    let path = &directory.path;
+    let Some((before, inodes)) = known.unmoved(path, stat) else {
+        return false;
+    };
+    let Some((live, stamps)) = seen.observed.shared(path) else {
+        return false;
+    };
+    let wanted = work.target.desired.entry(path);
+    let is_meta_kept = known
+        .entry(path)
+        .zip(wanted)
+        .is_some_and(|((before, _), wanted)| before.meta == wanted.meta);
+    if !is_meta_kept
+        || !std::ptr::eq(&raw const **live, directory)
+        || before.entries.len() != directory.entries.len()
+    {
+        return false;
+    }
+    let entries = before.entries.iter().zip(inodes.iter());
+    let wanted = directory.entries.iter().zip(stamps.iter());
+    entries
+        .zip(wanted)
+        .all(|((before, inode), (wanted, stamp))| {
+            before.name == wanted.name
+                && match wanted.kind {
+                    Kind::Directory => {
+                        before.kind.is_directory()
+                            && is_staged(&directory.path_of(&wanted.name), work)
+                    }
+                    Kind::File { size: 1.., .. } => {
+                        inode.ino == stamp.ino
+                            && !stamp.is_distrusted()
+                            && is_managed(directory, &wanted.name, seen)
+                    }
+                    _ => false,
+                }
+        })
+}
+
+fn is_staged(path: &RelPath, work: &Work) -> bool {
+    let staged = work.index_of(path).map(|directory| StagedDirectory {
+        is_seed: false,
+        directory,
+    });
+    staged.is_some_and(|staged| work.directories.contains_key(&staged))
+}
+
+fn is_managed(directory: &Directory, name: &Name, seen: &Seen) -> bool {
+    let scope = &seen.keeper.scope;
+    scope
+        .of_child(Side::Sender, &directory.path, name, false)
+        .is_managed()
 }
 
 /// True if this is a directory of the staged tree, or a file that is the live one.
@@ -145,25 +270,14 @@ fn is_as_linked(directory: &Directory, listed: &Listed, seen: &Seen, work: &Work
     };
     match wanted.kind {
         Kind::Directory => {
-            let index = work.index_of(&directory.path_of(&wanted.name));
-            let staged = index.map(|directory| StagedDirectory {
-                is_seed: false,
-                directory,
-            });
-            listed.kind == FileKind::Directory
-                && staged.is_some_and(|staged| work.directories.contains_key(&staged))
+            listed.kind == FileKind::Directory && is_staged(&directory.path_of(&wanted.name), work)
         }
         Kind::File { size: 1.., .. } => {
-            let is_managed = seen
-                .keeper
-                .scope
-                .of_child(Side::Sender, &directory.path, &wanted.name, false)
-                .is_managed();
             let Some((live, stamps)) = seen.observed.directory(&directory.path) else {
                 return false;
             };
             let nth = find(live);
-            is_managed
+            is_managed(directory, &wanted.name, seen)
                 && nth.and_then(|nth| live.entries.get(nth)) == Some(wanted)
                 && nth.and_then(|nth| stamps.get(nth)).map(|stamp| stamp.ino) == Some(listed.ino)
         }
@@ -175,7 +289,7 @@ fn is_as_linked(directory: &Directory, listed: &Listed, seen: &Seen, work: &Work
 fn holds_something(dir: &Dir, name: &Name, path: &RelPath, seen: &Seen) -> bool {
     let held = dir
         .open_dir(name)
-        .and_then(|inside| survey(&inside, path, &seen.keeper));
+        .and_then(|inside| survey(&inside, path, &seen.keeper, None));
     held.map_or(true, |held| {
         held.iter().any(|held| held.link_target.is_none())
     })

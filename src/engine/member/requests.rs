@@ -28,7 +28,7 @@ pub fn settle(
     decision: Decision,
 ) -> Result<Option<Committed>, Problem> {
     let mut participant = settled(claim)?;
-    carry_out(claim, &mut participant, txn, decision)
+    carry_out(claim, &mut participant, txn, decision, None)
 }
 
 /// What is there.

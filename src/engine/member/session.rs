@@ -494,6 +494,10 @@ impl Session {
 
     async fn leave(&mut self) {
         self.stop_staging().await;
+        if self.tree.is_some() {
+            // A cache; why it can't be written was logged.
+            let _logged = self.with_tree(|tree| Ok(tree.seen.save_look())).await;
+        }
         self.tree = None;
         self.list = Collector::default();
         self.list_room.clear();

@@ -13,6 +13,7 @@ use super::live::{Spot, Tree, exchange, rename_noreplace};
 use super::overwritten::Aside;
 use super::place::Place;
 use super::transaction::CommitError;
+use crate::engine::index::Index;
 use crate::fs::{Dir, FsError};
 use sync_proto::path::{Name, RelPath};
 
@@ -124,16 +125,17 @@ pub(super) fn plant(place: &Place, journal: &Journal, path: &RelPath) -> Result<
 }
 
 /// What the member made in the old generation after the vote moves to `shared/` as well, so that
-/// it is neither out of sight nor collected with that generation.
+/// it is neither out of sight nor collected with that generation. `before` comes with what was found
+/// there before the vote.
 pub(super) fn share_strays(
     place: &Place,
     journal: &Journal,
-    before: &mut Tree,
+    (before, known): (&mut Tree, Option<&Index>),
     after: &mut Tree,
     aside: &Aside<'_>,
 ) -> Result<(), CommitError> {
     before.forget();
-    for held in survey(before.root(), &RelPath::root(), &journal.keeper)? {
+    for held in survey(before.root(), &RelPath::root(), &journal.keeper, known)? {
         let Some(spot) = after.find(&held.path)? else {
             continue;
         };

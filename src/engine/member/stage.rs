@@ -10,10 +10,11 @@
 use super::fault::point;
 use super::journal::{SEED, TREE};
 use super::look::Seen;
-use super::recycle::take_over;
+use super::recycle::{TakenOver, take_over};
 use super::refusal::{of_commit, of_fs, of_meta};
 use super::work::{At, StagedDirectory, Work};
 use crate::codes::{Code, Problem};
+use crate::engine::index::Stamp;
 use crate::fs::clone::write_sparse;
 use crate::fs::meta::{Apply, MetaError, Unkept, Wanted, apply_meta, apply_meta_to_new};
 use crate::fs::owner::Principals;
@@ -56,6 +57,9 @@ pub struct Staging {
     pub name: Name,
     /// Nothing was there before.
     pub is_fresh: bool,
+    /// Every name in it is one that this attempt put or left there.
+    pub is_ours: bool,
+    taken: TakenOver,
     tree: Dir,
     seed: Option<Dir>,
     principals: Arc<Principals>,
@@ -89,9 +93,11 @@ impl Staging {
         let tree_name = own(TREE).map_err(|error| of_fs(&error))?;
         let there = area.stat(&tree_name).map_err(|error| of_fs(&error))?;
         let is_switched = seen.claim.place.layout() == Layout::Switched;
-        let is_fresh = there.is_none()
-            && !(is_switched
-                && take_over(seen, &work, &area, &tree_name).map_err(|error| of_commit(&error))?);
+        let is_ours = there.is_none();
+        let taken = match is_ours && is_switched {
+            true => take_over(seen, &work, &area, &tree_name).map_err(|it| of_commit(&it))?,
+            false => None,
+        };
         let tree = own(TREE)
             .and_then(|tree| area.create_dir_if_absent(&tree, 0o700))
             .map_err(|error| of_fs(&error))?;
@@ -108,7 +114,9 @@ impl Staging {
         let missing = work.files.iter().filter(|files| !files.is_empty()).count();
         Ok(Self {
             name,
-            is_fresh,
+            is_fresh: is_ours && taken.is_none(),
+            is_ours,
+            taken: taken.unwrap_or_default(),
             tree,
             seed,
             principals: seen.principals.clone(),
@@ -133,11 +141,19 @@ impl Staging {
         }
     }
 
+    /// The stamp of a directory that was taken over as it is wanted, with its metadata and all its
+    /// entries. Nothing is done in it, but in directories below it.
+    pub fn kept(&self, staged: StagedDirectory) -> Option<&Stamp> {
+        let kept = self.taken.kept.get(staged.directory as usize);
+        kept.and_then(Option::as_ref).filter(|_| !staged.is_seed)
+    }
+
     /// Makes all directories; their metadata follows at the end.
     pub fn make_directories(&self) -> Result<(), Problem> {
         point("member.stage.directories").map_err(|error| of_fs(&error))?;
         let mut cursor = Cursor::new(self);
-        for staged in self.work.directories.keys() {
+        let missing = self.work.directories.keys();
+        for staged in missing.filter(|staged| self.kept(**staged).is_none()) {
             let Some(directory) = self.work.directory_at(staged.directory) else {
                 continue;
             };
@@ -366,10 +382,7 @@ impl<'a> Cursor<'a> {
 
     /// The directory that holds an entry.
     pub fn of(&mut self, at: At) -> Result<&Dir, Problem> {
-        self.dir(StagedDirectory {
-            is_seed: at.is_seed,
-            directory: at.directory,
-        })
+        self.dir(at.staged_directory())
     }
 
     /// A directory of the area.

@@ -6,8 +6,9 @@ use super::compare::{Comparison, Target};
 use super::fill::{LocalContents, Sources, find};
 use super::foreign::ForeignPaths;
 use super::host::Claim;
-use super::live_index::{refresh_index, save_index};
+use super::live_index::{Sealed, refresh_index, save_index};
 use super::look::Seen;
+use super::place::Place;
 use super::prepare::{Job, prepare};
 use super::receive::Receiver;
 use super::record::TreeRecord;
@@ -20,6 +21,7 @@ use crate::engine::index::Index;
 use crate::fs::meta::Wanted;
 use crate::fs::read::FsClock;
 use crate::model::counted;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use sync_proto::commit::{Participant, ParticipantAction as Do, ParticipantEvent as On};
 use sync_proto::entry::Time;
@@ -45,9 +47,8 @@ struct Transaction {
     generation: Generation,
     staging: Arc<Staging>,
     staged: Option<Index>,
-    /// What the file system's clock said before the staged tree was looked at; none where the
-    /// commit renames each entry, and so changes its ctime.
-    looked: Option<Time>,
+    /// None where the commit renames each entry, and so changes its ctime.
+    sealed: Option<Sealed>,
 }
 
 impl Tree {
@@ -133,7 +134,7 @@ impl Tree {
             generation,
             staging,
             staged: None,
-            looked: None,
+            sealed: None,
         });
         Ok((Arc::new(receiver), sources, local_contents))
     }
@@ -161,8 +162,12 @@ impl Tree {
         transaction.staging.finish()?;
         let place = &self.seen.claim.place;
         if place.layout() == Layout::Switched {
-            let now = FsClock::open(place.state()).and_then(|clock| clock.now());
-            transaction.looked = Some(now.map_err(|error| of_fs(&error))?);
+            let now = now(place)?;
+            transaction.sealed = Some(Sealed {
+                looked: now,
+                voted: now,
+                added_to: BTreeSet::new(),
+            });
         }
         transaction.staged = Some(transaction.staging.index(&self.seen)?);
         Ok(unkept(&transaction.staging.unkept()).into_iter().collect())
@@ -170,7 +175,7 @@ impl Tree {
 
     /// Makes everything durable. `Ok` is a vote of yes, and durable.
     pub fn prepare(&mut self, txn: TxnKey) -> Result<Vec<Notice>, Problem> {
-        let transaction = self.transaction.as_ref().ok_or_else(out_of_turn)?;
+        let transaction = self.transaction.as_mut().ok_or_else(out_of_turn)?;
         let target = self.target.as_deref().ok_or_else(out_of_turn)?;
         let staged = transaction.staged.as_ref().ok_or_else(out_of_turn)?;
         if transaction.txn != txn {
@@ -203,6 +208,10 @@ impl Tree {
         });
         match prepared {
             Ok(prepared) => {
+                if let Some(sealed) = &mut transaction.sealed {
+                    sealed.voted = now(&seen.claim.place).unwrap_or(sealed.voted);
+                    sealed.added_to = prepared.added_to;
+                }
                 self.participant.handle(On::RecordDurable, fence);
                 Ok(prepared.overwritten)
             }
@@ -219,7 +228,11 @@ impl Tree {
         txn: TxnKey,
         decision: Decision,
     ) -> Result<Option<Committed>, Problem> {
-        carry_out(&self.seen.claim, &mut self.participant, txn, decision)
+        self.seen.outdate_look();
+        let Seen {
+            claim, observed, ..
+        } = &self.seen;
+        carry_out(claim, &mut self.participant, txn, decision, Some(observed))
     }
 
     /// Remembers what is live now. A cache: the next look does without it, and takes longer.
@@ -231,7 +244,7 @@ impl Tree {
             return;
         };
         let place = &self.seen.claim.place;
-        let saved = refresh_index(place, staged, transaction.looked)
+        let saved = refresh_index(place, staged, transaction.sealed.as_ref())
             .map_err(|error| of_fs(&error))
             .and_then(|index| match index {
                 Some(index) => save_index(place, &index).map_err(|error| of_place(&error)),
@@ -248,19 +261,21 @@ pub fn settled(claim: &Claim) -> Result<Participant, Problem> {
     let place = &claim.place;
     let recovered = recover(place).map_err(|error| of_commit(&error))?;
     if let Participant::Forward { txn } = recovered.participant {
-        transaction::commit(place, txn, claim.overwritten.as_ref())
+        transaction::commit(place, txn, claim.overwritten.as_ref(), None)
             .map_err(|error| of_commit(&error))?;
         return Ok(Participant::Done { txn });
     }
     Ok(recovered.participant)
 }
 
-/// Carries out a decision. `None` if there is nothing to commit.
+/// Carries out a decision. `None` if there is nothing to commit. `known` is what was live when it was
+/// last looked at.
 pub fn carry_out(
     claim: &Claim,
     participant: &mut Participant,
     txn: TxnKey,
     decision: Decision,
+    known: Option<&Index>,
 ) -> Result<Option<Committed>, Problem> {
     let place = &claim.place;
     let record = TreeRecord::load(place).map_err(|error| of_place(&error))?;
@@ -268,7 +283,7 @@ pub fn carry_out(
     match participant.handle(On::Decide { txn, decision }, fence) {
         Do::RecordForward => {
             // `commit` notes durably that it goes forward only before it changes anything.
-            let done = transaction::commit(place, txn, claim.overwritten.as_ref());
+            let done = transaction::commit(place, txn, claim.overwritten.as_ref(), known);
             let done = done.map_err(|error| {
                 let problem = of_commit(&error);
                 Problem::new(Code::CommitFailed, problem.message)
@@ -288,6 +303,12 @@ pub fn carry_out(
             Err(Problem::new(Code::TransactionOpen, message))
         }
     }
+}
+
+/// What the clock of the file system says.
+fn now(place: &Place) -> Result<Time, Problem> {
+    let now = FsClock::open(place.state()).and_then(|clock| clock.now());
+    now.map_err(|error| of_fs(&error))
 }
 
 fn out_of_turn() -> Problem {

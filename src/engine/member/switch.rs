@@ -13,11 +13,16 @@ use super::place::{Place, RootState};
 use super::shared::{plant, share, share_strays};
 use super::transaction::{CommitError, now_us};
 use super::tree_plan::notice;
+use crate::engine::index::Index;
 use std::time::Instant;
 use sync_proto::path::{Name, RelPath};
 
 /// Carries out the switch. Returns when it was done.
-pub(super) fn commit(place: &Place, journal: &Journal) -> Result<Applied, CommitError> {
+pub(super) fn commit(
+    place: &Place,
+    journal: &Journal,
+    known: Option<&Index>,
+) -> Result<Applied, CommitError> {
     let Work::Switched {
         from,
         ino,
@@ -51,7 +56,8 @@ pub(super) fn commit(place: &Place, journal: &Journal) -> Result<Applied, Commit
     let mut notices = Vec::new();
     if let Some(before) = &mut before {
         let after = generations.open_dir(&journal.directory)?;
-        share_strays(place, journal, before, &mut Tree::new(after), &aside)?;
+        let after = &mut Tree::new(after);
+        share_strays(place, journal, (before, known), after, &aside)?;
         for path in drift {
             let Some(spot) = before.find(path)? else {
                 continue;

@@ -34,7 +34,12 @@ pub(super) fn prepare(
         _ => None,
     };
     let held = match &live {
-        Some(live) => survey(live.root(), &RelPath::root(), job.keeper)?,
+        Some(live) => survey(
+            live.root(),
+            &RelPath::root(),
+            job.keeper,
+            Some(job.observed),
+        )?,
         None => Vec::new(),
     };
     let (mut shares, mut links) = (Vec::new(), BTreeSet::new());
@@ -55,7 +60,7 @@ pub(super) fn prepare(
     // was removed by the member doesn't come back: it may be the mark of a maintenance that is over.
     let preserve = &job.keeper.scope.preserve;
     let shared = job.place.sub(b"shared")?;
-    for held in survey(&shared, &RelPath::root(), job.keeper)? {
+    for held in survey(&shared, &RelPath::root(), job.keeper, None)? {
         if live.is_none() || preserve.covers(&held.path).is_some() {
             links.insert(held.path);
         }

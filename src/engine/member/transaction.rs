@@ -22,6 +22,7 @@ use super::place::{Place, PlaceError};
 use super::prepare::restore_times;
 use super::record::{TreeRecord, Vote};
 use super::switch;
+use crate::engine::index::Index;
 use crate::fs::meta::MetaError;
 use crate::fs::owner::Missing;
 use crate::fs::{Dir, FsError};
@@ -122,7 +123,8 @@ impl Vote {
 
 /// Carries out the decision `commit`. Forward only; may be repeated after a crash at any point,
 /// and then needs nothing but what is on the disk. `overwritten` is the tree's directory in the
-/// agent's own place for what is moved aside.
+/// agent's own place for what is moved aside; `known` what was live when it was last looked at, which
+/// saves listings.
 ///
 /// # Errors
 /// It isn't done, and must be repeated before anything else is served.
@@ -130,6 +132,7 @@ pub fn commit(
     place: &Place,
     txn: TxnKey,
     overwritten: Option<&Dir>,
+    known: Option<&Index>,
 ) -> Result<Committed, CommitError> {
     let mut record = TreeRecord::load(place)?;
     let is_recorded = record.last_committed == Some(txn);
@@ -159,7 +162,7 @@ pub fn commit(
         ..Committed::default()
     };
     if !is_done {
-        let applied = carry_out(place, &journal)?;
+        let applied = carry_out(place, &journal, known)?;
         committed.switched_us = applied.switched_us;
         committed.window = applied.window;
         committed.notices = applied.notices;
@@ -179,14 +182,18 @@ pub fn commit(
     Ok(committed)
 }
 
-fn carry_out(place: &Place, journal: &Journal) -> Result<Applied, CommitError> {
+fn carry_out(
+    place: &Place,
+    journal: &Journal,
+    known: Option<&Index>,
+) -> Result<Applied, CommitError> {
     match journal.work {
         Work::InPlace { .. } => {
             let applied = apply::apply(place, journal)?;
             generations::keep_undo(place, journal)?;
             Ok(applied)
         }
-        Work::Switched { .. } => switch::commit(place, journal),
+        Work::Switched { .. } => switch::commit(place, journal, known),
     }
 }
 

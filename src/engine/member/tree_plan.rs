@@ -119,7 +119,7 @@ impl TreePlan {
 /// The live tree can't be read.
 pub fn plan(input: &PlanInput<'_>) -> Result<TreePlan, FsError> {
     let held = match input.live {
-        Some(live) => survey(live, &RelPath::root(), input.keeper)?,
+        Some(live) => survey(live, &RelPath::root(), input.keeper, Some(input.observed))?,
         None => Vec::new(),
     };
     let observed = input.observed.manifest();

@@ -27,6 +27,16 @@ pub struct At {
     pub is_seed: bool,
 }
 
+impl At {
+    /// The directory that holds it.
+    pub fn staged_directory(self) -> StagedDirectory {
+        StagedDirectory {
+            is_seed: self.is_seed,
+            directory: self.directory,
+        }
+    }
+}
+
 /// A directory of the staged tree, or of the tree of seeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StagedDirectory {

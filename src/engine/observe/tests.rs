@@ -310,3 +310,132 @@ fn the_reserved_name_is_never_part_of_a_tree() {
         ["a"]
     );
 }
+
+#[test]
+fn only_a_directory_that_is_what_it_was_and_was_whole_needs_no_listing() {
+    let mut tree = Tree::new(Scope::default());
+    tree.write("a/b", "one");
+    tree.write("c/d.log", "two");
+    let names = |tree: &Tree, index: &Index, path: &str| {
+        let root = Dir::open_absolute(tree.path()).unwrap();
+        assert!(root.dates_its_names());
+        let path = RelPath::parse(path.as_bytes()).unwrap();
+        let stat = root.open_dir_at(&path).unwrap().stat_self().unwrap();
+        let names = index.names(&path, &stat)?;
+        let text = |it: Listed| String::from_utf8(it.name.as_bytes().to_vec()).unwrap();
+        Some(names.into_iter().map(text).collect::<Vec<_>>())
+    };
+    // Made within the tick in which it was listed: it may have got a name since.
+    let hasty = tree.observe(None, LeftOutTime::Open, false).index;
+    assert_eq!(names(&tree, &hasty, "a"), None);
+    let index = tree.settle();
+    assert_eq!(names(&tree, &index, ""), Some(vec!["a".into(), "c".into()]));
+    assert_eq!(names(&tree, &index, "a"), Some(vec!["b".into()]));
+    let kept = Index::decode(&index.encode()).unwrap();
+    assert_eq!(names(&tree, &kept, "a"), Some(vec!["b".into()]));
+    // A file that is written to leaves its directory as it was; its stamp tells.
+    tree.write("a/b", "other");
+    assert_eq!(names(&tree, &index, "a"), Some(vec!["b".into()]));
+    let seen = tree.observe(Some(&index), LeftOutTime::Open, false);
+    assert_eq!(seen.hashed_files, 1);
+    // A name that comes, goes, or becomes another entry's.
+    tree.write("a/new", "");
+    assert_eq!(names(&tree, &index, "a"), None);
+    std::fs::remove_file(tree.path().join("a/new")).unwrap();
+    assert_eq!(names(&tree, &index, "a"), None);
+    // What rules left out is unknown, under other rules too.
+    tree.scope = scope(&["*.log"], &[]);
+    let without = tree.observe(Some(&index), LeftOutTime::Open, false).index;
+    assert_eq!(names(&tree, &without, "c"), None);
+    assert_eq!(paths(&without), ["a", "c", "a/b"]);
+    tree.scope = Scope::default();
+    let with = tree.observe(Some(&without), LeftOutTime::Open, false).index;
+    assert_eq!(paths(&with), ["a", "c", "a/b", "c/d.log"]);
+}
+
+/// What happens to a tree between two looks.
+#[derive(Clone, Debug)]
+enum Event {
+    Write(u8, u8),
+    Remove(u8, u8),
+    Rename((u8, u8), (u8, u8)),
+    Move(u8, u8),
+    Link((u8, u8), (u8, u8)),
+    Rules(bool),
+    Wait,
+    Look,
+}
+
+fn event() -> impl proptest::strategy::Strategy<Value = Event> {
+    use proptest::prelude::*;
+    let at = || (0_u8..4, 0_u8..5);
+    prop_oneof![
+        3 => at().prop_map(|(d, f)| Event::Write(d, f)),
+        2 => at().prop_map(|(d, f)| Event::Remove(d, f)),
+        2 => (at(), at()).prop_map(|(a, b)| Event::Rename(a, b)),
+        1 => (0_u8..4, 0_u8..4).prop_map(|(a, b)| Event::Move(a, b)),
+        1 => (at(), at()).prop_map(|(a, b)| Event::Link(a, b)),
+        1 => any::<bool>().prop_map(Event::Rules),
+        2 => Just(Event::Wait),
+        4 => Just(Event::Look),
+    ]
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(60))]
+
+    /// Whatever is done to names, and however quickly, a look by the index sees what a look without
+    /// one does.
+    #[test]
+    fn a_look_that_lists_only_what_moved_sees_what_one_that_lists_all_sees(
+        events in proptest::collection::vec(event(), 1..40)
+    ) {
+        let mut tree = Tree::new(Scope::default());
+        // A directory may be at the top or in another one.
+        let directory = |d: u8| if d == 3 { "d0/d3".to_owned() } else { format!("d{d}") };
+        let file = |(d, f): (u8, u8)| {
+            format!("{}/f{f}{}", directory(d), if f == 4 { ".log" } else { "" })
+        };
+        for d in 0..4 {
+            std::fs::create_dir_all(tree.path().join(directory(d))).unwrap();
+        }
+        let mut known: Option<Index> = None;
+        let mut serial = 0;
+        for event in events.into_iter().chain([Event::Look, Event::Wait, Event::Look, Event::Look]) {
+            let at = |name: &str| tree.path().join(name);
+            // What isn't there can't be moved; that is no matter here.
+            let _impossible = match event {
+                Event::Write(d, f) => {
+                    serial += 1;
+                    std::fs::write(at(&file((d, f))), format!("content {serial}"))
+                }
+                Event::Remove(d, f) => std::fs::remove_file(at(&file((d, f)))),
+                Event::Rename(a, b) => std::fs::rename(at(&file(a)), at(&file(b))),
+                Event::Move(a, b) => {
+                    let (a, b) = (at(&directory(a)), at(&directory(b)));
+                    let swap = at("swap");
+                    std::fs::rename(&a, &swap)
+                        .and_then(|()| std::fs::rename(&b, &a))
+                        .and_then(|()| std::fs::rename(&swap, &b))
+                        .or_else(|_| std::fs::rename(&swap, &a))
+                }
+                Event::Link(a, b) => std::fs::hard_link(at(&file(a)), at(&file(b))),
+                Event::Rules(excludes) => {
+                    tree.scope = scope(if excludes { &["*.log"] } else { &[] }, &[]);
+                    Ok(())
+                }
+                Event::Wait => {
+                    std::thread::sleep(std::time::Duration::from_millis(25));
+                    Ok(())
+                }
+                Event::Look => {
+                    let by_index = tree.observe(known.as_ref(), LeftOutTime::Open, false).index;
+                    let anew = tree.observe(None, LeftOutTime::Open, false).index;
+                    proptest::prop_assert_eq!(by_index.manifest(), anew.manifest());
+                    known = Some(by_index);
+                    Ok(())
+                }
+            };
+        }
+    }
+}

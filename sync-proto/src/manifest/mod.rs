@@ -216,7 +216,12 @@ impl Manifest {
 
     /// The listing of one directory.
     pub fn directory(&self, path: &RelPath) -> Option<&Directory> {
-        find(&self.0.directories, path).map(Arc::as_ref)
+        self.shared(path).map(Arc::as_ref)
+    }
+
+    /// The same, to be shared with another manifest.
+    pub fn shared(&self, path: &RelPath) -> Option<&Arc<Directory>> {
+        find(&self.0.directories, path)
     }
 
     /// The entry at `path`; `None` for the root and for what isn't there.

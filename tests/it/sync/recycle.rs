@@ -15,6 +15,8 @@ fn with_a_spare(rules: &[&str]) -> (World, PathBuf) {
     put(&world.source("site").join("lib/deep/one.php"), "one\n");
     put(&world.source("site").join("lib/deep/two.php"), "two\n");
     for release in 0..3 {
+        // Directories of the release before are settled by then, as they are in life.
+        std::thread::sleep(std::time::Duration::from_millis(50));
         put(
             &world.source("site").join("version"),
             format!("{release}\n"),
@@ -23,14 +25,17 @@ fn with_a_spare(rules: &[&str]) -> (World, PathBuf) {
     }
     let live = world.live(0, "site");
     let name = live.file_name().unwrap().to_str().unwrap();
-    let spare = only_entry(&live.with_file_name(format!(".{name}.fanout/spare")));
+    let spare = put_by(&live.with_file_name(format!(".{name}.fanout/spare")));
     (world, spare)
 }
 
-fn only_entry(directory: &Path) -> PathBuf {
-    let entries: Vec<_> = fs::read_dir(directory).unwrap().flatten().collect();
-    assert_eq!(entries.len(), 1, "{}", directory.display());
-    entries[0].path()
+/// The one generation there.
+fn put_by(spare: &Path) -> PathBuf {
+    let entries = fs::read_dir(spare).unwrap().flatten();
+    // Beside it lies its index.
+    let put_by: Vec<_> = entries.filter(|it| it.file_name() != "index").collect();
+    assert_eq!(put_by.len(), 1, "{}", spare.display());
+    put_by[0].path()
 }
 
 fn inode(path: &Path) -> u64 {
@@ -111,12 +116,12 @@ fn what_belongs_to_the_member_is_moved_out_of_it() {
     }
     let rules = ["--preserve", "/files/", "--preserve", "/old/*/up/"];
     let (world, spare) = with_a_spare(&[&rules[..], &["--exclude", "*.log"]].concat());
-    let put_by = spare.parent().unwrap();
-    let state = put_by.parent().unwrap();
+    let place = spare.parent().unwrap();
+    let state = place.parent().unwrap();
     // Whoever still had the old generation open: in the place of a symlink to what is shared, below
     // a directory that the release doesn't have, and right beside what it has.
     for at in ["files/late.jpg", "old/a/up/later.jpg", "lib/latest.log"] {
-        let spare = only_entry(put_by);
+        let spare = put_by(place);
         let _old_link = fs::remove_file(spare.join("files"));
         put(&spare.join(at), at);
         put(&world.source("site").join("version"), at);

@@ -219,7 +219,7 @@ impl World {
     }
 
     pub(super) fn commit(&self, txn: TxnKey) -> Result<Committed, CommitError> {
-        commit(&self.place, txn, Some(&self.overwritten))
+        commit(&self.place, txn, Some(&self.overwritten), None)
     }
 
     /// Everything after the commit.
@@ -252,7 +252,7 @@ impl World {
     pub(super) fn difference(&self, desired: &Index) -> Vec<String> {
         let observed = self.observe();
         let live = self.place.live().unwrap().unwrap();
-        let held = super::held::survey(&live, &RelPath::root(), &self.keeper).unwrap();
+        let held = super::held::survey(&live, &RelPath::root(), &self.keeper, None).unwrap();
         let is_kept = |at: &RelPath| held.iter().any(|held| held.path.is_within(at));
         diff(observed.manifest(), desired.manifest())
             .into_iter()

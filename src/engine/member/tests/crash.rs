@@ -174,12 +174,12 @@ fn a_decided_transaction_is_not_aborted() {
 fn a_transaction_that_nobody_prepared_is_not_committed() {
     let (world, staged) = ready_in(quick(), Layout::InPlace);
     assert!(matches!(
-        commit(&world.place, staged.txn, None),
+        commit(&world.place, staged.txn, None, None),
         Err(CommitError::NoTransaction)
     ));
     world.prepare(&staged).unwrap();
     assert!(matches!(
-        commit(&world.place, [9; 16], None),
+        commit(&world.place, [9; 16], None, None),
         Err(CommitError::OtherTransaction)
     ));
 }

@@ -119,7 +119,7 @@ fn a_commit_says_what_it_did_and_when_and_again_when_repeated() {
         assert!(changes > 0);
         assert_eq!((committed.changed_entries, committed.serial), (changes, 2));
         assert!((before..=now_us()).contains(&committed.switched_us));
-        let repeated = commit(&world.place, staged.txn, None).unwrap();
+        let repeated = commit(&world.place, staged.txn, None, None).unwrap();
         assert_eq!((repeated.changed_entries, repeated.serial), (0, 2));
         assert!((before..=now_us()).contains(&repeated.switched_us));
         world.settle(&staged);

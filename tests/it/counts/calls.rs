@@ -150,8 +150,14 @@ impl Traced {
     fn change(&self, name: &str) {
         let source = self.world.source(name);
         let number = self.pushes;
-        put(&source.join("d0/f000.php"), format!("<?php // edited {number}\n"));
-        put(&source.join(format!("d0/added{number}.php")), "<?php // added\n");
+        put(
+            &source.join("d0/f000.php"),
+            format!("<?php // edited {number}\n"),
+        );
+        put(
+            &source.join(format!("d0/added{number}.php")),
+            "<?php // added\n",
+        );
         // The first time there is one to remove.
         let _gone_before = fs::remove_file(source.join("d0/f005.php"));
     }

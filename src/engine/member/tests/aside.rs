@@ -81,7 +81,7 @@ fn what_cant_be_moved_aside_is_an_error_and_stays() {
     // A directory there that can't be entered is not another kind of entry.
     let shut = aside.join("shut");
     create_dir(&shut).unwrap();
-    set_permissions(&shut, Permissions::from_mode(0)).unwrap();
+    set_permissions(&shut, Permissions::from_mode(0o000)).unwrap();
     let take = || hands.take(&found, &name("1"), &path("shut/1"));
     let error = of_disk(without_privileges(take));
     set_permissions(&shut, Permissions::from_mode(0o700)).unwrap();

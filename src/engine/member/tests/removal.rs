@@ -5,10 +5,11 @@ use super::super::place::{Place, no_rename};
 use super::super::record::Vote;
 use super::super::removal::{delete_tree, forget};
 use super::super::testing::{
-    Node, World, build, keeper, quick, seat, snapshot, without_privileges,
+    Node, World, build, keeper, name, quick, seat, snapshot, without_privileges,
 };
 use super::super::transaction::{CommitError, abort};
 use super::{AFTER, BEFORE, LAYOUTS, live_on, read, ready_in, rules};
+use crate::fs::Dir;
 use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use sync_proto::path::escape;
@@ -74,7 +75,8 @@ fn a_root_that_somebody_removed_stops_no_deletion() {
     let mut world = fresh(Layout::InPlace);
     let before = world.source("before", BEFORE);
     world.push(&before);
-    std::fs::remove_dir_all(world.root()).unwrap();
+    let parent = Dir::open_absolute(world.tmp.path()).unwrap();
+    parent.remove_tree(&name("www")).unwrap();
     assert_eq!(delete_tree(place_of(&world), &world.keeper).unwrap(), []);
     assert!(!world.tmp.path().join(".www.fanout").exists());
 }

@@ -94,8 +94,8 @@ pub fn refresh_index(
     let is_whole = |directory: &Directory| {
         staged.is_whole(&directory.path)
             && !moved.contains(&directory.path)
-            && !sealed.is_some_and(|sealed| sealed.added_to.contains(&directory.path))
-            && !(directory.path.is_root() && root != *staged.root_stamp())
+            && sealed.is_none_or(|sealed| !sealed.added_to.contains(&directory.path))
+            && (!directory.path.is_root() || root == *staged.root_stamp())
     };
     let whole = directories.iter().map(|it| is_whole(it)).collect();
     let stamps = renewed.iter().map(|(stamps, _)| stamps.clone()).collect();

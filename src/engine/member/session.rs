@@ -496,7 +496,11 @@ impl Session {
         self.stop_staging().await;
         if self.tree.is_some() {
             // A cache; why it can't be written was logged.
-            let _logged = self.with_tree(|tree| Ok(tree.seen.save_look())).await;
+            let saved = self.with_tree(|tree| {
+                tree.seen.save_look();
+                Ok(())
+            });
+            let _logged = saved.await;
         }
         self.tree = None;
         self.list = Collector::default();

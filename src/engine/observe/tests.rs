@@ -387,6 +387,7 @@ proptest::proptest! {
     /// Whatever is done to names, and however quickly, a look by the index sees what a look without
     /// one does.
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "the test plays whoever works on the tree")]
     fn a_look_that_lists_only_what_moved_sees_what_one_that_lists_all_sees(
         events in proptest::collection::vec(event(), 1..40)
     ) {

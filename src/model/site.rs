@@ -10,12 +10,15 @@ use thiserror::Error;
 const MAX_HOST_BYTES: usize = 253;
 /// The longest path of a site in a subdirectory, in bytes.
 const MAX_PATH_BYTES: usize = 63;
+/// The longest address, in bytes: it is part of file names, which end at 255, with what is put before
+/// and behind it.
+const MAX_BYTES: usize = 200;
 
 /// Why some text is not a site's address.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "`{0}` is not a site: use a host name in lower case, such as `www.example.com`, or \
-     `www.example.com/shop` for a site in a subdirectory"
+     `www.example.com/shop` for a site in a subdirectory; {MAX_BYTES} characters at most"
 )]
 pub struct SiteUriError(String);
 
@@ -78,7 +81,7 @@ impl FromStr for SiteUri {
                     .chars()
                     .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
         };
-        if !is_host(host) || path.is_some_and(|path| !is_path(path)) {
+        if text.len() > MAX_BYTES || !is_host(host) || path.is_some_and(|path| !is_path(path)) {
             return Err(error());
         }
         Ok(Self {
@@ -186,6 +189,26 @@ mod tests {
         ] {
             assert!(bad.parse::<SiteUri>().is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_site_fits_into_a_file_name() {
+        let host = [["a"; 63].concat(), ["b"; 63].concat(), ["c"; 63].concat()].join(".");
+        assert!(
+            format!("{host}/{}", "d".repeat(8))
+                .parse::<SiteUri>()
+                .is_ok()
+        );
+        assert!(
+            format!("{host}/{}", "d".repeat(9))
+                .parse::<SiteUri>()
+                .is_err()
+        );
+        assert!(
+            format!("{host}.{}", "d".repeat(60))
+                .parse::<SiteUri>()
+                .is_err()
+        );
     }
 
     #[test]

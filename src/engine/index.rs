@@ -2,12 +2,13 @@
 //!
 //! The hub keeps one for each source, a member one for each tree. It is a cache (invariant I6):
 //! deleting or damaging it costs a full hash of the tree and nothing else, so a file that can't be
-//! read in full is no index. The format is flat: magic and version, the length of the manifest,
-//! the manifest, the hashes of its directories, one stamp for the root and one for each entry in
+//! read in full is no index. The format is flat: magic and version, how many contents there are
+//! and their hashes, for whoever only looks for some, the length of the manifest, the manifest, the hashes of its directories, one stamp for the root and one for each entry in
 //! manifest order, one byte for each directory (whether it was whole), then the BLAKE3 of everything
 //! before it.
 
 use crate::fs::{FileKind, Listed, Stat};
+use std::collections::HashSet;
 use std::sync::Arc;
 use sync_proto::digest::Digest;
 use sync_proto::entry::{Entry, Kind, Time};
@@ -17,6 +18,8 @@ use sync_proto::path::RelPath;
 const MAGIC: &[u8; 8] = b"FOIX\x03\0\0\0";
 const STAMP_BYTES: usize = 8 + 8 + 12 + 12 + 4 + 4 + 4;
 const HASH_BYTES: usize = 32;
+/// The magic and the number of contents, with which an index begins.
+pub const HEAD_BYTES: usize = MAGIC.len() + 8;
 /// The two hashes of a directory.
 const DIGESTS_BYTES: usize = 2 * HASH_BYTES;
 
@@ -255,10 +258,19 @@ impl Index {
         let mut out = Vec::with_capacity(
             manifest.len()
                 + digests.len() * DIGESTS_BYTES
-                + (entries + 2) * STAMP_BYTES
+                + (entries + 2) * (STAMP_BYTES + HASH_BYTES)
                 + self.whole.len(),
         );
         out.extend_from_slice(MAGIC);
+        let files = self.manifest.entries().filter_map(|(_, it)| match it.kind {
+            Kind::File { content, .. } => Some(content),
+            _ => None,
+        });
+        let contents: Vec<Digest> = files.collect();
+        out.extend_from_slice(&(contents.len() as u64).to_le_bytes());
+        for content in contents {
+            out.extend_from_slice(content.as_bytes());
+        }
         out.extend_from_slice(&(manifest.len() as u64).to_le_bytes());
         out.extend_from_slice(&manifest);
         for digests in digests {
@@ -275,13 +287,29 @@ impl Index {
         out
     }
 
+    /// How many bytes of hashes follow a head of [`HEAD_BYTES`]; `None` if it isn't one.
+    pub fn contents_bytes(head: &[u8]) -> Option<usize> {
+        let count = head.strip_prefix(MAGIC)?.first_chunk::<8>()?;
+        let count = usize::try_from(u64::from_le_bytes(*count)).ok()?;
+        count.checked_mul(HASH_BYTES)
+    }
+
+    /// True if one of these is among the hashes behind a head. They aren't verified; whoever finds
+    /// something reads the index.
+    pub fn lists_any(contents: &[u8], wanted: &HashSet<Digest>) -> bool {
+        let contents = contents.as_chunks::<HASH_BYTES>().0;
+        let mut digests = contents.iter().map(|bytes| Digest::from_bytes(*bytes));
+        digests.any(|digest| wanted.contains(&digest))
+    }
+
     /// Reads what [`Self::encode`] wrote; `None` if anything about it is wrong.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (body, hash) = bytes.split_at_checked(bytes.len().checked_sub(HASH_BYTES)?)?;
         if blake3::hash(body).as_bytes() != hash {
             return None;
         }
-        let rest = body.strip_prefix(MAGIC)?;
+        let contents = Self::contents_bytes(body.get(..HEAD_BYTES)?)?;
+        let rest = body.get(HEAD_BYTES.checked_add(contents)?..)?;
         let (length, rest) = rest.split_first_chunk::<8>()?;
         let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
         let (manifest, rest) = rest.split_at_checked(length)?;

@@ -8,6 +8,12 @@ use thiserror::Error;
 pub const TOO_MANY_OPEN: &str =
     "let it have more files open (LimitNOFILE of its systemd unit, or `ulimit -n`)";
 
+/// Is it that, whatever was tried?
+pub fn is_too_many_open(error: &std::io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+}
+
 /// A failed operation on the disk.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("Can't {op} `{path}`")]

@@ -6,6 +6,7 @@ use super::session::SessionError;
 use super::supply::SupplyError;
 use crate::codes::{Code, Problem};
 use crate::engine::depot::DepotError;
+use crate::fs::{TOO_MANY_OPEN, is_too_many_open};
 use crate::net::NetError;
 use sync_proto::wire::WireError;
 
@@ -54,6 +55,11 @@ pub fn net_problem(error: &NetError) -> Problem {
         _ => Code::SessionLost,
     };
     let problem = Problem::from_error(code, error);
+    if let NetError::Unreachable { source, .. } = error
+        && is_too_many_open(source)
+    {
+        return problem.with_hint(TOO_MANY_OPEN);
+    }
     match error.hint() {
         Some(hint) => problem.with_hint(hint),
         None => problem,

@@ -233,10 +233,10 @@ pub(super) fn restore_times(journal: &Journal, tree: &mut Tree) -> Result<(), Co
 }
 
 fn apply_like(dir: &Dir, attributes: &Attributes, how: How<'_>) -> Result<(), CommitError> {
-    let how = How {
-        policy: XattrPolicy::Ignore,
-        ..how
+    let policy = match attributes.to_wanted().xattrs {
+        Some(_) => how.policy,
+        None => XattrPolicy::Ignore,
     };
-    how.apply(&Target::open(dir), attributes)?;
+    How { policy, ..how }.apply(&Target::open(dir), attributes)?;
     Ok(())
 }

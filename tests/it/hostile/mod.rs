@@ -14,4 +14,5 @@ mod raw;
 mod requests;
 mod service_members;
 mod services;
+mod sites;
 mod victim;

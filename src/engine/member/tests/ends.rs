@@ -15,15 +15,18 @@ fn former_content_is_found_until_its_generation_is_collected() {
         world.prepare(&staged).unwrap();
         world.commit(staged.txn).unwrap();
         world.settle(&staged);
-        let wanted = sync_proto::digest::Digest::of(b"gone");
-        let kept = kept_contents(&world.place).unwrap();
+        let [wanted, edited, other] =
+            [&b"gone"[..], b"edited here", b"never there"].map(sync_proto::digest::Digest::of);
+        let look =
+            |wanted: &[_]| kept_contents(&world.place, &wanted.iter().copied().collect()).unwrap();
+        assert!(look(&[other]).is_empty());
+        let kept = look(&[wanted, edited, other]);
         let gone = kept.iter().find(|it| it.content == wanted).unwrap();
         let mut content = String::new();
         let mut file = open_kept(&world.place, &gone.source).unwrap().unwrap();
         std::io::Read::read_to_string(&mut file, &mut content).unwrap();
         assert_eq!(content, "gone");
         // Somebody's edit is not what it was committed as.
-        let edited = sync_proto::digest::Digest::of(b"edited here");
         assert!(layout == Layout::Switched || kept.iter().all(|it| it.content != edited));
 
         collect(&world.place, &[1, 2], &world.keeper, None).unwrap();
@@ -39,7 +42,7 @@ fn former_content_is_found_until_its_generation_is_collected() {
         assert!(open_kept(&world.place, &gone.source).is_err());
         collect(&world.place, &[], &world.keeper, None).unwrap();
         assert!(open_kept(&world.place, &gone.source).unwrap().is_none());
-        assert!(kept_contents(&world.place).unwrap().is_empty());
+        assert!(look(&[wanted, edited]).is_empty());
         check_after(&world, &staged);
     }
 }

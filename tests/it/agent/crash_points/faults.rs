@@ -245,7 +245,7 @@ fn an_agent_without_descriptors_says_so_and_stays_up(layout: &str) {
         let output = run(&mut command);
         if output.code != Some(0) {
             let error = output.json_result()["error"].clone();
-            assert_too_many_open(&error, &output, &["FX0014", "FX0403"]);
+            assert_too_many_open(&error, &output, &["FX0014", "FX0301", "FX0403"]);
             refused += 1;
         }
         bench.push();

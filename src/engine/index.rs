@@ -2,12 +2,13 @@
 //!
 //! The hub keeps one for each source, a member one for each tree. It is a cache (invariant I6):
 //! deleting or damaging it costs a full hash of the tree and nothing else, so a file that can't be
-//! read in full is no index. The format is flat: magic and version, the length of the manifest,
-//! the manifest, the hashes of its directories, one stamp for the root and one for each entry in
+//! read in full is no index. The format is flat: magic and version, how many contents there are
+//! and their hashes, for whoever only looks for some, the length of the manifest, the manifest, the hashes of its directories, one stamp for the root and one for each entry in
 //! manifest order, one byte for each directory (whether it was whole), then the BLAKE3 of everything
 //! before it.
 
 use crate::fs::{FileKind, Listed, Stat};
+use std::collections::HashSet;
 use std::sync::Arc;
 use sync_proto::digest::Digest;
 use sync_proto::entry::{Entry, Kind, Time};
@@ -17,6 +18,8 @@ use sync_proto::path::RelPath;
 const MAGIC: &[u8; 8] = b"FOIX\x03\0\0\0";
 const STAMP_BYTES: usize = 8 + 8 + 12 + 12 + 4 + 4 + 4;
 const HASH_BYTES: usize = 32;
+/// The magic and the number of contents, with which an index begins.
+pub const HEAD_BYTES: usize = MAGIC.len() + 8;
 /// The two hashes of a directory.
 const DIGESTS_BYTES: usize = 2 * HASH_BYTES;
 
@@ -99,6 +102,8 @@ pub struct Index {
     stamps: Vec<Stamps>,
     /// For each directory, whether it had no other names than these.
     whole: Vec<bool>,
+    /// For each directory but the root, which directory lists it, and as which entry.
+    listed: Vec<(u32, u32)>,
 }
 
 /// The stamps of the entries of one directory, in their order.
@@ -116,12 +121,10 @@ impl Index {
             rest = after;
         }
         let whole = vec![false; parts.len()];
-        rest.is_empty().then_some(Self {
-            manifest,
-            root,
-            stamps: parts,
-            whole,
-        })
+        match rest.is_empty() {
+            true => Self::of_parts(manifest, root, parts, whole),
+            false => None,
+        }
     }
 
     /// The same, with the stamps of each directory by themselves, and whether it is whole: see
@@ -139,11 +142,16 @@ impl Index {
                 .iter()
                 .zip(&stamps)
                 .all(|(directory, stamps)| directory.entries.len() == stamps.len());
-        fits.then_some(Self {
+        if !fits {
+            return None;
+        }
+        let listed = listed(directories)?;
+        Some(Self {
             manifest,
             root,
             stamps,
             whole,
+            listed,
         })
     }
 
@@ -187,9 +195,12 @@ impl Index {
         if self.whole.get(at) != Some(&true) {
             return None;
         }
-        let stamp = match path.is_root() {
-            true => &self.root,
-            false => self.entry(path)?.1,
+        let stamp = match at {
+            0 => &self.root,
+            _ => {
+                let (parent, entry) = *self.listed.get(at)?;
+                self.stamps.get(parent as usize)?.get(entry as usize)?
+            }
         };
         if *stamp != Stamp::from(stat) {
             return None;
@@ -247,10 +258,19 @@ impl Index {
         let mut out = Vec::with_capacity(
             manifest.len()
                 + digests.len() * DIGESTS_BYTES
-                + (entries + 2) * STAMP_BYTES
+                + (entries + 2) * (STAMP_BYTES + HASH_BYTES)
                 + self.whole.len(),
         );
         out.extend_from_slice(MAGIC);
+        let files = self.manifest.entries().filter_map(|(_, it)| match it.kind {
+            Kind::File { content, .. } => Some(content),
+            _ => None,
+        });
+        let contents: Vec<Digest> = files.collect();
+        out.extend_from_slice(&(contents.len() as u64).to_le_bytes());
+        for content in contents {
+            out.extend_from_slice(content.as_bytes());
+        }
         out.extend_from_slice(&(manifest.len() as u64).to_le_bytes());
         out.extend_from_slice(&manifest);
         for digests in digests {
@@ -267,13 +287,29 @@ impl Index {
         out
     }
 
+    /// How many bytes of hashes follow a head of [`HEAD_BYTES`]; `None` if it isn't one.
+    pub fn contents_bytes(head: &[u8]) -> Option<usize> {
+        let count = head.strip_prefix(MAGIC)?.first_chunk::<8>()?;
+        let count = usize::try_from(u64::from_le_bytes(*count)).ok()?;
+        count.checked_mul(HASH_BYTES)
+    }
+
+    /// True if one of these is among the hashes behind a head. They aren't verified; whoever finds
+    /// something reads the index.
+    pub fn lists_any(contents: &[u8], wanted: &HashSet<Digest>) -> bool {
+        let contents = contents.as_chunks::<HASH_BYTES>().0;
+        let mut digests = contents.iter().map(|bytes| Digest::from_bytes(*bytes));
+        digests.any(|digest| wanted.contains(&digest))
+    }
+
     /// Reads what [`Self::encode`] wrote; `None` if anything about it is wrong.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (body, hash) = bytes.split_at_checked(bytes.len().checked_sub(HASH_BYTES)?)?;
         if blake3::hash(body).as_bytes() != hash {
             return None;
         }
-        let rest = body.strip_prefix(MAGIC)?;
+        let contents = Self::contents_bytes(body.get(..HEAD_BYTES)?)?;
+        let rest = body.get(HEAD_BYTES.checked_add(contents)?..)?;
         let (length, rest) = rest.split_first_chunk::<8>()?;
         let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
         let (manifest, rest) = rest.split_at_checked(length)?;
@@ -294,13 +330,39 @@ impl Index {
             parts.push(own.iter().map(read_stamp).collect());
             stamps = after;
         }
-        stamps.is_empty().then_some(Self {
-            manifest,
-            root: read_stamp(root),
-            stamps: parts,
-            whole: whole.iter().map(|whole| *whole == 1).collect(),
-        })
+        if !stamps.is_empty() {
+            return None;
+        }
+        let whole = whole.iter().map(|whole| *whole == 1).collect();
+        Self::of_parts(manifest, read_stamp(root), parts, whole)
     }
+}
+
+/// Where each directory is listed. They come in the order of their paths, so those in one directory
+/// come in the order of its entries, each followed by what is below it.
+fn listed(directories: &[Arc<Directory>]) -> Option<Vec<(u32, u32)>> {
+    let mut places = Vec::with_capacity(directories.len());
+    // The directories above, and where the next subdirectory of each is looked for.
+    let mut above: Vec<(usize, usize)> = Vec::new();
+    for (at, directory) in directories.iter().enumerate() {
+        above.truncate(directory.path.depth());
+        let place = match above.last_mut() {
+            None => (0, 0),
+            Some((parent, from)) => {
+                let entries = directories.get(*parent)?.entries.get(*from..)?;
+                let next = entries.iter().position(|it| it.kind.is_directory())?;
+                let place = (
+                    u32::try_from(*parent).ok()?,
+                    u32::try_from(*from + next).ok()?,
+                );
+                *from += next + 1;
+                place
+            }
+        };
+        places.push(place);
+        above.push((at, 0));
+    }
+    Some(places)
 }
 
 fn kind_of(kind: &Kind) -> FileKind {

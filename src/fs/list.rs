@@ -48,6 +48,11 @@ impl Dir {
         })
     }
 
+    /// The same as [`Self::list`], of a directory that was opened for nothing else and never listed.
+    pub fn list_once(&self) -> Result<Vec<Listed>, FsError> {
+        read_names(self).map_err(|errno| self.error("list", b"", errno))
+    }
+
     /// All names in this directory, in the order of the file system, without `.` and `..`.
     pub fn list(&self) -> Result<Vec<Listed>, FsError> {
         // A descriptor of its own, since the position in a directory belongs to the descriptor.

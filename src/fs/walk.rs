@@ -10,7 +10,7 @@
 
 use super::dir::Dir;
 use super::error::{FsError, joined};
-use super::list::{Listed, read_names};
+use super::list::Listed;
 use super::stat::{FileKind, Stat};
 use rayon::prelude::*;
 use rustix::io::Errno;
@@ -241,7 +241,7 @@ fn visit(root: &Dir, next: Next, guide: &impl Guide) -> Visit {
     }
     let names = match known {
         Some(names) => names,
-        None => read_names(&dir).map_err(|errno| problem(dir.error("list", b"", errno)))?,
+        None => dir.list_once().map_err(problem)?,
     };
     Ok(read_entries(&dir, path, stat, names, guide))
 }

@@ -186,6 +186,18 @@ pub struct Room {
     own: Option<OwnedSemaphorePermit>,
 }
 
+#[cfg(test)]
+impl Room {
+    /// For tests of what holds it: of a budget of its own.
+    pub(crate) fn alone() -> Self {
+        let taken = Arc::new(Semaphore::new(1)).try_acquire_many_owned(1);
+        Self {
+            taken: taken.expect("there is one"),
+            own: None,
+        }
+    }
+}
+
 /// A received object. It occupies its part of the receiver's [`Budget`] until it is dropped, so
 /// keep it for as long as the body is in memory.
 #[derive(Debug)]

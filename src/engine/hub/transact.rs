@@ -674,3 +674,6 @@ impl Member {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

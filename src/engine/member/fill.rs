@@ -186,7 +186,7 @@ fn is_complete(
     let Kind::File { size, .. } = entry.kind else {
         return false;
     };
-    if staging.kept(at.staged_directory()).is_some() {
+    if staging.has_kept(at) {
         return true;
     }
     let stat = cursor
@@ -210,7 +210,12 @@ fn find_kept(
     rest: Vec<(u32, Vec<At>)>,
     sources: &mut Sources,
 ) -> Result<Vec<(u32, Vec<At>)>, Problem> {
-    let kept = kept_contents(&seen.claim.place).map_err(|error| of_place(&error))?;
+    let wanted = rest.iter().filter_map(|(index, _)| {
+        let content = staging.work.contents.get(*index as usize);
+        content.map(|content| content.digest)
+    });
+    let wanted = wanted.collect();
+    let kept = kept_contents(&seen.claim.place, &wanted).map_err(|error| of_place(&error))?;
     let mut kept: HashMap<Digest, Source> = kept
         .into_iter()
         .map(|kept| (kept.content, kept.source))

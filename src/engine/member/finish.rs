@@ -183,7 +183,33 @@ impl Staging {
         };
         let known = seen.observed.directory(&directory.path);
         let mut stamps = Vec::with_capacity(directory.entries.len());
-        for entry in &directory.entries {
+        for (nth, entry) in (0_u32..).zip(&directory.entries) {
+            let of_live = || {
+                let (now, stamps) = known?;
+                let same = now
+                    .entries
+                    .get(nth as usize)
+                    .filter(|it| it.name == entry.name);
+                let nth = match same {
+                    Some(_) => nth as usize,
+                    None => now
+                        .entries
+                        .binary_search_by(|it| it.name.cmp(&entry.name))
+                        .ok()?,
+                };
+                stamps.get(nth).copied()
+            };
+            let place = At {
+                directory: at,
+                entry: nth,
+                is_seed: false,
+            };
+            if self.has_kept(place)
+                && let Some(stamp) = of_live().filter(|stamp| !stamp.is_distrusted())
+            {
+                stamps.push(stamp);
+                continue;
+            }
             let there = match dir {
                 Some(dir) => dir.stat(&entry.name).map_err(|error| of_fs(&error))?,
                 None => None,
@@ -201,15 +227,7 @@ impl Staging {
             let staged = there.filter(|_| !entry.kind.is_directory() || !is_scaffold());
             let stamp = match staged {
                 Some(stat) => Stamp::from(&stat),
-                None => known
-                    .and_then(|(now, stamps)| {
-                        let nth = now
-                            .entries
-                            .binary_search_by(|it| it.name.cmp(&entry.name))
-                            .ok()?;
-                        stamps.get(nth).copied()
-                    })
-                    .unwrap_or_default(),
+                None => of_live().unwrap_or_default(),
             };
             stamps.push(stamp);
         }

@@ -19,6 +19,7 @@ use crate::engine::index::Index;
 use crate::engine::member::live_index;
 use crate::fs::{Dir, FsError};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::fs::File;
 use sync_proto::digest::Digest;
 use sync_proto::entry::Kind;
@@ -102,9 +103,12 @@ fn undo_entry(path: &RelPath, old: &Old) -> Option<UndoEntry> {
     })
 }
 
-/// Every content that is kept besides the live tree. An index that can't be read is skipped: it
-/// costs bytes on the wire, nothing else (invariant I6).
-pub fn kept_contents(place: &Place) -> Result<Vec<KeptContent>, PlaceError> {
+/// Those of the `wanted` contents that are kept besides the live tree. An index that can't be read is
+/// skipped: it costs bytes on the wire, nothing else (invariant I6).
+pub fn kept_contents(
+    place: &Place,
+    wanted: &HashSet<Digest>,
+) -> Result<Vec<KeptContent>, PlaceError> {
     let mut all = Vec::new();
     match place.layout() {
         Layout::InPlace => {
@@ -115,7 +119,8 @@ pub fn kept_contents(place: &Place) -> Result<Vec<KeptContent>, PlaceError> {
                 };
                 let entries: Option<Vec<UndoEntry>> =
                     record::load(&area, UNDO_INDEX, UNDO_MAGIC).unwrap_or_default();
-                for entry in entries.into_iter().flatten() {
+                let entries = entries.into_iter().flatten();
+                for entry in entries.filter(|entry| wanted.contains(&entry.content)) {
                     all.push(KeptContent {
                         content: entry.content,
                         size: entry.size,
@@ -137,11 +142,14 @@ pub fn kept_contents(place: &Place) -> Result<Vec<KeptContent>, PlaceError> {
                 if Some(listed.name.as_bytes()) == live.as_deref() {
                     continue;
                 }
-                let Some(index) = live_index::load_generation(place, &listed.name)? else {
+                let index = live_index::load_generation_with(place, &listed.name, wanted)?;
+                let Some(index) = index else {
                     continue;
                 };
                 for (directory, entry) in index.manifest().entries() {
-                    if let Kind::File { size, content } = entry.kind {
+                    if let Kind::File { size, content } = entry.kind
+                        && wanted.contains(&content)
+                    {
                         all.push(KeptContent {
                             content,
                             size,

@@ -235,4 +235,56 @@ mod tests {
         keeper.shared.insert(path("a/cache"));
         assert!(keeper.allow_write(&path("a/cache"), false).is_err());
     }
+
+    /// The look at a name in a directory that is managed must not differ from that at its path.
+    #[test]
+    fn a_child_is_held_where_its_path_is() {
+        let keeper = |foreign: &[&str], shared: &[&str]| Keeper {
+            scope: Scope {
+                exclude: Rules::parse(&["*.log", "P kept", "cache/"]).unwrap(),
+                preserve: Preserve::parse(&["/sites/*/files"]).unwrap(),
+            },
+            foreign: ForeignPaths::new(foreign.iter().map(|it| path(it)).collect()),
+            shared: shared.iter().map(|it| path(it)).collect(),
+        };
+        let all = [
+            ".fanout",
+            "a/.fanout",
+            "a.log",
+            "a/x",
+            "a/cache",
+            "kept",
+            "theirs",
+            "sites/a/files",
+            "sites/a",
+        ];
+        for keeper in [
+            keeper(&[], &[]),
+            keeper(&["theirs"], &[]),
+            keeper(&[], &["a/cache"]),
+            keeper(&["theirs"], &["a/cache"]),
+        ] {
+            for at in all.map(path) {
+                for is_directory in [false, true] {
+                    let (parent, name) = (at.parent().unwrap(), at.file_name().unwrap());
+                    assert_eq!(
+                        keeper.holds_child(&parent, &name, is_directory),
+                        keeper.allow_delete(&at, is_directory).is_err(),
+                        "{at} {is_directory} {keeper:?}"
+                    );
+                }
+            }
+        }
+        // The longest path there is, and one that is none.
+        let name = |bytes: usize| Name::parse("n".repeat(bytes).as_bytes()).unwrap();
+        let parents = (MAX_PATH_BYTES - 2) / 2;
+        let parent = path(&vec!["p"; parents].join("/"));
+        let rest = MAX_PATH_BYTES - parent.as_bytes().len() - 1;
+        for keeper in [keeper(&[], &[]), keeper(&["theirs"], &[])] {
+            assert!(parent.join(&name(rest)).is_ok());
+            assert!(!keeper.holds_child(&parent, &name(rest), false));
+            assert!(parent.join(&name(rest + 1)).is_err());
+            assert!(keeper.holds_child(&parent, &name(rest + 1), false));
+        }
+    }
 }

@@ -282,7 +282,7 @@ impl How<'_> {
 
 /// Moves a name to a free one.
 pub(super) fn rename_noreplace(from: &Spot<'_>, to: &Spot<'_>) -> Result<(), FsError> {
-    match from.dir.rename_noreplace(&from.name, to.dir, &to.name) {
+    match try_rename_noreplace(from, to) {
         Err(error) if error.is_unsupported() => {
             // RACE: on a file system without RENAME_NOREPLACE, what appears between the look and
             // the rename is replaced.
@@ -293,6 +293,14 @@ pub(super) fn rename_noreplace(from: &Spot<'_>, to: &Spot<'_>) -> Result<(), FsE
         }
         other => other,
     }
+}
+
+fn try_rename_noreplace(from: &Spot<'_>, to: &Spot<'_>) -> Result<(), FsError> {
+    #[cfg(test)]
+    if no_exchange::is_on() {
+        return Err(FsError::bad_name(b"no RENAME_NOREPLACE"));
+    }
+    from.dir.rename_noreplace(&from.name, to.dir, &to.name)
 }
 
 /// Exchanges two names.
@@ -309,7 +317,7 @@ fn parking_name(ino: u64) -> Result<Name, FsError> {
     Name::parse(name.as_bytes()).map_err(|_| FsError::bad_name(name.as_bytes()))
 }
 
-/// A file system that can't exchange names, for tests.
+/// A file system that knows no flags of `renameat2`, for tests.
 #[cfg(test)]
 pub(super) mod no_exchange {
     use std::cell::Cell;

@@ -6,12 +6,13 @@
 use super::fault::point;
 use super::place::{Place, PlaceError};
 use super::record::TreeRecord;
-use crate::engine::index::{Index, Stamp, Stamps};
-use crate::fs::read::{is_settled, read_small};
-use crate::fs::{Dir, FsError};
+use crate::engine::index::{HEAD_BYTES, Index, Stamp, Stamps};
+use crate::fs::read::{is_settled, read_range, read_small};
+use crate::fs::{Dir, FsError, Stat};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashSet};
 use std::io::Write as _;
+use sync_proto::digest::Digest;
 use sync_proto::entry::{Kind, Time};
 use sync_proto::manifest::Directory;
 use sync_proto::path::{Name, RelPath};
@@ -153,6 +154,28 @@ pub fn load_index(place: &Place) -> Result<Option<Index>, PlaceError> {
 
 pub(super) fn load_generation(place: &Place, name: &Name) -> Result<Option<Index>, PlaceError> {
     Ok(read_index(&place.sub(b"gen")?, &index_name(name)?))
+}
+
+/// The same, if one of these contents is in it: the rest of it isn't even read otherwise.
+pub(super) fn load_generation_with(
+    place: &Place,
+    name: &Name,
+    wanted: &HashSet<Digest>,
+) -> Result<Option<Index>, PlaceError> {
+    let file = match place.sub(b"gen")?.open_file(&index_name(name)?) {
+        Err(error) if error.is_not_found() => return Ok(None),
+        other => other?,
+    };
+    let head = read_range(&file, 0, HEAD_BYTES)?;
+    let size = Stat::of_file(&file)?.size;
+    let Some(bytes) = Index::contents_bytes(&head).filter(|it| *it as u64 <= size) else {
+        return Ok(None);
+    };
+    let contents = read_range(&file, HEAD_BYTES as u64, bytes)?;
+    match Index::lists_any(&contents, wanted) {
+        true => load_generation(place, name),
+        false => Ok(None),
+    }
 }
 
 /// What the index of a generation is called, beside it.

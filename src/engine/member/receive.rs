@@ -478,3 +478,83 @@ fn broken(error: &dyn std::error::Error) -> Problem {
 fn broken_by(message: &str) -> Problem {
     Problem::new(Code::ProtocolViolation, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds a part of the content that ends at `total`.
+    fn add(
+        recipes: &mut Recipes,
+        index: u32,
+        part: (u64, &[u8]),
+        total: u64,
+    ) -> Result<Option<Vec<u8>>, Problem> {
+        let bytes = Bytes::copy_from_slice(part.1);
+        recipes.add(index, part.0, total, (bytes, Room::alone()))
+    }
+
+    #[test]
+    fn a_recipe_is_put_together_whatever_the_order_of_its_parts() {
+        let parts: [(u64, &[u8]); 3] = [(0, b"ab"), (2, b"c"), (3, b"def")];
+        for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1]] {
+            let mut recipes = Recipes::default();
+            for nth in &order[..2] {
+                assert_eq!(add(&mut recipes, 7, parts[*nth], 6).unwrap(), None);
+            }
+            let whole = add(&mut recipes, 7, parts[order[2]], 6).unwrap();
+            assert_eq!(whole.as_deref(), Some(&b"abcdef"[..]), "{order:?}");
+            assert!(add(&mut recipes, 7, parts[0], 6).is_err(), "twice");
+            assert_eq!(add(&mut recipes, 8, parts[0], 6).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn parts_that_overlap_overrun_or_say_nothing_are_refused() {
+        let wrong: [((u64, &[u8]), u64); 8] = [
+            ((4, b""), 9),
+            ((8, b"ab"), 9),
+            ((0, b"ab"), 8),
+            ((2, b"ab"), 9),
+            ((4, b"a"), 9),
+            ((5, b"a"), 9),
+            ((1, b"abc"), 9),
+            ((u64::MAX, b"a"), 9),
+        ];
+        for (part, total) in wrong {
+            let mut recipes = Recipes::default();
+            // Bytes 3, 4 and 5 are here.
+            add(&mut recipes, 7, (3, b"xyz"), 9).unwrap();
+            let outcome = add(&mut recipes, 7, part, total);
+            assert!(outcome.is_err(), "{part:?} {total}");
+        }
+        let mut recipes = Recipes::default();
+        add(&mut recipes, 7, (3, b"xyz"), 9).unwrap();
+        add(&mut recipes, 7, (0, b"abc"), 9).unwrap();
+        let whole = add(&mut recipes, 7, (6, b"def"), 9).unwrap();
+        assert_eq!(whole.as_deref(), Some(&b"abcxyzdef"[..]));
+    }
+
+    #[test]
+    fn so_many_recipes_may_be_on_their_way_and_so_much_may_wait_for_one() {
+        let mut recipes = Recipes::default();
+        for index in 0..MAX_COMING as u32 {
+            add(&mut recipes, index, (0, b"a"), 2).unwrap();
+        }
+        assert!(add(&mut recipes, 1_000, (0, b"a"), 2).is_err());
+        // Those that have begun go on, and make room.
+        assert!(add(&mut recipes, 3, (1, b"b"), 2).unwrap().is_some());
+        add(&mut recipes, 1_000, (0, b"a"), 2).unwrap();
+        let mut park = || {
+            let block = Block {
+                bytes: Vec::new(),
+                room: Room::alone(),
+            };
+            recipes.park(Digest::of(b"recipe"), 0, block)
+        };
+        for _ in 0..MAX_STRAYS {
+            park().unwrap();
+        }
+        assert!(park().is_err());
+    }
+}

@@ -39,6 +39,8 @@ pub(super) struct TakenOver {
     /// For each directory of the wanted tree, its stamp if it is there already with all that is in
     /// it and its metadata.
     pub kept: Vec<Option<Stamp>>,
+    /// For each other directory, which of its entries are files that are there already.
+    pub files: Vec<Box<[bool]>>,
 }
 
 /// Puts a generation that nobody returns to where the next transaction finds it; false if it can't
@@ -116,8 +118,8 @@ pub(super) fn take_over(
 enum Found {
     /// Something that may not be removed.
     Held,
-    /// Nothing any more that doesn't belong there, or no directory.
-    Reduced,
+    /// Nothing any more that doesn't belong there; these of the wanted entries are files that do.
+    Reduced(Box<[bool]>),
     /// All that belongs there, and nothing else.
     Kept(Stamp),
 }
@@ -140,19 +142,27 @@ fn reduce(
         Ok::<_, CommitError>((at, found))
     });
     let found: Vec<(u32, Found)> = found.collect::<Result<_, _>>()?;
-    let mut kept = vec![None; work.target.desired.directories().len()];
+    let count = work.target.desired.directories().len();
+    let mut taken = TakenOver {
+        kept: vec![None; count],
+        files: vec![Box::default(); count],
+    };
     for (at, found) in found {
         match found {
             Found::Held => return Ok(None),
-            Found::Reduced => {}
+            Found::Reduced(left) => {
+                if let Some(files) = taken.files.get_mut(at as usize) {
+                    *files = left;
+                }
+            }
             Found::Kept(stamp) => {
-                if let Some(kept) = kept.get_mut(at as usize) {
+                if let Some(kept) = taken.kept.get_mut(at as usize) {
                     *kept = Some(stamp);
                 }
             }
         }
     }
-    Ok(Some(TakenOver { kept }))
+    Ok(Some(taken))
 }
 
 fn reduce_directory(
@@ -162,14 +172,15 @@ fn reduce_directory(
     work: &Work,
     known: Option<&Index>,
 ) -> Result<Found, CommitError> {
+    let nothing = || Ok(Found::Reduced(Box::default()));
     let Some(directory) = work.directory_at(at) else {
-        return Ok(Found::Reduced);
+        return nothing();
     };
     let dir = match generation.try_open_dir_at(&directory.path) {
         Ok(Some(dir)) => dir,
-        Ok(None) => return Ok(Found::Reduced),
+        Ok(None) => return nothing(),
         // It wasn't a directory then; whoever reduces the one above removes it.
-        Err(error) if error.is_wrong_kind() => return Ok(Found::Reduced),
+        Err(error) if error.is_wrong_kind() => return nothing(),
         Err(error) => return Err(error.into()),
     };
     if let Some(known) = known {
@@ -178,8 +189,12 @@ fn reduce_directory(
             return Ok(Found::Kept(Stamp::from(&stat)));
         }
     }
-    for listed in dir.list()? {
-        if is_as_linked(directory, &listed, seen, work) {
+    let mut left = vec![false; directory.entries.len()];
+    for listed in dir.list_once()? {
+        if let Some(nth) = as_linked(directory, &listed, seen, work) {
+            if let Some(left) = left.get_mut(nth) {
+                *left = listed.kind == FileKind::File;
+            }
             continue;
         }
         let is_directory = listed.kind == FileKind::Directory;
@@ -196,7 +211,7 @@ fn reduce_directory(
         // RACE: what somebody makes in there from here on, by a descriptor that they kept, goes too.
         dir.remove_tree(&listed.name)?;
     }
-    Ok(Found::Reduced)
+    Ok(Found::Reduced(left.into()))
 }
 
 /// True if a directory of the generation is what its index says, by `stat`, and that is what is
@@ -257,32 +272,32 @@ fn is_managed(directory: &Directory, name: &Name, seen: &Seen) -> bool {
         .is_managed()
 }
 
-/// True if this is a directory of the staged tree, or a file that is the live one.
-fn is_as_linked(directory: &Directory, listed: &Listed, seen: &Seen, work: &Work) -> bool {
+/// Which wanted entry this is: a directory of the staged tree, or a file that is the live one. None if
+/// linking wouldn't have made it.
+fn as_linked(directory: &Directory, listed: &Listed, seen: &Seen, work: &Work) -> Option<usize> {
     let find = |directory: &Directory| {
         let entries = &directory.entries;
         entries
             .binary_search_by(|it| it.name.cmp(&listed.name))
             .ok()
     };
-    let Some(wanted) = find(directory).and_then(|nth| directory.entries.get(nth)) else {
-        return false;
-    };
-    match wanted.kind {
+    let at = find(directory)?;
+    let wanted = directory.entries.get(at)?;
+    let is_as_linked = match wanted.kind {
         Kind::Directory => {
             listed.kind == FileKind::Directory && is_staged(&directory.path_of(&wanted.name), work)
         }
         Kind::File { size: 1.., .. } => {
-            let Some((live, stamps)) = seen.observed.directory(&directory.path) else {
-                return false;
-            };
-            let nth = find(live);
-            is_managed(directory, &wanted.name, seen)
-                && nth.and_then(|nth| live.entries.get(nth)) == Some(wanted)
-                && nth.and_then(|nth| stamps.get(nth)).map(|stamp| stamp.ino) == Some(listed.ino)
+            let (live, stamps) = seen.observed.directory(&directory.path)?;
+            let nth = find(live)?;
+            listed.kind != FileKind::Directory
+                && is_managed(directory, &wanted.name, seen)
+                && live.entries.get(nth) == Some(wanted)
+                && stamps.get(nth).map(|stamp| stamp.ino) == Some(listed.ino)
         }
         _ => false,
-    }
+    };
+    is_as_linked.then_some(at)
 }
 
 /// True if a directory that is to go holds what may not be removed, or can't be looked into.

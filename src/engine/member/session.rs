@@ -610,3 +610,6 @@ fn now_us() -> i64 {
         i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -148,6 +148,13 @@ impl Staging {
         kept.and_then(Option::as_ref).filter(|_| !staged.is_seed)
     }
 
+    /// True if a file was taken over: it is the live tree's, which was looked at and is wanted as it is.
+    pub fn has_kept(&self, at: At) -> bool {
+        let left = self.taken.files.get(at.directory as usize);
+        let left = left.and_then(|left| left.get(at.entry as usize));
+        !at.is_seed && left == Some(&true) || self.kept(at.staged_directory()).is_some()
+    }
+
     /// Makes all directories; their metadata follows at the end.
     pub fn make_directories(&self) -> Result<(), Problem> {
         point("member.stage.directories").map_err(|error| of_fs(&error))?;

@@ -180,3 +180,39 @@ impl Step {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::member::testing::name;
+    use crate::fs::Dir;
+
+    #[test]
+    fn an_entry_is_recognised_by_all_that_is_known_of_it_and_a_directory_by_its_identity() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = Dir::open_absolute(tmp.path()).unwrap();
+        std::fs::write(tmp.path().join("f"), "f").unwrap();
+        std::fs::create_dir(tmp.path().join("d")).unwrap();
+        let stat = |of: &str| dir.stat(&name(of)).unwrap().unwrap();
+        for (of, is_directory) in [("f", false), ("d", true)] {
+            let stat = stat(of);
+            let seen = Seen::from(&stat);
+            let later = Time {
+                seconds: seen.mtime.seconds + 1,
+                ..seen.mtime
+            };
+            assert!(seen.matches(&stat));
+            let ino = seen.ino + 1;
+            assert!(!Seen { ino, ..seen }.matches(&stat));
+            let other = Seen {
+                is_directory: !is_directory,
+                ..seen
+            };
+            assert!(!other.matches(&stat));
+            let size = seen.size + 1;
+            assert_eq!(Seen { size, ..seen }.matches(&stat), is_directory);
+            let mtime = later;
+            assert_eq!(Seen { mtime, ..seen }.matches(&stat), is_directory);
+        }
+    }
+}

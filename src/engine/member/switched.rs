@@ -120,10 +120,10 @@ fn verify_staged(tree: &Dir, job: &Job<'_>) -> Result<(), CommitError> {
         .try_for_each(|(directory, stamps)| {
             let observed = job.observed.directory(&directory.path);
             let mut open = None;
-            for (entry, stamp) in directory.entries.iter().zip(stamps) {
+            for (nth, (entry, stamp)) in directory.entries.iter().zip(stamps).enumerate() {
                 let path = || directory.path_of(&entry.name);
                 let is_staged = *stamp != Stamp::default();
-                if is_staged && !is_shared(observed, &entry.name, stamp) {
+                if is_staged && !is_shared(observed, nth, &entry.name, stamp) {
                     continue;
                 }
                 // What belongs to the member wasn't staged, and has no stamp.
@@ -151,10 +151,20 @@ fn verify_staged(tree: &Dir, job: &Job<'_>) -> Result<(), CommitError> {
         })
 }
 
-fn is_shared(observed: Option<(&Directory, &[Stamp])>, name: &Name, stamp: &Stamp) -> bool {
+/// True if this is the live tree's inode. The entry is most likely the `nth` there, too.
+fn is_shared(
+    observed: Option<(&Directory, &[Stamp])>,
+    nth: usize,
+    name: &Name,
+    stamp: &Stamp,
+) -> bool {
     observed.is_some_and(|(live, stamps)| {
-        let at = live.entries.binary_search_by(|it| it.name.cmp(name));
-        let seen = at.ok().and_then(|at| stamps.get(at));
+        let is_there = live.entries.get(nth).is_some_and(|it| it.name == *name);
+        let at = match is_there {
+            true => Some(nth),
+            false => live.entries.binary_search_by(|it| it.name.cmp(name)).ok(),
+        };
+        let seen = at.and_then(|at| stamps.get(at));
         seen.is_some_and(|seen| seen.ino == stamp.ino)
     })
 }

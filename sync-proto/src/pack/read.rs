@@ -326,6 +326,29 @@ mod tests {
     }
 
     #[test]
+    fn a_pack_takes_as_many_bytes_and_contents_as_its_bounds_say() {
+        let mut builder = PackBuilder::new();
+        assert!(builder.is_empty());
+        let all = noise(3, MAX_RAW_BYTES);
+        builder.push(Digest::of(&all), &all).unwrap();
+        assert!(!builder.is_empty());
+        let one = builder.push(Digest::of(b"1"), b"1");
+        assert_eq!(one, Err(PushError::Full));
+
+        let mut builder = PackBuilder::new();
+        for row in 0..MAX_ROWS as u32 {
+            let content = row.to_le_bytes();
+            builder.push(Digest::of(&content), &content).unwrap();
+        }
+        assert_eq!(builder.rows(), MAX_ROWS);
+        let empty = builder.push(Digest::of(b""), b"");
+        assert_eq!(empty, Err(PushError::Full));
+        let pack = builder.finish(&mut PackEncoder::new(), 1);
+        let rows = PackHeader::parse(&pack.bytes).unwrap().rows().len();
+        assert_eq!(rows, MAX_ROWS);
+    }
+
+    #[test]
     fn a_file_that_changed_since_the_scan_never_gets_into_a_pack() {
         let digest = Digest::of(b"before");
         let mut builder = PackBuilder::new();

@@ -67,6 +67,26 @@ pub(super) fn edit(world: &World, number: usize) {
     crate::support::tree::set_mtime(&source.join("core/text.inc"), 1_700_000_000, 5);
 }
 
+/// Members that voted wait for the hub: what it is about to decide has to be durable in its depot,
+/// and its source still what was scanned.
+#[test]
+fn votes_count_only_when_the_hub_is_ready_itself() {
+    let case = Case::start(2, "switched");
+    let words = ["push", "platform", "site", "--json"];
+    let late = [(FAILPOINTS, "hub.depot.sync=pause:100000")];
+    let mut push = case.world.start_fanout(&words, &late);
+    for member in ["web1", "web2"] {
+        push.wait_for(&format!(r#""member":"{member}","phase":"voted""#), A_WHILE);
+    }
+    // Nothing is to happen, which can't be waited for.
+    std::thread::sleep(Duration::from_millis(700));
+    case.assert_all(&case.old);
+    push.kill();
+    drop(push);
+    assert_eq!(case.world.resync(&[]).success().generation(), 1);
+    case.assert_all(&case.old);
+}
+
 #[track_caller]
 fn killed(output: &Output) {
     assert_eq!(

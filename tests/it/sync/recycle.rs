@@ -25,13 +25,17 @@ fn with_a_spare(rules: &[&str]) -> (World, PathBuf) {
     }
     let live = world.live(0, "site");
     let name = live.file_name().unwrap().to_str().unwrap();
-    let spare = live.with_file_name(format!(".{name}.fanout/spare"));
-    let put_by = fs::read_dir(&spare).unwrap().flatten();
-    // Beside it lies its index.
-    let put_by: Vec<_> = put_by.filter(|it| it.file_name() != "index").collect();
-    assert_eq!(put_by.len(), 1, "{}", spare.display());
-    let spare = put_by[0].path();
+    let spare = put_by(&live.with_file_name(format!(".{name}.fanout/spare")));
     (world, spare)
+}
+
+/// The one generation there.
+fn put_by(spare: &Path) -> PathBuf {
+    let entries = fs::read_dir(spare).unwrap().flatten();
+    // Beside it lies its index.
+    let put_by: Vec<_> = entries.filter(|it| it.file_name() != "index").collect();
+    assert_eq!(put_by.len(), 1, "{}", spare.display());
+    put_by[0].path()
 }
 
 fn inode(path: &Path) -> u64 {
@@ -43,7 +47,10 @@ fn what_is_put_by_is_used_again_and_linked_only_where_it_differs() {
     if !root_or_skip("an agent that may change everything") {
         return;
     }
-    let (world, spare) = with_a_spare(&[]);
+    let (world, spare) = with_a_spare(&["--preserve", "/files/"]);
+    // As a symlink to what is shared is, which a new generation gets anew.
+    let _old_link = fs::remove_file(spare.join("files"));
+    symlink("../../shared/files", spare.join("files")).unwrap();
     let before = (inode(&spare), inode(&spare.join("lib/deep")));
     let one = spare.join("lib/deep/one.php");
     let changed = one.metadata().unwrap();
@@ -92,7 +99,10 @@ fn nothing_that_became_of_it_meanwhile_is_published() {
     put(&spare.join("index.php/x"), "x\n");
     fs::set_permissions(spare.join("lib"), fs::Permissions::from_mode(0o777)).unwrap();
     put(&world.source("site").join("version"), "next\n");
+    let before = inode(&spare);
     world.push("site", &[]).all("committed");
+    let live = fs::canonicalize(world.live(0, "site")).unwrap();
+    assert_eq!(inode(&live), before, "used again all the same");
     world.assert_delivered("site");
     assert_eq!(fs::read(outside.join("theirs")).unwrap(), b"theirs\n");
     world.assert_clean("site");
@@ -104,16 +114,23 @@ fn what_belongs_to_the_member_is_moved_out_of_it() {
     if !root_or_skip("an agent that may change everything") {
         return;
     }
-    let (world, spare) = with_a_spare(&["--preserve", "/files/"]);
-    // Somebody who still had the old generation open.
-    let _old_link = fs::remove_file(spare.join("files"));
-    put(&spare.join("files/late.jpg"), "late\n");
-    put(&world.source("site").join("version"), "next\n");
-    world.push("site", &[]).all("committed");
-    world.assert_delivered("site");
-    let state = spare.parent().unwrap().parent().unwrap();
-    let found = find(state, "late.jpg").or_else(|| find(&world.agent_dir(0), "late.jpg"));
-    assert_eq!(fs::read(found.expect("moved aside")).unwrap(), b"late\n");
+    let rules = ["--preserve", "/files/", "--preserve", "/old/*/up/"];
+    let (world, spare) = with_a_spare(&[&rules[..], &["--exclude", "*.log"]].concat());
+    let place = spare.parent().unwrap();
+    let state = place.parent().unwrap();
+    // Whoever still had the old generation open: in the place of a symlink to what is shared, below
+    // a directory that the release doesn't have, and right beside what it has.
+    for at in ["files/late.jpg", "old/a/up/later.jpg", "lib/latest.log"] {
+        let spare = put_by(place);
+        let _old_link = fs::remove_file(spare.join("files"));
+        put(&spare.join(at), at);
+        put(&world.source("site").join("version"), at);
+        world.push("site", &[]).all("committed");
+        world.assert_delivered("site");
+        let name = at.rsplit('/').next().unwrap();
+        let found = find(state, name).or_else(|| find(&world.agent_dir(0), name));
+        assert_eq!(fs::read_to_string(found.expect(at)).unwrap(), at);
+    }
 }
 
 fn find(top: &Path, name: &str) -> Option<PathBuf> {

@@ -127,7 +127,7 @@ impl Session {
 }
 
 /// Needs in parts that fit into a message: ten bytes for a range, about forty for the others.
-fn parts_of(needs: Needs) -> Vec<(Needs, bool)> {
+pub(super) fn parts_of(needs: Needs) -> Vec<(Needs, bool)> {
     let mut parts = Vec::new();
     let whole = needs.whole.chunks(PART_BYTES / 10).map(|part| Needs {
         whole: part.to_vec(),

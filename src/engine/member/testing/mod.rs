@@ -18,6 +18,7 @@ use super::tree_plan::{PlanInput, TreePlan, plan};
 use crate::engine::index::Index;
 use crate::fs::Dir;
 use crate::fs::xattr::XattrPolicy;
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use std::path::{Path, PathBuf};
 use sync_proto::filter::{Preserve, Rules, Scope};
 use sync_proto::manifest::{Change, diff};
@@ -27,6 +28,17 @@ use sync_proto::wire::{Generation, Layout, TxnKey};
 /// A directory in memory, if there is such a thing: for tests that repeat what waits for a disk.
 pub(super) fn quick() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap_or_else(|_| tempfile::tempdir().unwrap())
+}
+
+/// Runs what root does in a thread that may no more than an ordinary user who owns the files.
+pub(super) fn without_privileges<T: Send>(what: impl FnOnce() -> T + Send) -> T {
+    let ordinary = || {
+        let mut sets = capabilities(None).unwrap();
+        sets.effective = CapabilitySet::empty();
+        set_capabilities(None, sets).unwrap();
+        what()
+    };
+    std::thread::scope(|scope| scope.spawn(ordinary).join().unwrap())
 }
 
 pub(super) fn path(text: &str) -> RelPath {

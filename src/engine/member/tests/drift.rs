@@ -1,8 +1,12 @@
 //! What others do to a tree while a push is on its way.
 
-use super::super::testing::{Node, Staged, World, build, path, set_mtime, snapshot};
+use super::super::testing::{
+    Node, Staged, World, build, name, path, set_mtime, snapshot, without_privileges,
+};
 use super::super::transaction::{CommitError, recover};
 use super::{BEFORE, LAYOUTS, check_after, read, ready, rules};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use sync_proto::wire::Layout;
 
 #[test]
@@ -198,7 +202,6 @@ fn a_directory_that_a_rule_protects_is_not_replaced_by_a_file() {
 
 #[test]
 fn a_directory_that_the_agent_may_not_write_gets_a_no() {
-    use std::os::unix::fs::PermissionsExt;
     let (world, staged) = ready(Layout::InPlace);
     let deep = world.root().join("sub/deep");
     let allow = |mode| std::fs::set_permissions(&deep, PermissionsExt::from_mode(mode)).unwrap();
@@ -251,4 +254,130 @@ fn what_appeared_since_the_vote_stays_and_is_told() {
         assert!(is_told, "{path}: {told:?}");
     }
     assert!(!world.root().join("dir/x").exists());
+}
+
+/// What was edited in a directory that becomes a file goes aside; the rest can be put back.
+#[test]
+fn a_directory_that_comes_out_is_sorted_file_by_file() {
+    let mut world = World::new(Layout::InPlace, rules());
+    let nodes = [
+        ("d/x", Node::File("x")),
+        ("d/y", Node::File("y")),
+        ("d/deep/z", Node::File("z")),
+    ];
+    let before = world.source("before", &nodes);
+    world.push(&before);
+    std::fs::write(world.root().join("d/x"), "edited").unwrap();
+    let after = world.source("after", &[("d", Node::File("now a file"))]);
+    world.push(&after);
+    let aside = world.tmp.path().join("overwritten/000002");
+    assert_eq!(read(aside.join("d/x")), "edited");
+    assert!(!aside.join("d/y").exists() && !aside.join("d/deep").exists());
+    let undo = world.tmp.path().join(".www.fanout/undo/000002/tree");
+    assert!(!undo.join("d/x").exists());
+    assert_eq!(read(undo.join("d/y")), "y");
+    assert_eq!(read(undo.join("d/deep/z")), "z");
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_file_is_kept_only_if_something_is_in_it() {
+    for content in [None, Some("theirs")] {
+        let mut world = World::new(Layout::InPlace, rules());
+        let before = world.source("before", &[("f", Node::File("old"))]);
+        world.push(&before);
+        let after = world.source("after", &[("f", Node::File("new"))]);
+        let staged = world.stage(&after);
+        world.prepare(&staged).unwrap();
+        std::fs::remove_file(world.root().join("f")).unwrap();
+        build(&world.root(), &[("f/a/b", Node::Dir(0o755))]);
+        if let Some(content) = content {
+            std::fs::write(world.root().join("f/a/b/c"), content).unwrap();
+        }
+        world.commit(staged.txn).unwrap();
+        assert_eq!(read(world.root().join("f")), "new");
+        let aside = world.tmp.path().join("overwritten/000002");
+        assert_eq!(aside.exists(), content.is_some());
+        if let Some(content) = content {
+            assert_eq!(read(aside.join("f/a/b/c")), content);
+        }
+    }
+}
+
+/// Since the vote somebody replaced the symlink in the generation that was live.
+#[test]
+fn a_directory_in_the_place_of_a_shared_one_is_the_shared_one_from_then_on() {
+    let (mut world, staged) = ready(Layout::Switched);
+    world.prepare(&staged).unwrap();
+    world.commit(staged.txn).unwrap();
+    world.settle(&staged);
+    let again = world.source("again", BEFORE);
+    let staged = world.stage(&again);
+    world.prepare(&staged).unwrap();
+    let files = world.root().join("sites/x/files");
+    std::fs::remove_file(&files).unwrap();
+    build(&files, &[("new.jpg", Node::File("new"))]);
+    world.commit(staged.txn).unwrap();
+    assert_eq!(read(files.join("new.jpg")), "new");
+    let shared = world.tmp.path().join(".www.fanout/shared/sites/x/files");
+    assert_eq!(read(shared.join("new.jpg")), "new");
+    let aside = world.tmp.path().join("overwritten/000003");
+    assert_eq!(read(aside.join("shared/sites/x/files/up.jpg")), "upload");
+}
+
+#[test]
+fn what_is_only_protected_and_delivered_stays_in_its_generation() {
+    let rules = super::super::testing::keeper(&["P kept"], &[]);
+    let mut world = World::new(Layout::Switched, rules);
+    let nodes = |content| [("kept", Node::File(content))];
+    for (label, content) in [("before", "one"), ("after", "two")] {
+        let source = world.source(label, &nodes(content));
+        world.push(&source);
+    }
+    let state = world.tmp.path().join(".www.fanout");
+    assert_eq!(read(state.join("gen/000001/kept")), "one");
+    assert_eq!(read(state.join("gen/000002/kept")), "two");
+    let shared = std::fs::read_dir(state.join("shared")).unwrap();
+    assert_eq!(shared.count(), 0);
+}
+
+/// What is delivered once, where there is nothing: the member was first, a commit that died had done
+/// it, or it can't be done.
+#[test]
+fn a_seed_is_planted_once_and_in_nobodys_place() {
+    let stage = || {
+        let mut world = World::new(Layout::Switched, rules());
+        let source = world.source("source", &[("sites/x/files/seed", Node::File("seed"))]);
+        let staged = world.stage_with(&source, true);
+        world.prepare(&staged).unwrap();
+        let shared = world.tmp.path().join(".www.fanout/shared/sites/x");
+        std::fs::create_dir_all(&shared).unwrap();
+        (world, staged, shared)
+    };
+    let (world, staged, shared) = stage();
+    build(&shared, &[("files/own", Node::File("own"))]);
+    world.commit(staged.txn).unwrap();
+    assert_eq!(read(world.root().join("sites/x/files/own")), "own");
+    assert!(!shared.join("files/seed").exists());
+
+    let (world, staged, shared) = stage();
+    let seeds = world.tmp.path().join(".www.fanout/stage/t1/seed/sites/x");
+    let [from, to] = [&seeds, &shared].map(|it| crate::fs::Dir::open_absolute(it).unwrap());
+    from.rename_noreplace(&name("files"), &to, &name("files"))
+        .unwrap();
+    world.commit(staged.txn).unwrap();
+    assert_eq!(read(world.root().join("sites/x/files/seed")), "seed");
+
+    let (world, staged, shared) = stage();
+    let allow = |mode| std::fs::set_permissions(&shared, Permissions::from_mode(mode)).unwrap();
+    allow(0o555);
+    let refused = without_privileges(|| world.commit(staged.txn));
+    allow(0o755);
+    assert!(refused.is_err());
+    let kept = world
+        .tmp
+        .path()
+        .join(".www.fanout/stage/t1/seed/sites/x/files/seed");
+    assert_eq!(read(kept), "seed");
+    world.commit(staged.txn).unwrap();
+    assert_eq!(read(world.root().join("sites/x/files/seed")), "seed");
 }

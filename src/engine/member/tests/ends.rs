@@ -1,6 +1,6 @@
 //! What is kept of former generations, and the end of a tree.
 
-use super::super::generations::{collect, kept_contents, open_kept, pin};
+use super::super::generations::{collect, generations, kept_contents, open_kept, pin};
 use super::super::record::TreeRecord;
 use super::super::removal::delete_tree;
 use super::super::testing::{Node, World, build, keeper};
@@ -15,22 +15,34 @@ fn former_content_is_found_until_its_generation_is_collected() {
         world.prepare(&staged).unwrap();
         world.commit(staged.txn).unwrap();
         world.settle(&staged);
-        let wanted = sync_proto::digest::Digest::of(b"gone");
-        let kept = kept_contents(&world.place).unwrap();
+        let [wanted, edited, other] =
+            [&b"gone"[..], b"edited here", b"never there"].map(sync_proto::digest::Digest::of);
+        let look =
+            |wanted: &[_]| kept_contents(&world.place, &wanted.iter().copied().collect()).unwrap();
+        assert!(look(&[other]).is_empty());
+        let kept = look(&[wanted, edited, other]);
         let gone = kept.iter().find(|it| it.content == wanted).unwrap();
         let mut content = String::new();
         let mut file = open_kept(&world.place, &gone.source).unwrap().unwrap();
         std::io::Read::read_to_string(&mut file, &mut content).unwrap();
         assert_eq!(content, "gone");
         // Somebody's edit is not what it was committed as.
-        let edited = sync_proto::digest::Digest::of(b"edited here");
         assert!(layout == Layout::Switched || kept.iter().all(|it| it.content != edited));
 
         collect(&world.place, &[1, 2], &world.keeper, None).unwrap();
         assert!(open_kept(&world.place, &gone.source).unwrap().is_some());
+        // Somebody was there: what is absent is no source, and what isn't a file is an error.
+        let at = world.tmp.path().join(match layout {
+            Layout::InPlace => ".www.fanout/undo/000002/tree/gone.txt",
+            Layout::Switched => ".www.fanout/gen/000001/gone.txt",
+        });
+        std::fs::remove_file(&at).unwrap();
+        assert!(open_kept(&world.place, &gone.source).unwrap().is_none());
+        std::os::unix::fs::symlink("a.txt", &at).unwrap();
+        assert!(open_kept(&world.place, &gone.source).is_err());
         collect(&world.place, &[], &world.keeper, None).unwrap();
         assert!(open_kept(&world.place, &gone.source).unwrap().is_none());
-        assert!(kept_contents(&world.place).unwrap().is_empty());
+        assert!(look(&[wanted, edited]).is_empty());
         check_after(&world, &staged);
     }
 }
@@ -53,6 +65,12 @@ fn collecting_keeps_what_is_pinned_and_never_loses_an_upload() {
     assert!(state.join("gen/000001").exists());
     assert!(!state.join("gen/000002").exists());
     assert!(state.join("gen/000003").exists());
+    let kept: Vec<_> = generations(&world.place)
+        .unwrap()
+        .iter()
+        .map(|it| (it.generation.serial, it.pinned))
+        .collect();
+    assert_eq!(kept, [(1, true), (3, false)]);
     let rescued = world.tmp.path().join("overwritten/000002/sites/q/files/x");
     assert_eq!(read(rescued), "x");
 }
@@ -127,4 +145,23 @@ fn a_serial_that_is_used_again_gets_a_directory_of_its_own() {
     assert_eq!(says, Path::new(".www.fanout/gen/000001.2"));
     let record = TreeRecord::load(&world.place).unwrap();
     assert_eq!(record.generations.len(), 1);
+}
+
+/// Root puts one old generation by for the next push; what else goes takes names away from inodes
+/// that the live tree may share.
+#[test]
+fn a_generation_that_goes_is_put_by_or_removed_and_that_is_told() {
+    let mut world = World::new(Layout::Switched, rules());
+    let before = world.source("before", BEFORE);
+    let after = world.source("after", AFTER);
+    let state = world.tmp.path().join(".www.fanout");
+    let is_root = crate::fs::owner::own_user() == 0;
+    world.push(&before);
+    for (source, gone, is_put_by) in [(&after, "000001", is_root), (&before, "000002", false)] {
+        world.push(source);
+        let collected = collect(&world.place, &[], &world.keeper, None).unwrap();
+        assert_eq!(collected.is_unlinked, !is_put_by);
+        assert!(!state.join("gen").join(gone).exists());
+        assert_eq!(state.join("spare").join(gone).exists(), is_put_by);
+    }
 }

@@ -1,14 +1,18 @@
 //! Whole transactions on real trees, and what is left of them after a crash at any step.
 
+mod aside;
 mod crash;
 mod drift;
 mod ends;
+mod hands;
 mod places;
 mod power;
 mod push;
 mod race;
 mod random;
 mod records;
+mod removal;
+mod votes;
 
 use super::keeper::Keeper;
 use super::record::TreeRecord;

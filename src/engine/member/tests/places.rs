@@ -5,7 +5,7 @@ use super::super::generations::collect;
 use super::super::place::{Place, PlaceError, Seat, no_rename};
 use super::super::record::{TreeRecord, Vote};
 use super::super::removal::{delete_tree, forget};
-use super::super::testing::{Node, World, build, seat, snapshot};
+use super::super::testing::{Node, World, build, seat, snapshot, without_privileges};
 use super::{AFTER, BEFORE, LAYOUTS, check_after, live_on, read, rules};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -115,7 +115,19 @@ fn a_vote_goes_forward_only_if_its_mark_is_whole_and_its_own() {
     assert!(!is_forward());
     vote.note_forward(&place).unwrap();
     assert!(is_forward());
+    // What can't be read or written is no missing mark.
+    fs::remove_file(&mark).unwrap();
+    symlink("elsewhere", &mark).unwrap();
+    assert!(Vote::load(&place).is_err());
+    assert!(vote.note_forward(&place).is_err());
+    fs::remove_file(&mark).unwrap();
+    let journal = mark.parent().unwrap();
+    fs::set_permissions(journal, fs::Permissions::from_mode(0o500)).unwrap();
+    assert!(without_privileges(|| Vote::make_mark(&place)).is_err());
+    fs::set_permissions(journal, fs::Permissions::from_mode(0o700)).unwrap();
     vote.txn = *b"fedcba9876543210";
+    Vote::make_mark(&place).unwrap();
+    assert_eq!(fs::read(&mark).unwrap(), [0; 16]);
     Vote::make_mark(&place).unwrap();
     vote.save(&place).unwrap();
     assert!(!is_forward());

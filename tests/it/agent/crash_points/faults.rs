@@ -245,7 +245,11 @@ fn an_agent_without_descriptors_says_so_and_stays_up(layout: &str) {
         let output = run(&mut command);
         if output.code != Some(0) {
             let error = output.json_result()["error"].clone();
-            assert_too_many_open(&error, &output, &["FX0014", "FX0107", "FX0301", "FX0403"]);
+            assert_too_many_open(
+                &error,
+                &output,
+                &["FX0014", "FX0107", "FX0112", "FX0301", "FX0403"],
+            );
             refused += 1;
         }
         bench.push();
@@ -261,7 +265,7 @@ fn assert_too_many_open(error: &Value, output: &Output, codes: &[&str]) {
     eprintln!("{}: {} ({})", word("code"), word("message"), word("hint"));
     assert!(codes.contains(&&*word("code")), "{}", output.describe());
     // Where it is the source's file, the message says it, as of any file that can't be read.
-    if !["FX0107", "FX0505"].contains(&&*word("code")) {
+    if !["FX0107", "FX0112", "FX0505"].contains(&&*word("code")) {
         assert!(word("hint").contains("ulimit -n"), "{}", output.describe());
     }
 }

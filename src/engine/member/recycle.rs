@@ -192,8 +192,9 @@ fn reduce_directory(
     let mut left = vec![false; directory.entries.len()];
     for listed in dir.list_once()? {
         if let Some(nth) = as_linked(directory, &listed, seen, work) {
-            if let Some(left) = left.get_mut(nth) {
-                *left = listed.kind == FileKind::File;
+            let wanted = directory.entries.get(nth);
+            if let (Some(left), Some(wanted)) = (left.get_mut(nth), wanted) {
+                *left = listed.kind == FileKind::File && !work.is_leader(directory, wanted);
             }
             continue;
         }
@@ -250,6 +251,7 @@ fn is_kept(directory: &Directory, stat: &Stat, seen: &Seen, work: &Work, known: 
                     Kind::File { size: 1.., .. } => {
                         inode.ino == stamp.ino
                             && !stamp.is_distrusted()
+                            && !work.is_leader(directory, wanted)
                             && is_managed(directory, &wanted.name, seen)
                     }
                     _ => false,

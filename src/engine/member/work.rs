@@ -7,7 +7,7 @@
 use super::compare::Target;
 use super::keeper::Keeper;
 use super::tree_plan::Action;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use sync_proto::digest::Digest;
 use sync_proto::entry::{Entry, Kind};
@@ -59,6 +59,8 @@ pub struct Work {
     pub empty: Vec<At>,
     /// Further names of files.
     pub links: Vec<At>,
+    /// The first names of those files.
+    pub leaders: HashSet<RelPath>,
     /// Pipes, sockets and devices.
     pub nodes: Vec<At>,
     /// Symlinks.
@@ -81,6 +83,7 @@ impl Work {
             by_digest,
             empty: Vec::new(),
             links: Vec::new(),
+            leaders: HashSet::new(),
             nodes: Vec::new(),
             symlinks: Vec::new(),
             directories: BTreeMap::new(),
@@ -218,12 +221,20 @@ impl Work {
                     files.push(at);
                 }
             }
-            Kind::HardLink { .. } => self.links.push(at),
+            Kind::HardLink { leader } => {
+                self.links.push(at);
+                self.leaders.insert(leader.clone());
+            }
             Kind::Symlink { .. } => self.symlinks.push(at),
             Kind::Fifo | Kind::Socket | Kind::CharDevice { .. } | Kind::BlockDevice { .. } => {
                 self.nodes.push(at);
             }
         }
+    }
+
+    /// True if this is a file that gets further names, and with them another ctime.
+    pub fn is_leader(&self, directory: &Directory, entry: &Entry) -> bool {
+        !self.leaders.is_empty() && self.leaders.contains(&directory.path_of(&entry.name))
     }
 
     /// The index of a content.

@@ -4,6 +4,7 @@
 use crate::support::env::World;
 use crate::support::root_or_skip;
 use crate::support::task::{put, site};
+use crate::support::trace::{self, Trace};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -66,6 +67,40 @@ fn what_is_put_by_is_used_again_and_linked_only_where_it_differs() {
         "neither linked nor unlinked"
     );
     world.assert_clean("site");
+}
+
+/// Whatever is reused, the index of the new generation has the stamps that its files have: a look at
+/// an unchanged tree opens none of them.
+#[test]
+fn after_it_was_used_no_file_has_to_be_read_again() {
+    if !root_or_skip("an agent that may change everything") {
+        return;
+    }
+    let mut world = World::with_site(1, &site(), &["--layout", "switched", "--keep", "1"]);
+    let source = world.source("site");
+    put(&source.join("lib/deep/first.bin"), "linked\n");
+    fs::hard_link(
+        source.join("lib/deep/first.bin"),
+        source.join("lib/further.bin"),
+    )
+    .unwrap();
+    put(&source.join("lib/plain/alone.bin"), "alone\n");
+    for release in 0..5 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        put(&source.join("version"), format!("{release}\n"));
+        world.push("site", &[]).all("committed");
+    }
+    // What was written in the last one may not be trusted yet.
+    world.push("site", &[]).all("up-to-date");
+    let trace = world.dir().join("agent-trace");
+    world.restart_agent_under(0, &trace::words(&trace, true));
+    world.push("site", &[]).all("up-to-date");
+    let trace = Trace::read(&trace, 0);
+    for name in ["first.bin", "further.bin", "alone.bin"] {
+        let calls = trace.about(name);
+        assert!(calls.contains_key("statx"), "{name}: {calls:?}");
+        assert!(!calls.contains_key("openat2"), "{name}: {calls:?}");
+    }
 }
 
 #[test]

@@ -69,6 +69,32 @@ fn what_is_put_by_is_used_again_and_linked_only_where_it_differs() {
     world.assert_clean("site");
 }
 
+/// A directory of an old generation that nobody touched holds what was live then. A release that leaves
+/// it as it is live now must not bring that back.
+#[test]
+fn what_changed_since_an_old_generation_was_live_does_not_come_back_with_it() {
+    if !root_or_skip("an agent that may change everything") {
+        return;
+    }
+    let (world, _) = with_a_spare(&[]);
+    let source = world.source("site");
+    let settle = || {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        world.push("site", &[]).all("up-to-date");
+    };
+    settle();
+    put(&source.join("lib/deep/one.php"), "ONE\n");
+    world.push("site", &[]).all("committed");
+    settle();
+    for release in ["next", "last"] {
+        put(&source.join("version"), format!("{release}\n"));
+        world.push("site", &[]).all("committed");
+        world.assert_delivered("site");
+        settle();
+    }
+    world.verify("site", &["--level", "content"]).success();
+}
+
 /// Whatever is reused, the index of the new generation has the stamps that its files have: a look at
 /// an unchanged tree opens none of them.
 #[test]

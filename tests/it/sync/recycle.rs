@@ -86,8 +86,10 @@ fn what_changed_since_an_old_generation_was_live_does_not_come_back_with_it() {
     put(&source.join("lib/deep/one.php"), "ONE\n");
     world.push("site", &[]).all("committed");
     settle();
-    for release in ["next", "last"] {
+    for (release, mode) in [("next", 0o755), ("last", 0o750)] {
         put(&source.join("version"), format!("{release}\n"));
+        // Its entries stay, and it doesn't.
+        fs::set_permissions(source.join("lib/deep"), fs::Permissions::from_mode(mode)).unwrap();
         world.push("site", &[]).all("committed");
         world.assert_delivered("site");
         settle();

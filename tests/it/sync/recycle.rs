@@ -118,8 +118,6 @@ fn after_it_was_used_no_file_has_to_be_read_again() {
         put(&source.join("version"), format!("{release}\n"));
         world.push("site", &[]).all("committed");
     }
-    // What was written in the last one may not be trusted yet.
-    world.push("site", &[]).all("up-to-date");
     let trace = world.dir().join("agent-trace");
     world.restart_agent_under(0, &trace::words(&trace, true));
     world.push("site", &[]).all("up-to-date");

@@ -16,13 +16,17 @@
 //! *Racy clean*: a stamp is trusted only if its ctime was settled, by the file system's own clock,
 //! before the file was read; otherwise it is stored such that it never matches.
 
+mod parts;
+mod problem;
+
+pub use problem::ObserveProblem;
+
+use self::parts::Parts;
 use super::fresh::Fresh;
 use super::index::{Index, Stamp, Stamps};
 use crate::fs::owner::Principals;
 use crate::fs::read::{FsClock, Opened, ReadError, is_settled};
-use crate::fs::walk::{
-    Guide, Verdict, WalkProblem, WalkTrouble, WalkedDir, WalkedEntry, walk_guided,
-};
+use crate::fs::walk::{Guide, Verdict, WalkedDir, WalkedEntry, walk_guided};
 use crate::fs::xattr::{Target, XattrPolicy, read_xattrs, read_xattrs_at, read_xattrs_of};
 use crate::fs::{Dir, FileKind, FsError, Listed, Stat};
 use rayon::prelude::*;
@@ -34,7 +38,7 @@ use sync_proto::digest::Digest;
 use sync_proto::entry::{Entry, Kind, Meta, Time, Xattrs};
 use sync_proto::filter::{Scope, Side};
 use sync_proto::manifest::{Directory, Manifest, ManifestError};
-use sync_proto::path::{Name, RESERVED_NAME, RelPath, escape};
+use sync_proto::path::{Name, RESERVED_NAME, RelPath};
 use thiserror::Error;
 
 /// How to look.
@@ -81,64 +85,6 @@ pub struct Observed {
     pub hashed_bytes: u64,
     /// What could not be seen, in path order.
     pub problems: Vec<ObserveProblem>,
-}
-
-/// One entry that could not be seen, or not to its end.
-#[derive(Debug, Error)]
-pub enum ObserveProblem {
-    /// The walk didn't get there.
-    #[error("{}", walk_message(.0))]
-    Walk(WalkProblem),
-    /// A file that changes, vanishes, or can't be read.
-    #[error("{source}")]
-    Read {
-        /// Where.
-        path: RelPath,
-        /// Why.
-        source: ReadError,
-    },
-    /// Extended attributes or a kind of thing that can't be read.
-    #[error("{source}")]
-    Meta {
-        /// Where.
-        path: RelPath,
-        /// Why.
-        source: FsError,
-    },
-}
-
-impl ObserveProblem {
-    /// Where.
-    pub fn path(&self) -> &[u8] {
-        match self {
-            Self::Walk(problem) => &problem.path,
-            Self::Read { path, .. } | Self::Meta { path, .. } => path.as_bytes(),
-        }
-    }
-
-    /// True if the entry was there and then was not what it had been: looking again may help.
-    pub fn is_unrest(&self) -> bool {
-        match self {
-            Self::Walk(problem) => problem.what == WalkTrouble::Vanished,
-            Self::Read { source, .. } => {
-                matches!(
-                    source,
-                    ReadError::Changed { .. } | ReadError::Vanished { .. }
-                )
-            }
-            Self::Meta { source, .. } => source.is_not_found(),
-        }
-    }
-}
-
-fn walk_message(problem: &WalkProblem) -> String {
-    let path = escape(&problem.path);
-    match &problem.what {
-        WalkTrouble::Vanished => format!("`{path}` vanished"),
-        WalkTrouble::OtherMount => format!("`{path}` is another mount"),
-        WalkTrouble::TooLong => format!("The path `{path}` is too long"),
-        WalkTrouble::Unreadable(error) => error.to_string(),
-    }
 }
 
 /// Why a tree could not be looked at.
@@ -652,61 +598,6 @@ impl Reader<'_> {
             stamp.distrusted()
         }
     }
-}
-
-/// What an index is made of.
-#[derive(Default)]
-struct Parts {
-    directories: Vec<Arc<Directory>>,
-    stamps: Vec<Stamps>,
-    whole: Vec<bool>,
-}
-
-impl Parts {
-    /// Takes directories out of the listings that could not be read, with everything below them,
-    /// so that what remains is a tree. No directory with a problem is whole.
-    fn drop_unread(&mut self, problems: &[ObserveProblem]) {
-        let troubled: HashSet<&[u8]> = problems
-            .iter()
-            .map(|problem| parent_of(problem.path()))
-            .collect();
-        let read: HashSet<RelPath> = self
-            .directories
-            .iter()
-            .map(|directory| directory.path.clone())
-            .collect();
-        let mut listed = HashSet::from([RelPath::root()]);
-        let before = std::mem::take(self);
-        let marks = before.stamps.into_iter().zip(before.whole);
-        for (mut directory, (mut own, whole)) in before.directories.into_iter().zip(marks) {
-            if !listed.contains(&directory.path) {
-                continue;
-            }
-            let was_read = |entry: &Entry| {
-                !entry.kind.is_directory() || read.contains(&directory.path_of(&entry.name))
-            };
-            let kept: Vec<bool> = directory.entries.iter().map(was_read).collect();
-            if kept.contains(&false) {
-                let mut keeps = kept.iter();
-                let is_kept = |_: &Entry| keeps.next().copied().unwrap_or_default();
-                Arc::make_mut(&mut directory).entries.retain(is_kept);
-                let both = own.iter().zip(&kept);
-                own = both.filter(|(_, kept)| **kept).map(|(s, _)| *s).collect();
-            }
-            let inner = directory.entries.iter().filter(|it| it.kind.is_directory());
-            listed.extend(inner.map(|entry| directory.path_of(&entry.name)));
-            self.whole
-                .push(whole && !troubled.contains(directory.path.as_bytes()));
-            self.directories.push(directory);
-            self.stamps.push(own);
-        }
-    }
-}
-
-/// The directory of a path that may be none of ours.
-fn parent_of(path: &[u8]) -> &[u8] {
-    let slash = path.iter().rposition(|&byte| byte == b'/');
-    slash.map_or(b"", |slash| &path[..slash])
 }
 
 #[cfg(test)]

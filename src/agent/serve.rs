@@ -206,7 +206,8 @@ pub async fn listen(
     dir: &AgentDir,
     ready: impl FnOnce(&Ready),
 ) -> Result<(), Problem> {
-    let failed = |error: &dyn std::error::Error| Problem::from_error(Code::ListenFailed, error);
+    let failed =
+        |error: &(dyn std::error::Error + 'static)| Problem::from_error(Code::ListenFailed, error);
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| failed(&error))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| failed(&error))?;
     let memory = u32::try_from(agent.config.limits.memory_bytes).unwrap_or(u32::MAX);

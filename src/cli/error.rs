@@ -1,6 +1,6 @@
 //! Why a command failed, in the one form that is shown.
 
-use crate::codes::{Code, Exit, Problem, error_chain};
+use crate::codes::{Code, Exit, Problem};
 use std::error::Error;
 use std::fmt;
 
@@ -19,8 +19,8 @@ impl CommandError {
     }
 
     /// A failure that an error explains, with its sources.
-    pub(crate) fn from_error(code: Code, error: &dyn Error) -> Self {
-        Self::new(code, error_chain(error))
+    pub(crate) fn from_error(code: Code, error: &(dyn Error + 'static)) -> Self {
+        Problem::from_error(code, error).into()
     }
 
     /// The command line is not valid, in a way that only the inventory shows.

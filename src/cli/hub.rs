@@ -9,12 +9,11 @@ use super::error::CommandError;
 use crate::clock::Clock;
 use crate::codes::{Code, Problem};
 use crate::config::{ConfigError, Edit, HubDir, Inventory, Kind, Platform, SecretError, backup};
-use crate::engine::depot::{Depot, DepotError};
+use crate::engine::depot::Depot;
 use crate::engine::event::EventSink;
 use crate::engine::hub::preflight;
-use crate::engine::hub::problem::depot_problem;
 use crate::fs::owner::Principals;
-use crate::fs::{Dir, TOO_MANY_OPEN, fault};
+use crate::fs::{Dir, fault};
 use crate::model::{PlatformName, TreeId, Who};
 use crate::net::Identity;
 use crate::store::{Holder, Lock, LockError, PlatformState, SecretFileError, Store, StoreError};
@@ -197,10 +196,7 @@ impl Hub {
     pub(crate) fn depot(&self) -> Result<Arc<Depot>, CommandError> {
         Depot::open(&self.dir.depot())
             .map(Arc::new)
-            .map_err(|error| match &error {
-                DepotError::Fs(no) if no.is_too_many_open() => depot_problem(&error).into(),
-                _ => CommandError::from_error(Code::DepotDamaged, &error),
-            })
+            .map_err(|error| CommandError::from_error(Code::DepotDamaged, &error))
     }
 }
 
@@ -210,15 +206,9 @@ pub(crate) fn identity(dir: &Path) -> Result<Identity, CommandError> {
     Identity::load_or_create(dir).map_err(|error| {
         let code = match &error {
             IdentityError::Exposed { .. } => Code::SecretExposed,
-            // No damage of the key.
-            error if error.is_too_many_open() => Code::DiskError,
             _ => Code::StateDamaged,
         };
-        let shown = CommandError::from_error(code, &error);
-        match error.is_too_many_open() {
-            true => shown.hint(TOO_MANY_OPEN),
-            false => shown,
-        }
+        CommandError::from_error(code, &error)
     })
 }
 
@@ -311,7 +301,7 @@ fn lock_error(error: &LockError, what: &str) -> CommandError {
 }
 
 /// A name, a path or a word of the command line that isn't one.
-pub(crate) fn invalid(code: Code, error: &dyn std::error::Error) -> CommandError {
+pub(crate) fn invalid(code: Code, error: &(dyn std::error::Error + 'static)) -> CommandError {
     CommandError::from_error(code, error)
 }
 

@@ -127,7 +127,10 @@ fn execute(context: &Context, command: Command) -> Result<Exit, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(|error| CommandError::from_error(Code::TooManyOpenFiles, &error))?;
+        .map_err(|error| {
+            let message = format!("Can't start: {error}");
+            CommandError::new(Code::TooManyOpenFiles, message)
+        })?;
     let result = runtime.block_on(async {
         let result = commands::dispatch(context, command).await;
         net::let_goodbyes_out().await;

@@ -1,8 +1,10 @@
 //! A problem: one thing that went wrong, as every layer reports it.
 
 use super::Code;
+use rustix::io::Errno;
 use std::error::Error;
 use std::fmt;
+use std::sync::Arc;
 use sync_proto::path::escape;
 
 /// One thing that went wrong: which kind, what happened to what, and what to do about it.
@@ -33,8 +35,12 @@ impl Problem {
     }
 
     /// A problem that an error explains: the message is the error's and that of its sources,
-    /// joined by colons.
-    pub fn from_error(code: Code, error: &dyn Error) -> Self {
+    /// joined by colons. Where no descriptor was left, that is the problem, whatever was tried.
+    pub fn from_error(code: Code, error: &(dyn Error + 'static)) -> Self {
+        let code = match is_too_many_open(error) {
+            true => Code::TooManyOpenFiles,
+            false => code,
+        };
         Self::new(code, error_chain(error))
     }
 
@@ -106,6 +112,18 @@ pub fn error_chain(error: &dyn Error) -> String {
     line
 }
 
+/// This process, or the whole machine, has as many files open as it may: what the error is about
+/// may well be in order.
+fn is_too_many_open(error: &(dyn Error + 'static)) -> bool {
+    let shared = error.downcast_ref::<Arc<std::io::Error>>();
+    let errno = match shared.map(Arc::as_ref).or_else(|| error.downcast_ref()) {
+        Some(error) => Errno::from_io_error(error),
+        None => error.downcast_ref().copied(),
+    };
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
+        || error.source().is_some_and(is_too_many_open)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,5 +163,21 @@ mod tests {
             Problem::from_error(Code::InventoryMissing, &error).message,
             "Can't read fanout.toml: disk on fire"
         );
+    }
+
+    #[test]
+    fn without_a_descriptor_nothing_is_said_to_be_damaged() {
+        let of = |errno: Errno| {
+            let problem = Problem::from_error(Code::StateDamaged, &Outer(errno.into()));
+            (problem.code, problem.hint().contains("ulimit -n"))
+        };
+        assert_eq!(of(Errno::MFILE), (Code::TooManyOpenFiles, true));
+        assert_eq!(of(Errno::NFILE), (Code::TooManyOpenFiles, true));
+        assert_eq!(of(Errno::IO), (Code::StateDamaged, false));
+        let shared = Arc::new(std::io::Error::from(Errno::MFILE));
+        for bare in [&Errno::MFILE as &(dyn Error + 'static), &shared] {
+            let problem = Problem::from_error(Code::StateDamaged, bare);
+            assert_eq!(problem.code, Code::TooManyOpenFiles);
+        }
     }
 }

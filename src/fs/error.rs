@@ -4,16 +4,6 @@ use rustix::io::Errno;
 use sync_proto::path::escape;
 use thiserror::Error;
 
-/// What to do where a process has as many files open as it may.
-pub const TOO_MANY_OPEN: &str =
-    "let it have more files open (LimitNOFILE of its systemd unit, or `ulimit -n`)";
-
-/// Is it that, whatever was tried?
-pub fn is_too_many_open(error: &std::io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
-}
-
 /// A failed operation on the disk.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("Can't {op} `{path}`")]
@@ -79,16 +69,6 @@ impl FsError {
     /// The process lacks the permission.
     pub fn is_permission(&self) -> bool {
         matches!(self.source, Errno::PERM | Errno::ACCESS)
-    }
-
-    /// This process, or the whole machine, has as many files open as it may.
-    pub fn is_too_many_open(&self) -> bool {
-        matches!(self.source, Errno::MFILE | Errno::NFILE)
-    }
-
-    /// What to do, where it is no matter of the disk.
-    pub fn hint(&self) -> Option<&'static str> {
-        self.is_too_many_open().then_some(TOO_MANY_OPEN)
     }
 
     /// A symlink where none may be.

@@ -32,7 +32,7 @@ pub mod walk;
 pub mod xattr;
 
 pub use dir::{Dir, NoOpenat2, probe_openat2};
-pub use error::{FsError, TOO_MANY_OPEN, absent_is_fine, is_too_many_open};
+pub use error::{FsError, absent_is_fine};
 pub use list::Listed;
 pub use own::own_executable;
 pub use stat::{FileKind, Stat};

@@ -14,7 +14,8 @@ use super::list::Listed;
 use super::stat::{FileKind, Stat};
 use rayon::prelude::*;
 use rustix::io::Errno;
-use sync_proto::path::{self, Name, RelPath};
+use sync_proto::path::{self, Name, RelPath, escape};
+use thiserror::Error;
 
 /// Entries seen before other cores are asked to help: below that, waking them costs more.
 const SEQUENTIAL_ENTRIES: usize = 4_000;
@@ -69,25 +70,41 @@ pub struct WalkedEntry {
 }
 
 /// Something that the walk could not do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}", .what.of(.path))]
 pub struct WalkProblem {
     /// The path below the root of the walk: raw bytes, because it may be too long for a `RelPath`.
     pub path: Box<[u8]>,
     /// What it was.
+    #[source]
     pub what: WalkTrouble,
 }
 
 /// Why an entry is missing from a walk or not to be trusted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum WalkTrouble {
     /// It was listed, and then gone or replaced by something else.
+    #[error("vanished")]
     Vanished,
     /// Another mount lies there; it was recorded, but not entered.
+    #[error("is another mount")]
     OtherMount,
     /// Its path is longer than the protocol carries.
+    #[error("is longer than a path may be")]
     TooLong,
     /// It could not be read.
+    #[error(transparent)]
     Unreadable(FsError),
+}
+
+impl WalkTrouble {
+    fn of(&self, path: &[u8]) -> String {
+        match self {
+            // It names the path.
+            Self::Unreadable(error) => error.to_string(),
+            other => format!("`{}` {other}", escape(path)),
+        }
+    }
 }
 
 impl Walked {

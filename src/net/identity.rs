@@ -14,7 +14,6 @@ use std::{
 };
 
 use rcgen::{CertificateParams, DistinguishedName, DnType, PKCS_ED25519, PublicKeyData as _};
-use rustix::io::Errno;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject as _};
 use thiserror::Error;
 
@@ -75,17 +74,6 @@ pub enum IdentityError {
     /// The system has no randomness to give.
     #[error("The system's random generator failed")]
     Random,
-}
-
-impl IdentityError {
-    /// This process, or the whole machine, has as many files open as it may.
-    pub fn is_too_many_open(&self) -> bool {
-        let Self::File { source, .. } = self else {
-            return false;
-        };
-        let errno = source.raw_os_error().map(Errno::from_raw_os_error);
-        matches!(errno, Some(Errno::MFILE | Errno::NFILE))
-    }
 }
 
 impl Identity {

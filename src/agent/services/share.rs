@@ -94,7 +94,9 @@ fn real(trees: &Trees, path: &[u8]) -> Result<PathBuf, Problem> {
 }
 
 fn named(path: &[u8]) -> Result<AbsPath, Problem> {
-    let refused = |error: &dyn std::error::Error| Problem::from_error(Code::PathNotAllowed, error);
+    let refused = |error: &(dyn std::error::Error + 'static)| {
+        Problem::from_error(Code::PathNotAllowed, error)
+    };
     let text = std::str::from_utf8(path).map_err(|error| refused(&error))?;
     text.parse().map_err(|error| refused(&error))
 }

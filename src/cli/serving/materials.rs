@@ -115,7 +115,7 @@ pub(crate) async fn certificate_there(
     site: &Site,
 ) -> Result<Option<(String, String, bool)>, String> {
     let secrets = Secrets::new(&hub.dir, false);
-    let shown = |error: &dyn std::error::Error| crate::codes::error_chain(error);
+    let shown = |error: &(dyn std::error::Error + 'static)| crate::codes::error_chain(error);
     if let Some((path, key)) = site.certificate.as_ref().zip(site.key.as_ref()) {
         let chain = text(path.as_path())
             .map_err(|error| format!("{} can't be read: {error}", path.as_path().display()))?;
@@ -151,7 +151,7 @@ async fn of_site(
     if !needs_certificate(&hub.inventory, site) {
         return Ok(None);
     }
-    let failed = |error: &dyn std::error::Error| {
+    let failed = |error: &(dyn std::error::Error + 'static)| {
         let message = format!("{}: {}", site.uri, crate::codes::error_chain(error));
         CommandError::new(Code::InventoryInvalid, message)
     };

@@ -6,7 +6,6 @@ use super::session::SessionError;
 use super::supply::SupplyError;
 use crate::codes::{Code, Problem};
 use crate::engine::depot::DepotError;
-use crate::fs::{TOO_MANY_OPEN, is_too_many_open};
 use crate::net::NetError;
 use sync_proto::wire::WireError;
 
@@ -55,14 +54,9 @@ pub fn net_problem(error: &NetError) -> Problem {
         _ => Code::SessionLost,
     };
     let problem = Problem::from_error(code, error);
-    if let NetError::Unreachable { source, .. } = error
-        && is_too_many_open(source)
-    {
-        return problem.with_hint(TOO_MANY_OPEN);
-    }
     match error.hint() {
-        Some(hint) => problem.with_hint(hint),
-        None => problem,
+        Some(hint) if problem.code == code => problem.with_hint(hint),
+        _ => problem,
     }
 }
 
@@ -90,15 +84,8 @@ pub fn encode_problem(error: &EncodeError) -> Problem {
 /// A failure of the depot as a person should hear it.
 pub fn depot_problem(error: &DepotError) -> Problem {
     let code = match error {
-        DepotError::Fs(error) if error.is_too_many_open() => Code::DiskError,
         DepotError::Fs(error) if error.is_no_space() => Code::DepotFull,
         _ => Code::DepotIncomplete,
     };
-    let problem = Problem::from_error(code, error);
-    match error {
-        DepotError::Fs(error) if error.hint().is_some() => {
-            problem.with_hint(error.hint().unwrap_or_default())
-        }
-        _ => problem,
-    }
+    Problem::from_error(code, error)
 }

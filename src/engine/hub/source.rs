@@ -280,7 +280,9 @@ fn refuse_problems(observed: &Observed) -> Result<(), Problem> {
         }
         _ => Code::SourceUnreadable,
     };
-    Err(Problem::new(code, format!("{first}{rest}")))
+    let mut problem = Problem::from_error(code, first);
+    problem.message.push_str(&rest);
+    Err(problem)
 }
 
 /// Refuses what the tree may not hold, and warns of what should hardly be there.

@@ -13,7 +13,7 @@ use super::place::{Place, PlaceError};
 use super::record::{TreeRecord, Vote};
 use super::recycle::give_up;
 use super::refusal::{information, of_fs, of_observe, of_place};
-use crate::codes::{Code, Problem};
+use crate::codes::{Code, Problem, error_chain};
 use crate::engine::index::{Index, Stamp};
 use crate::engine::observe::{LeftOutTime, Look, ObserveProblem, Observed, observe};
 use crate::fs::FsError;
@@ -210,7 +210,7 @@ impl Seen {
         }
         let told = problems.iter().take(EXAMPLES);
         self.notices
-            .extend(told.map(|it| information(it.path(), it.to_string())));
+            .extend(told.map(|it| information(it.path(), error_chain(it))));
         if problems.len() > EXAMPLES {
             let more = format!(
                 "{} more entries could not be seen",
@@ -320,7 +320,7 @@ fn unseen(problem: &ObserveProblem) -> Problem {
         ObserveProblem::Meta { source, .. } => of_fs(source).code,
         ObserveProblem::Read { .. } => Code::DiskError,
     };
-    Problem::new(code, problem.to_string())
+    Problem::from_error(code, problem)
 }
 
 /// The index of a tree that isn't there.

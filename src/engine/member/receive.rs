@@ -471,7 +471,7 @@ impl Recipes {
     }
 }
 
-fn broken(error: &dyn std::error::Error) -> Problem {
+fn broken(error: &(dyn std::error::Error + 'static)) -> Problem {
     Problem::from_error(Code::ProtocolViolation, error)
 }
 

@@ -3,7 +3,7 @@
 
 use super::place::PlaceError;
 use super::transaction::CommitError;
-use crate::codes::{Code, Problem, error_chain};
+use crate::codes::{Code, Problem};
 use crate::engine::observe::ObserveError;
 use crate::fs::FsError;
 use crate::fs::durable::CheckedError;
@@ -34,11 +34,7 @@ pub fn of_fs(error: &FsError) -> Problem {
         _ if error.is_no_openat2() => Code::Openat2Missing,
         _ => Code::DiskError,
     };
-    let problem = Problem::new(code, error_chain(error));
-    match error.hint() {
-        Some(hint) => problem.with_hint(hint),
-        None => problem,
-    }
+    Problem::from_error(code, error)
 }
 
 /// Why metadata could not be applied.

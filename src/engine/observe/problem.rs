@@ -3,14 +3,14 @@
 use crate::fs::FsError;
 use crate::fs::read::ReadError;
 use crate::fs::walk::{WalkProblem, WalkTrouble};
-use sync_proto::path::{RelPath, escape};
+use sync_proto::path::RelPath;
 use thiserror::Error;
 
 /// One entry that could not be seen, or not to its end.
 #[derive(Debug, Error)]
 pub enum ObserveProblem {
     /// The walk didn't get there.
-    #[error("{}", walk_message(.0))]
+    #[error(transparent)]
     Walk(WalkProblem),
     /// A file that changes, vanishes, or can't be read.
     #[error("{source}")]
@@ -51,15 +51,5 @@ impl ObserveProblem {
             }
             Self::Meta { source, .. } => source.is_not_found(),
         }
-    }
-}
-
-fn walk_message(problem: &WalkProblem) -> String {
-    let path = escape(&problem.path);
-    match &problem.what {
-        WalkTrouble::Vanished => format!("`{path}` vanished"),
-        WalkTrouble::OtherMount => format!("`{path}` is another mount"),
-        WalkTrouble::TooLong => format!("The path `{path}` is too long"),
-        WalkTrouble::Unreadable(error) => error.to_string(),
     }
 }

@@ -34,6 +34,17 @@ impl Tree {
     }
 
     fn observe(&self, known: Option<&Index>, time: LeftOutTime, rehash: bool) -> Observed {
+        self.observe_meanwhile(known, time, rehash, &|| {})
+    }
+
+    /// `meanwhile` is done after a large file was read.
+    fn observe_meanwhile(
+        &self,
+        known: Option<&Index>,
+        time: LeftOutTime,
+        rehash: bool,
+        meanwhile: &(dyn Fn() + Sync),
+    ) -> Observed {
         let root = Dir::open_absolute(self.path()).unwrap();
         let clock = FsClock::open(&root).unwrap();
         let look = Look {
@@ -46,7 +57,7 @@ impl Tree {
             xattrs: XattrPolicy::Ordinary,
             left_out_time: time,
             fresh: None,
-            progress: &|_, _| {},
+            progress: &|_, _| meanwhile(),
         };
         observe(&root, &clock, &look).unwrap()
     }
@@ -242,6 +253,30 @@ fn hard_links_have_one_leader_and_are_hashed_once() {
         .map(|(_, e)| e.kind.clone())
         .collect();
     assert!(matches!(kinds[1], Kind::File { .. }), "{kinds:?}");
+}
+
+#[test]
+fn further_names_of_a_file_that_could_not_be_seen_are_left_out_with_it() {
+    let tree = Tree::new(Scope::default());
+    tree.write("a", &"large".repeat(1 << 20));
+    tree.write("b", "one");
+    tree.write("e", "two");
+    std::fs::create_dir(tree.path().join("d")).unwrap();
+    for (first, further) in [("b", "c"), ("b", "d/x"), ("e", "d/y")] {
+        let path = |name: &str| tree.path().join(name);
+        std::fs::hard_link(path(first), path(further)).unwrap();
+    }
+    let gone = tree.path().join("b");
+    let seen = tree.observe_meanwhile(None, LeftOutTime::Open, false, &|| {
+        std::fs::remove_file(&gone).unwrap_or_default();
+    });
+    let problems: Vec<_> = seen.problems.iter().map(ToString::to_string).collect();
+    assert_eq!(problems, [format!("`{}` vanished", gone.display())]);
+    assert_eq!(paths(&seen.index), ["a", "d", "e", "d/y"]);
+    // The next look sees them, although their directories are what they were.
+    let again = tree.observe(Some(&seen.index), LeftOutTime::Open, false);
+    assert!(again.problems.is_empty());
+    assert_eq!(paths(&again.index), ["a", "c", "d", "e", "d/x", "d/y"]);
 }
 
 #[test]

@@ -383,7 +383,9 @@ const fn word(script: Script) -> &'static str {
 
 /// Opens a directory beneath another, name by name.
 fn open_at(dir: &Dir, path: &str) -> Result<Option<Dir>, Problem> {
-    let refused = |error: &dyn std::error::Error| Problem::from_error(Code::PathNotAllowed, error);
+    let refused = |error: &(dyn std::error::Error + 'static)| {
+        Problem::from_error(Code::PathNotAllowed, error)
+    };
     let path = sync_proto::path::RelPath::parse(path.as_bytes()).map_err(|e| refused(&e))?;
     dir.try_open_dir_at(&path)
         .map_err(|error| crate::engine::member::refusal::of_fs(&error))

@@ -233,8 +233,9 @@ fn encoded(value: &impl Serialize) -> Result<Vec<u8>, FsError> {
 /// A file of ours; `None` if it isn't there.
 fn checked<T: for<'de> Deserialize<'de>>(dir: &Dir, file: &str) -> Result<Option<T>, Problem> {
     let file = name(file).map_err(disk)?;
-    let damaged =
-        |error: &dyn std::error::Error| Problem::from_error(Code::AgentStateDamaged, error);
+    let damaged = |error: &(dyn std::error::Error + 'static)| {
+        Problem::from_error(Code::AgentStateDamaged, error)
+    };
     let read = read_checked(dir, &file, MAX_RECORD_BYTES);
     let Some(bytes) = read.map_err(|error| of_checked(&error))? else {
         return Ok(None);

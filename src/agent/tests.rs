@@ -235,7 +235,7 @@ impl World {
     }
 
     async fn offer(&self) -> (Offer, Arc<Encoder>) {
-        let scanned = scan(&self.spec(), &EventSink::none()).unwrap();
+        let scanned = scan(&self.spec(), None, &EventSink::none()).unwrap();
         let encoder =
             Encoder::new(&scanned.manifest, self.depot.clone(), scanned.supply(), 2).unwrap();
         let encoder = Arc::new(encoder);

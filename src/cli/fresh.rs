@@ -43,7 +43,9 @@ pub(crate) async fn plan(
 ) -> Result<PlannedChange, Problem> {
     let read = move || match origin {
         // The scan before this one left its index: nothing is read twice.
-        Origin::Source(spec) => source::scan(&spec, &EventSink::none()).map(|found| found.manifest),
+        Origin::Source(spec) => {
+            source::scan(&spec, None, &EventSink::none()).map(|found| found.manifest)
+        }
         Origin::Depot(roots) => depot
             .manifest(roots)
             .map_err(|error| Problem::from_error(Code::DepotIncomplete, &error)),

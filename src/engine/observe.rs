@@ -489,7 +489,10 @@ impl Reader<'_> {
                 size: stat.size,
                 content: match self.known_content(walked, known) {
                     Some(content) => content,
-                    None => self.content(opened.insert(Opened::open(dir, &walked.name)?), stat)?,
+                    None => {
+                        let opened = opened.insert(Opened::open(dir, &walked.name)?);
+                        self.content(opened, stat, known)?
+                    }
                 },
             },
         };
@@ -514,15 +517,28 @@ impl Reader<'_> {
         None
     }
 
-    fn content(&self, opened: &Opened<'_>, stat: &Stat) -> Result<Digest, ReadError> {
-        let fresh = self.look.fresh.filter(|fresh| fresh.has_room(stat.size));
-        let digest = match fresh {
-            Some(fresh) => {
+    fn content(
+        &self,
+        opened: &Opened<'_>,
+        stat: &Stat,
+        known: Option<(&Entry, &Stamp)>,
+    ) -> Result<Digest, ReadError> {
+        let digest = match self.look.fresh {
+            Some(fresh) if fresh.has_room(stat.size) => {
                 let content = opened.read(stat)?;
                 let digest = Digest::of(&content);
                 fresh.put(digest, content);
                 digest
             }
+            Some(fresh) => match known.and_then(|(entry, _)| fresh.chunker(&entry.kind)) {
+                Some(mut chunker) => {
+                    opened.feed(stat, |piece| chunker.push(piece))?;
+                    let (digest, list) = chunker.finish();
+                    fresh.put_chunks(list);
+                    digest
+                }
+                None => opened.hash(stat)?.digest,
+            },
             None => opened.hash(stat)?.digest,
         };
         let files = self.files.fetch_add(1, Ordering::Relaxed) + 1;

@@ -131,19 +131,27 @@ fn copy_by_hand(from: &File, to: &File, start: u64, end: u64) -> Result<u64, FsE
 /// the end, with [`File::set_len`], since a hole at the end doesn't; what was there before must be
 /// a hole too.
 pub fn write_sparse(file: &File, content: &[u8], offset: u64) -> Result<(), FsError> {
-    let mut at = 0;
+    let write = |from: usize, to: usize| {
+        let run = &content[from..to];
+        let written = match run.is_empty() {
+            true => Ok(()),
+            false => file.write_all_at(run, offset + from as u64),
+        };
+        written.map_err(|error| io_error("write", &error))
+    };
+    let (mut run, mut at) = (0, 0);
     while at < content.len() {
         // Aligned to the file, not to the piece, so that holes fall on whole blocks.
         let misaligned = usize::try_from((offset + at as u64) % HOLE_BYTES as u64).unwrap_or(0);
         let end = content.len().min(at + HOLE_BYTES - misaligned);
         let block = &content[at..end];
-        if block.len() < HOLE_BYTES || !is_zero(block) {
-            file.write_all_at(block, offset + at as u64)
-                .map_err(|error| io_error("write", &error))?;
+        if block.len() == HOLE_BYTES && is_zero(block) {
+            write(run, at)?;
+            run = end;
         }
         at = end;
     }
-    Ok(())
+    write(run, at)
 }
 
 /// Compares sixteen bytes at a time; the first that isn't zero ends it.

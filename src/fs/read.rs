@@ -102,7 +102,7 @@ impl<'a> Opened<'a> {
     pub fn hash(&self, expected: &Stat) -> Result<Hashed, ReadError> {
         let mut hasher = blake3::Hasher::new();
         let is_large = expected.size >= LARGE_FILE_BYTES;
-        read_whole(self.dir, self.name, &self.file, expected, |piece| {
+        self.feed(expected, |piece| {
             if is_large {
                 hasher.update_rayon(piece);
             } else {
@@ -118,10 +118,14 @@ impl<'a> Opened<'a> {
     /// The content; it must be that of the file which `expected` describes.
     pub fn read(&self, expected: &Stat) -> Result<Vec<u8>, ReadError> {
         let mut content = Vec::with_capacity(usize::try_from(expected.size).unwrap_or(0));
-        read_whole(self.dir, self.name, &self.file, expected, |piece| {
-            content.extend_from_slice(piece);
-        })?;
+        self.feed(expected, |piece| content.extend_from_slice(piece))?;
         Ok(content)
+    }
+
+    /// The content, piece by piece. What was taken counts only if no error is returned: it must be
+    /// that of the file which `expected` describes.
+    pub fn feed(&self, expected: &Stat, take: impl FnMut(&[u8])) -> Result<(), ReadError> {
+        read_whole(self.dir, self.name, &self.file, expected, take)
     }
 
     /// An error about this file.
@@ -171,17 +175,24 @@ pub fn read_small(
 /// Reads `len` bytes at `offset`; fewer only at the end of the file.
 pub fn read_range(file: &File, offset: u64, len: usize) -> Result<Vec<u8>, FsError> {
     let mut content = vec![0; len];
+    let filled = fill_from(file, offset, &mut content)?;
+    content.truncate(filled);
+    Ok(content)
+}
+
+/// Reads into `buffer` what lies at `offset`, and returns how much that is; less than all of it only
+/// at the end of the file.
+pub fn fill_from(file: &File, offset: u64, buffer: &mut [u8]) -> Result<usize, FsError> {
     let mut filled = 0;
-    while filled < len {
-        match file.read_at(&mut content[filled..], offset + filled as u64) {
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(FsError::from_io("read", b"an open file", &error)),
         }
     }
-    content.truncate(filled);
-    Ok(content)
+    Ok(filled)
 }
 
 fn open_expected(

@@ -156,32 +156,24 @@ fn release(base: &Base<'_>) -> Vec<Case> {
 }
 
 fn large_files(base: &Base<'_>) -> Vec<Case> {
+    let one = || {
+        let fewer = 1.0 / 1.3;
+        vec![
+            times("1.5 times faster than rsync", "wall_s", Rival::Rsync, 1.5),
+            times("bytes within 1.3 times", "wire_bytes", Rival::Rsync, fewer),
+        ]
+    };
+    let eight = || {
+        let goal = "3 times faster than rsync";
+        vec![times(goal, "wall_s", Rival::Rsync, 3.0)]
+    };
+    let title = "1 GiB file, 64 edits and an insert, 1 member";
+    let to_eight = "256 MiB file, 64 edits and an insert, 8 members";
     vec![
-        case(
-            "P7",
-            "1 GiB file, 64 edits and an insert, 1 member",
-            base.large(1_024, 1),
-            vec![
-                times("1.5 times faster than rsync", "wall_s", Rival::Rsync, 1.5),
-                times(
-                    "bytes within 1.3 times",
-                    "wire_bytes",
-                    Rival::Rsync,
-                    1.0 / 1.3,
-                ),
-            ],
-        ),
-        case(
-            "P8",
-            "256 MiB file, 64 edits and an insert, 8 members",
-            base.large(256, 8),
-            vec![times(
-                "3 times faster than rsync",
-                "wall_s",
-                Rival::Rsync,
-                3.0,
-            )],
-        ),
+        case("P7", title, base.large(1_024, 1, false), one()),
+        case("P7-durable", title, base.large(1_024, 1, true), one()),
+        case("P8", to_eight, base.large(256, 8, false), eight()),
+        case("P8-durable", to_eight, base.large(256, 8, true), eight()),
     ]
 }
 
@@ -391,9 +383,12 @@ impl Base<'_> {
         race
     }
 
-    fn large(&self, mib: u64, members: usize) -> Race {
+    fn large(&self, mib: u64, members: usize, durable: bool) -> Race {
         let sides = [STAT, Side::Rival(Rival::Rsync)];
-        let mut race = self.race(Plan::Change, members, &sides);
+        let mut race = match durable {
+            true => self.synced(Plan::Change, members, &sides),
+            false => self.unsynced(Plan::Change, members, &sides),
+        };
         let mib = self.options.large_mib(mib);
         race.ground.corpus = Corpus::Large { mib };
         race.ground.hub_disk.mib = mib * 5 + 512;

@@ -264,7 +264,7 @@ impl Encoder {
         for index in 0..self.contents.len() as u32 {
             if self.contents[index as usize].size > MAX_STORED_BYTES {
                 let encoder = self.clone();
-                blocking(move || encoder.chunks(index).map(drop)).await?;
+                blocking(move || encoder.chunks(index, None).map(drop)).await?;
             }
         }
         Ok(())
@@ -444,7 +444,7 @@ impl Encoder {
             let Some(old) = encoder.depot.chunks(&base)? else {
                 return Ok(None);
             };
-            let Some(new) = encoder.chunks(index)? else {
+            let Some(new) = encoder.chunks(index, Some(&old))? else {
                 return Ok(None);
             };
             Ok(Recipe::between(&old, &new).map(|recipe| {
@@ -461,12 +461,16 @@ impl Encoder {
     }
 
     /// The chunk list of a large content; made and kept when it is first asked for.
-    fn chunks(&self, index: u32) -> Result<Option<ChunkList>, EncodeError> {
+    fn chunks(
+        &self,
+        index: u32,
+        old: Option<&ChunkList>,
+    ) -> Result<Option<ChunkList>, EncodeError> {
         let content = self.contents[index as usize];
         if let Some(list) = self.depot.chunks(&content.digest)? {
             return Ok(Some(list));
         }
-        let list = self.supply.chunks(&content)?;
+        let list = self.supply.chunks(&content, old)?;
         if let Some(list) = &list {
             self.depot.put_chunks(list)?;
         }

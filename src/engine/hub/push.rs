@@ -162,9 +162,9 @@ impl Run<'_> {
 
     async fn scan(&self, spec: &SourceSpec) -> Result<Aim, Problem> {
         let (spec, events) = (spec.clone(), self.hub.events.clone());
-        let seeded = seeded(self.task)?;
+        let (seeded, depot) = (seeded(self.task)?, self.depot.clone());
         spawn(move || {
-            let mut scanned = source::scan(&spec, &events)?;
+            let mut scanned = source::scan(&spec, Some(&depot), &events)?;
             for problem in std::mem::take(&mut scanned.warnings) {
                 events.warn(problem);
             }

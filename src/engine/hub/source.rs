@@ -5,6 +5,7 @@
 use super::ownership::{Ownership, wanted};
 use super::supply::{Supply, read_index};
 use crate::codes::{Code, Problem};
+use crate::engine::depot::Depot;
 use crate::engine::event::{Event, EventSink};
 use crate::engine::fresh::Fresh;
 use crate::engine::index::Index;
@@ -170,10 +171,15 @@ pub fn check(spec: &SourceSpec) -> Result<Dir, Problem> {
 }
 
 /// Scans the source. A source that won't hold still is looked at once more, then refused.
-pub fn scan(spec: &SourceSpec, events: &EventSink) -> Result<Scanned, Problem> {
+/// With the depot, the chunks of large files are cut in the same pass.
+pub fn scan(
+    spec: &SourceSpec,
+    depot: Option<&Arc<Depot>>,
+    events: &EventSink,
+) -> Result<Scanned, Problem> {
     let root = Arc::new(check(spec)?);
     let known = read_index(&spec.index);
-    let fresh = Fresh::default();
+    let fresh = Fresh::beside(depot.cloned());
     let mut observed = look(spec, &root, known.as_ref(), Some(&fresh), events)?;
     if observed.problems.iter().any(ObserveProblem::is_unrest) {
         observed = look(spec, &root, known.as_ref(), Some(&fresh), events)?;

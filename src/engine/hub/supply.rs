@@ -7,7 +7,7 @@
 use crate::engine::depot::{Depot, DepotError, MAX_STORED_BYTES, Spooled};
 use crate::engine::fresh::Fresh;
 use crate::engine::index::{Index, Stamp};
-use crate::fs::read::read_range;
+use crate::fs::read::{fill_from, read_range};
 use crate::fs::{Dir, FsError, Stat};
 use std::collections::HashMap;
 use std::fs::File;
@@ -200,21 +200,34 @@ impl Supply {
     }
 
     /// The chunk list of a large content; `None` if it would be too long, or for want of the file.
-    pub fn chunks(&self, content: &Content) -> Result<Option<ChunkList>, SupplyError> {
+    /// `old` is that of an earlier version.
+    pub fn chunks(
+        &self,
+        content: &Content,
+        old: Option<&ChunkList>,
+    ) -> Result<Option<ChunkList>, SupplyError> {
+        let fresh = self.fresh.as_ref();
+        if let Some(list) = fresh.and_then(|it| it.take_chunks(&content.digest)) {
+            return Ok(Some(list));
+        }
         let (stamp, file) = match self.open(content) {
             Ok(Some(opened)) => opened,
             Ok(None) | Err(SupplyError::Nowhere(..)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut chunker = Chunker::new();
+        let mut chunker = match old {
+            Some(old) => Chunker::after(old.clone()),
+            None => Chunker::new(),
+        };
         let mut offset = 0;
+        let mut buffer = vec![0; READ_BYTES];
         while offset < content.size {
-            let bytes = read_range(&file, offset, READ_BYTES)?;
-            if bytes.is_empty() {
+            let count = fill_from(&file, offset, &mut buffer)?;
+            if count == 0 {
                 return Err(self.changed(content));
             }
-            offset += bytes.len() as u64;
-            chunker.push(&bytes);
+            offset += count as u64;
+            chunker.push(&buffer[..count]);
         }
         let (digest, list) = chunker.finish();
         if stamp.may_be_of(&Stat::of_file(&file)?) && digest == content.digest {

@@ -10,10 +10,11 @@ use super::refusal::of_fs;
 use super::stage::set_length;
 use crate::codes::{Code, Problem};
 use crate::fs::clone::write_sparse;
-use crate::fs::read::read_range;
+use crate::fs::read::fill_from;
 use crate::net::limits::Room;
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::sync::Arc;
 use sync_proto::delta::recipe::{Recipe, RecipeEntry};
 use sync_proto::digest::Digest;
 use sync_proto::manifest::Content;
@@ -48,7 +49,7 @@ pub struct Large {
 /// A file that is put together.
 struct Assembly {
     recipe: Recipe,
-    base: File,
+    base: Arc<File>,
     entry: usize,
     /// Literal bytes of the current entry that were taken.
     taken: u64,
@@ -93,7 +94,7 @@ impl Large {
         let mut large = Self {
             assembly: Some(Assembly {
                 recipe,
-                base,
+                base: Arc::new(base),
                 entry: 0,
                 taken: 0,
             }),
@@ -217,19 +218,29 @@ impl Large {
     /// Copies from the base. Where that is shorter than it was, zeroes stand for what is missing:
     /// the hash tells at the end.
     fn copy(&mut self, from: u64, length: u64) -> Result<(), Problem> {
-        let mut at = 0;
-        while at < length {
-            let step = usize::try_from(length - at)
-                .unwrap_or(COPY_BYTES)
-                .min(COPY_BYTES);
-            let Some(assembly) = &self.assembly else {
-                return Ok(());
-            };
-            let read = read_range(&assembly.base, from + at, step);
-            let mut piece = read.map_err(|error| of_fs(&error))?;
-            piece.resize(step, 0);
-            self.write(&piece)?;
-            at += step as u64;
+        let Some(assembly) = &self.assembly else {
+            return Ok(());
+        };
+        // The file is shared, not opened anew.
+        let base = assembly.base.clone();
+        let end = from + length;
+        let read = |at: u64, piece: &mut Vec<u8>| {
+            let step = usize::try_from(end - at).unwrap_or(COPY_BYTES);
+            piece.resize(step.min(COPY_BYTES), 0);
+            let filled = fill_from(&base, at, piece).map_err(|error| of_fs(&error))?;
+            piece[filled..].fill(0);
+            Ok::<_, Problem>(())
+        };
+        let (mut piece, mut next) = (Vec::new(), Vec::new());
+        let mut at = from;
+        read(at, &mut piece)?;
+        while at < end {
+            at += piece.len() as u64;
+            // The next is read while this one is written.
+            let (written, ahead) = rayon::join(|| self.write(&piece), || read(at, &mut next));
+            written?;
+            ahead?;
+            std::mem::swap(&mut piece, &mut next);
         }
         Ok(())
     }
@@ -240,10 +251,12 @@ impl Large {
             let message = "The hub sends more bytes than the file has";
             return Err(Problem::new(Code::ProtocolViolation, message));
         }
-        write_sparse(&self.file, bytes, self.written)
-            .and_then(|()| set_length(&self.file, end))
-            .map_err(|error| of_fs(&error))?;
-        self.hasher.update(bytes);
+        let (file, from) = (&self.file, self.written);
+        let (written, _) = rayon::join(
+            || write_sparse(file, bytes, from).and_then(|()| set_length(file, end)),
+            || self.hasher.update(bytes),
+        );
+        written.map_err(|error| of_fs(&error))?;
         self.written = end;
         Ok(())
     }

@@ -22,11 +22,14 @@
 //! cutting allows. A chunk's id is a hint for finding equal bytes, never proof: only the digest of
 //! the assembled file is.
 
+mod chunker;
+
+pub use chunker::Chunker;
+
 use crate::digest::Digest;
 use crate::pack::FormatError;
 use crate::pack::reader::{Reader, put_varint, within};
 use crate::pack::segment::MAX_FILE_BYTES;
-use fastcdc::v2020::{Normalization, cut, select_masks};
 
 const MAGIC: [u8; 4] = *b"FoCl";
 const VERSION: u8 = 1;
@@ -43,9 +46,6 @@ pub const MAX_CHUNK_BYTES: usize = 32 << 10;
 pub const MAX_CHUNKS: usize = 1 << 22;
 /// The longest an encoded list can be. A length takes at most three bytes as LEB128.
 pub const MAX_CHUNK_LIST_BYTES: usize = FIXED_BYTES + MAX_CHUNKS * (3 + 16);
-
-/// How much of a pushed slice is taken into the buffer at once.
-const INTAKE_BYTES: usize = 1 << 20;
 
 /// One chunk of a content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,87 +144,6 @@ impl ChunkList {
     }
 }
 
-/// Cuts and hashes a content that is fed in pieces of any length, holding about a megabyte of it.
-pub struct Chunker {
-    masks: (u64, u64),
-    whole: blake3::Hasher,
-    pending: Vec<u8>,
-    size: u64,
-    chunks: Vec<Chunk>,
-    overflowed: bool,
-}
-
-impl Default for Chunker {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Chunker {
-    /// Begins a content.
-    pub fn new() -> Self {
-        Self {
-            masks: select_masks(AVERAGE_CHUNK_BYTES, Normalization::Level1),
-            whole: blake3::Hasher::new(),
-            pending: Vec::with_capacity(INTAKE_BYTES + MAX_CHUNK_BYTES),
-            size: 0,
-            chunks: Vec::new(),
-            overflowed: false,
-        }
-    }
-
-    /// Takes the next bytes of the content; the cut points don't depend on how it is divided.
-    pub fn push(&mut self, bytes: &[u8]) {
-        for part in bytes.chunks(INTAKE_BYTES) {
-            self.whole.update(part);
-            self.size += part.len() as u64;
-            self.pending.extend_from_slice(part);
-            // A cut needs the longest possible chunk ahead of it, or the end of the content.
-            self.cut_while_longer_than(MAX_CHUNK_BYTES - 1);
-        }
-    }
-
-    /// Ends the content: its digest and, unless it has more than [`MAX_CHUNKS`], its chunks.
-    pub fn finish(mut self) -> (Digest, Option<ChunkList>) {
-        self.cut_while_longer_than(0);
-        let content = Digest::from(self.whole.finalize());
-        let list = ChunkList {
-            content,
-            size: self.size,
-            chunks: self.chunks,
-        };
-        (content, (!self.overflowed).then_some(list))
-    }
-
-    fn cut_while_longer_than(&mut self, keep_bytes: usize) {
-        let (strict, loose) = self.masks;
-        let mut start = 0;
-        while self.pending.len() - start > keep_bytes {
-            let (_fingerprint, length) = cut(
-                &self.pending[start..],
-                MIN_CHUNK_BYTES,
-                AVERAGE_CHUNK_BYTES,
-                MAX_CHUNK_BYTES,
-                strict,
-                loose,
-                strict << 1,
-                loose << 1,
-            );
-            let chunk = &self.pending[start..start + length];
-            if self.chunks.len() < MAX_CHUNKS {
-                self.chunks.push(Chunk {
-                    length: length as u32,
-                    id: Digest::of(chunk).short(),
-                });
-            } else {
-                self.overflowed = true;
-            }
-            start += length;
-        }
-        self.pending.drain(..start);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -265,6 +184,32 @@ mod tests {
             prop_assert_eq!(digest, Digest::of(&content));
             prop_assert_eq!(pieced.as_ref(), Some(&whole));
             prop_assert_eq!(ChunkList::parse(&whole.encode()), Ok(whole));
+        }
+
+        #[test]
+        fn a_guide_changes_nothing_but_the_time(
+            seed: u64,
+            size in 0_usize..4_000_000,
+            edits in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..60_000, 0_usize..60_000), 0..5),
+            zeros in any::<bool>(),
+        ) {
+            let mut old = noise(seed, size);
+            if zeros {
+                old[size / 3..size / 3 * 2].fill(0);
+            }
+            let mut new = old.clone();
+            for (at, removed, added) in edits {
+                let at = at.index(new.len() + 1);
+                let end = (at + removed).min(new.len());
+                new.splice(at..end, noise(seed ^ 1, added));
+            }
+            for (old, new) in [(&old, &new), (&new, &old), (&old, &old)] {
+                let mut chunker = Chunker::after(list(old));
+                chunker.push(new);
+                let (digest, guided) = chunker.finish();
+                prop_assert_eq!(digest, Digest::of(new));
+                prop_assert_eq!(guided, Some(list(new)));
+            }
         }
 
         #[test]

@@ -54,7 +54,7 @@ impl Fixture {
             released: Released::default(),
             index: self.state.path().join("source.index"),
         };
-        scan(&spec, &EventSink::none()).unwrap()
+        scan(&spec, Some(&self.depot), &EventSink::none()).unwrap()
     }
 }
 

@@ -160,6 +160,7 @@ fn made(planned: &ground::Planned) -> TreePlan {
         live: None,
         layout: Layout::InPlace,
         observed: &planned.observed,
+        is_looked_at: true,
         committed: Some(&planned.observed),
         desired: &planned.desired,
         keeper: &planned.keeper,

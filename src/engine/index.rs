@@ -173,15 +173,8 @@ impl Index {
 
     /// The same, to be shared with another index.
     pub fn shared(&self, path: &RelPath) -> Option<(&Arc<Directory>, &Stamps)> {
-        let at = self.position(path)?;
+        let at = self.manifest.position(path)?;
         Some((self.manifest.directories().get(at)?, self.stamps.get(at)?))
-    }
-
-    fn position(&self, path: &RelPath) -> Option<usize> {
-        let directories = self.manifest.directories();
-        directories
-            .binary_search_by(|directory| directory.path.cmp(path))
-            .ok()
     }
 
     /// A directory that is, as `stat` says, what it was when it was looked at, and had no names then
@@ -191,7 +184,7 @@ impl Index {
     ///
     /// [`Dir::dates_its_names`]: crate::fs::Dir::dates_its_names
     pub fn unmoved(&self, path: &RelPath, stat: &Stat) -> Option<(&Arc<Directory>, &Stamps)> {
-        let at = self.position(path)?;
+        let at = self.manifest.position(path)?;
         if self.whole.get(at) != Some(&true) {
             return None;
         }
@@ -225,9 +218,19 @@ impl Index {
         &self.stamps
     }
 
+    /// The directories that had other names than their entries, or may have had.
+    pub fn incomplete(&self) -> impl Iterator<Item = &Directory> {
+        let directories = self.manifest.directories().iter().zip(&self.whole);
+        let incomplete = directories.filter(|(_, whole)| !**whole);
+        incomplete.map(|(directory, _)| &**directory)
+    }
+
     /// True if a directory had no other names than its entries.
     pub fn is_whole(&self, path: &RelPath) -> bool {
-        let whole = self.position(path).and_then(|at| self.whole.get(at));
+        let whole = self
+            .manifest
+            .position(path)
+            .and_then(|at| self.whole.get(at));
         whole == Some(&true)
     }
 

@@ -155,6 +155,7 @@ impl Seen {
             live: live.as_ref(),
             layout: place.layout(),
             observed: &self.observed,
+            is_looked_at: self.is_looked_at,
             committed: self.committed.as_deref(),
             desired: &desired,
             keeper: &self.keeper,

@@ -7,7 +7,7 @@ use super::keeper::Keeper;
 use super::place::Place;
 use crate::engine::index::Index;
 use crate::fs::walk::{Guide, Verdict, WalkTrouble, walk_guided};
-use crate::fs::{Dir, FsError, Listed, Stat};
+use crate::fs::{Dir, FileKind, FsError, Listed, Stat};
 use std::collections::{BTreeSet, HashSet};
 use sync_proto::path::{Name, RelPath};
 use sync_proto::wire::Layout;
@@ -72,6 +72,42 @@ pub fn survey(
     held.sort_by(|a, b| a.path.cmp(&b.path));
     held.dedup_by(|later, earlier| later.path == earlier.path);
     Ok(held)
+}
+
+/// The same for a whole tree that was looked at just now, by the same rules: only directories in
+/// which something was left out are read again. `None` if that doesn't tell.
+pub fn left_out(root: &Dir, keeper: &Keeper, seen: &Index) -> Option<Vec<HeldEntry>> {
+    // What is foreign may have been looked at.
+    if !keeper.foreign.is_empty() {
+        return None;
+    }
+    let mut held = Vec::new();
+    for directory in seen.incomplete() {
+        let path = &directory.path;
+        let dir = root.open_dir_at(path).ok()?;
+        for listed in dir.list().ok()? {
+            let is_directory = listed.kind == FileKind::Directory;
+            let child = path.join(&listed.name).ok()?;
+            if keeper.holds_child(path, &listed.name, is_directory) {
+                let is_symlink = listed.kind == FileKind::Symlink;
+                let target = is_symlink.then(|| dir.read_link(&listed.name));
+                let target = target.transpose().ok()?;
+                held.push(HeldEntry {
+                    path: child,
+                    is_directory,
+                    link_target: target.map(Vec::into_boxed_slice),
+                    is_opaque: false,
+                });
+            } else if listed.kind == FileKind::Unknown
+                || is_directory && seen.directory(&child).is_none()
+            {
+                // Another mount, or what couldn't be read.
+                return None;
+            }
+        }
+    }
+    held.sort_by(|a, b| a.path.cmp(&b.path));
+    Some(held)
 }
 
 /// Leads the walk to what is held.

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use std::collections::{BTreeSet, HashSet};
 use std::io::Write as _;
 use sync_proto::digest::Digest;
-use sync_proto::entry::{Kind, Time};
+use sync_proto::entry::{Entry, Time};
 use sync_proto::manifest::Directory;
 use sync_proto::path::{Name, RelPath};
 use sync_proto::wire::Layout;
@@ -35,28 +35,46 @@ pub struct Sealed {
     pub added_to: BTreeSet<RelPath>,
 }
 
+/// Which stamps of a staged tree a commit leaves as they are.
+#[derive(Clone, Copy, Debug)]
+pub enum Unchanged<'a> {
+    /// None for certain.
+    None,
+    /// All: the tree was renamed as a whole.
+    Sealed(&'a Sealed),
+    /// All but these: see [`TreePlan::touched`](super::tree_plan::TreePlan::touched).
+    Except(&'a HashSet<RelPath>),
+}
+
 /// The index of the tree as it is after a commit: `staged`, with the ctimes that the entries have
 /// now. An entry that isn't exactly what was staged is distrusted, and will be hashed again; a
 /// directory that has another ctime isn't taken for whole, and will be listed.
 ///
-/// Where the commit gives no entry another ctime, `sealed` says from when on others could change it:
-/// a stamp that was settled then is good as it is, and whatever happened to its entry since, the next
-/// look sees.
+/// Where the commit gives an entry no other ctime, its stamp is good as it is, and whatever happened
+/// to the entry since, the next look sees. Of a tree that was staged as a whole that is so from when
+/// others could reach it: the stamp has to have been settled then.
 ///
 /// # Errors
 /// The live tree can't be read.
 pub fn refresh_index(
     place: &Place,
     staged: &Index,
-    sealed: Option<&Sealed>,
+    unchanged: Unchanged<'_>,
 ) -> Result<Option<Index>, FsError> {
-    let is_good = |kind: &Kind, stamp: &Stamp| {
-        let from = sealed.map(|sealed| match kind.is_directory() {
-            true => sealed.voted,
-            false => sealed.looked,
-        });
-        *stamp != Stamp::default() && from.is_some_and(|from| is_settled(stamp.ctime, from))
+    let is_good = |directory: &Directory, entry: &Entry, stamp: &Stamp| match unchanged {
+        _ if *stamp == Stamp::default() => false,
+        Unchanged::None => false,
+        Unchanged::Sealed(sealed) if entry.kind.is_directory() => {
+            is_settled(stamp.ctime, sealed.voted)
+        }
+        Unchanged::Sealed(sealed) => is_settled(stamp.ctime, sealed.looked),
+        Unchanged::Except(touched) => !touched.contains(&directory.path_of(&entry.name)),
     };
+    let added_to = match unchanged {
+        Unchanged::Sealed(sealed) => Some(&sealed.added_to),
+        _ => None,
+    };
+    let is_sealed = added_to.is_some();
     let Some(live) = place.live()? else {
         return Ok(None);
     };
@@ -66,21 +84,21 @@ pub fn refresh_index(
         .zip(staged.stamps())
         .map(|(directory, stamps)| {
             let mut pairs = directory.entries.iter().zip(stamps.iter());
-            if pairs.all(|(entry, stamp)| is_good(&entry.kind, stamp)) {
+            if pairs.all(|(entry, stamp)| is_good(directory, entry, stamp)) {
                 return Ok((stamps.clone(), Vec::new()));
             }
             let dir = open_or_none(&live, &directory.path)?;
             let mut moved = Vec::new();
             let mut renewed = Vec::with_capacity(stamps.len());
             for (entry, stamp) in directory.entries.iter().zip(stamps.iter()) {
-                let is_good = is_good(&entry.kind, stamp);
+                let is_good = is_good(directory, entry, stamp);
                 let now = match &dir {
                     _ if is_good => *stamp,
-                    Some(dir) => renew(dir, &entry.name, &entry.kind, stamp)?,
+                    Some(dir) => renew(dir, entry, stamp, is_sealed)?,
                     None => stamp.distrusted(),
                 };
                 // What may have changed within a tick of the clock counts as changed.
-                let is_certain = is_good || sealed.is_none() && now == *stamp;
+                let is_certain = is_good || !is_sealed && now == *stamp;
                 if entry.kind.is_directory() && !is_certain {
                     moved.push(directory.path_of(&entry.name));
                 }
@@ -94,7 +112,7 @@ pub fn refresh_index(
     let is_whole = |directory: &Directory| {
         staged.is_whole(&directory.path)
             && !moved.contains(&directory.path)
-            && sealed.is_none_or(|sealed| !sealed.added_to.contains(&directory.path))
+            && !added_to.is_some_and(|added_to| added_to.contains(&directory.path))
             && (!directory.path.is_root() || root == *staged.root_stamp())
     };
     let whole = directories.iter().map(|it| is_whole(it)).collect();
@@ -115,16 +133,24 @@ fn open_or_none(live: &Dir, path: &RelPath) -> Result<Option<Dir>, FsError> {
     }
 }
 
-fn renew(dir: &Dir, name: &Name, kind: &Kind, stamp: &Stamp) -> Result<Stamp, FsError> {
-    let Some(now) = dir.stat(name)?.map(|stat| Stamp::from(&stat)) else {
+/// The stamp of an entry as it is now, if that is what was staged. In a tree that was sealed, the
+/// commit gave no file another ctime: somebody else did.
+fn renew(dir: &Dir, entry: &Entry, stamp: &Stamp, is_sealed: bool) -> Result<Stamp, FsError> {
+    let Some(now) = dir.stat(&entry.name)?.map(|stat| Stamp::from(&stat)) else {
         return Ok(stamp.distrusted());
     };
-    let is_same = now.ino == stamp.ino && now.same_ownership(stamp);
-    let is_same = if kind.is_directory() {
+    let is_same = if entry.kind.is_directory() {
         // Its time says nothing about its entries, which are looked at one by one.
-        is_same || now.same_ownership(stamp)
+        now.same_ownership(stamp)
     } else {
-        is_same && now.size == stamp.size && now.mtime == stamp.mtime
+        let committed = match is_sealed {
+            true => *stamp,
+            false => Stamp {
+                ctime: now.ctime,
+                ..*stamp
+            },
+        };
+        now == committed
     };
     Ok(if is_same { now } else { stamp.distrusted() })
 }

@@ -57,6 +57,8 @@ pub struct Seen {
     pub principals: Arc<Principals>,
     /// Things worth saying.
     pub notices: Vec<Notice>,
+    /// That is from a look, not from the record.
+    pub is_looked_at: bool,
     is_unsaved: bool,
 }
 
@@ -99,6 +101,7 @@ impl Seen {
             committed: None,
             principals: Arc::new(Principals::by_name()),
             notices: Vec::new(),
+            is_looked_at: false,
             is_unsaved: false,
             claim,
         };
@@ -120,6 +123,7 @@ impl Seen {
             return Ok(());
         }
         let observed = self.observe(level, known.as_deref())?;
+        self.is_looked_at = true;
         self.roots = observed.index.manifest().roots();
         self.observed = Arc::new(observed.index);
         let is_as_committed = live.is_some_and(|live| live == self.roots);

@@ -210,7 +210,10 @@ fn reduce_directory(
             return Ok(Found::Held);
         }
         // RACE: what somebody makes in there from here on, by a descriptor that they kept, goes too.
-        dir.remove_tree(&listed.name)?;
+        match is_directory {
+            true => dir.remove_tree(&listed.name)?,
+            false => absent_is_fine(dir.unlink(&listed.name))?,
+        }
     }
     Ok(Found::Reduced(left.into()))
 }

@@ -5,7 +5,7 @@ use super::generations::collect;
 use super::held::shared;
 use super::host::Claim;
 use super::keeper::Keeper;
-use super::live_index::{load_index, refresh_index, save_index};
+use super::live_index::{Unchanged, load_index, refresh_index, save_index};
 use super::record::{TreeRecord, Vote};
 use super::refusal::{of_commit, of_fs, of_place};
 use super::removal::{delete_tree, forget};
@@ -98,7 +98,7 @@ pub fn keep(claim: &Claim, serials: &[u64], scope: Option<Scope>) -> Result<Vec<
         // Files that were shared with a generation that went have another ctime now.
         let renewed = load_index(place)
             .map_err(|error| of_place(&error))?
-            .and_then(|index| refresh_index(place, &index, None).transpose())
+            .and_then(|index| refresh_index(place, &index, Unchanged::None).transpose())
             .transpose()
             .map_err(|error| of_fs(&error))?;
         if let Some(index) = renewed {

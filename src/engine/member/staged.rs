@@ -6,7 +6,7 @@ use super::compare::{Comparison, Target};
 use super::fill::{LocalContents, Sources, find};
 use super::foreign::ForeignPaths;
 use super::host::Claim;
-use super::live_index::{Sealed, refresh_index, save_index};
+use super::live_index::{Sealed, Unchanged, refresh_index, save_index};
 use super::look::Seen;
 use super::place::Place;
 use super::prepare::{Job, prepare};
@@ -244,7 +244,16 @@ impl Tree {
             return;
         };
         let place = &self.seen.claim.place;
-        let saved = refresh_index(place, staged, transaction.sealed.as_ref())
+        // What is foreign goes or stays by rules of its own.
+        let is_plain = self.seen.keeper.foreign.is_empty();
+        let target = self.target.as_ref().filter(|_| is_plain);
+        let touched = target.map(|target| target.plan.touched());
+        let unchanged = match (&transaction.sealed, &touched) {
+            (Some(sealed), _) => Unchanged::Sealed(sealed),
+            (None, Some(touched)) => Unchanged::Except(touched),
+            (None, None) => Unchanged::None,
+        };
+        let saved = refresh_index(place, staged, unchanged)
             .map_err(|error| of_fs(&error))
             .and_then(|index| match index {
                 Some(index) => save_index(place, &index).map_err(|error| of_place(&error)),

@@ -3,13 +3,13 @@
 //! One list serves `--dry-run`, the brakes, staging and the commit, so none of them can mean
 //! something else than the others. Nothing is written here.
 
-use super::held::{HeldEntry, Kept, survey};
+use super::held::{HeldEntry, Kept, left_out, survey};
 use super::keeper::{Keeper, Untouchable};
 use super::plan_summary::{attributes, meta_letters};
 use crate::engine::index::Index;
 use crate::fs::space::Space;
 use crate::fs::{Dir, FsError};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use sync_proto::entry::{Entry, Kind};
 use sync_proto::manifest::{Change as Differs, Manifest, diff};
 use sync_proto::path::RelPath;
@@ -25,8 +25,10 @@ pub struct PlanInput<'a> {
     pub live: Option<&'a Dir>,
     /// How it lies.
     pub layout: Layout,
-    /// What was just found there.
+    /// What was found there.
     pub observed: &'a Index,
+    /// It was just looked at, rather than taken from the record.
+    pub is_looked_at: bool,
     /// What was last committed, if it is known.
     pub committed: Option<&'a Index>,
     /// What it is to be.
@@ -97,6 +99,14 @@ impl TreePlan {
             .map(|change| &change.path)
     }
 
+    /// The entries to which a commit in place gives another ctime: those that it changes, and the
+    /// directories in which it makes, renames or removes a name.
+    pub fn touched(&self) -> HashSet<RelPath> {
+        let changed = self.changes.iter().map(|change| &change.path);
+        let parents = changed.clone().chain(&self.seeds).map(RelPath::parent);
+        changed.cloned().chain(parents.flatten()).collect()
+    }
+
     /// What changes, as it is sent.
     pub fn items(&self) -> impl Iterator<Item = Item> {
         self.changes.iter().map(|change| Item {
@@ -119,7 +129,7 @@ impl TreePlan {
 /// The live tree can't be read.
 pub fn plan(input: &PlanInput<'_>) -> Result<TreePlan, FsError> {
     let held = match input.live {
-        Some(live) => survey(live, &RelPath::root(), input.keeper, Some(input.observed))?,
+        Some(live) => held(live, input)?,
         None => Vec::new(),
     };
     let observed = input.observed.manifest();
@@ -151,6 +161,17 @@ pub fn plan(input: &PlanInput<'_>) -> Result<TreePlan, FsError> {
         seeds: planner.seeds.into_iter().collect(),
         is_switched: input.layout == Layout::Switched,
     })
+}
+
+/// What may not be touched. Somebody may add to it at any time from now on, so before the vote, and when
+/// the tree is switched, the directories themselves are asked.
+fn held(live: &Dir, input: &PlanInput<'_>) -> Result<Vec<HeldEntry>, FsError> {
+    if input.is_looked_at
+        && let Some(held) = left_out(live, input.keeper, input.observed)
+    {
+        return Ok(held);
+    }
+    survey(live, &RelPath::root(), input.keeper, Some(input.observed))
 }
 
 pub(super) struct Planner<'a> {

@@ -244,12 +244,8 @@ impl Work {
 
     /// The place of a directory in the manifest.
     pub fn index_of(&self, path: &RelPath) -> Option<u32> {
-        self.target
-            .desired
-            .directories()
-            .binary_search_by(|directory| directory.path.cmp(path))
-            .ok()
-            .and_then(|at| u32::try_from(at).ok())
+        let at = self.target.desired.position(path)?;
+        u32::try_from(at).ok()
     }
 
     /// The directory with this number.

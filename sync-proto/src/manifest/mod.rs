@@ -25,7 +25,9 @@ pub use diff::{Change, Difference, diff, same_meta};
 use crate::digest::Digest;
 use crate::entry::{Entry, Kind, Meta};
 use crate::path::{Name, PathError, RESERVED_NAME, RelPath};
+use hashbrown::{DefaultHashBuilder, HashTable};
 use std::collections::HashMap;
+use std::hash::BuildHasher as _;
 use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 
@@ -127,6 +129,42 @@ struct Tree {
     directories: Vec<Arc<Directory>>,
     /// Of the directories, once somebody asked.
     digests: OnceLock<Vec<DirectoryDigests>>,
+    /// Where each directory is, once somebody asked.
+    places: OnceLock<Places>,
+}
+
+/// The positions of directories, by their paths. A search in their order would touch a dozen of them.
+#[derive(Debug, Default)]
+struct Places {
+    hasher: DefaultHashBuilder,
+    table: HashTable<u32>,
+}
+
+impl Places {
+    fn of(directories: &[Arc<Directory>]) -> Self {
+        let mut places = Self {
+            table: HashTable::with_capacity(directories.len()),
+            ..Self::default()
+        };
+        let hash = |at: &u32| {
+            let directory = directories.get(*at as usize);
+            let path = directory.map_or(&[][..], |directory| directory.path.as_bytes());
+            places.hasher.hash_one(path)
+        };
+        for at in 0..directories.len() as u32 {
+            places.table.insert_unique(hash(&at), at, hash);
+        }
+        places
+    }
+
+    fn find(&self, directories: &[Arc<Directory>], path: &RelPath) -> Option<usize> {
+        let hash = self.hasher.hash_one(path.as_bytes());
+        let is_it = |at: &u32| {
+            let directory = directories.get(*at as usize);
+            directory.is_some_and(|directory| directory.path == *path)
+        };
+        Some(*self.table.find(hash, is_it)? as usize)
+    }
 }
 
 impl PartialEq for Manifest {
@@ -150,6 +188,7 @@ impl Manifest {
             root,
             directories,
             digests: OnceLock::new(),
+            places: OnceLock::new(),
         })))
     }
 
@@ -221,7 +260,14 @@ impl Manifest {
 
     /// The same, to be shared with another manifest.
     pub fn shared(&self, path: &RelPath) -> Option<&Arc<Directory>> {
-        find(&self.0.directories, path)
+        self.0.directories.get(self.position(path)?)
+    }
+
+    /// Where a directory is among [`Self::directories`].
+    pub fn position(&self, path: &RelPath) -> Option<usize> {
+        let directories = &self.0.directories;
+        let places = self.0.places.get_or_init(|| Places::of(directories));
+        places.find(directories, path)
     }
 
     /// The entry at `path`; `None` for the root and for what isn't there.

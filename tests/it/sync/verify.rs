@@ -1,6 +1,7 @@
 //! Verify finds drift entry by entry and changes nothing; resync repairs exactly that.
 
 use crate::support::env::World;
+use crate::support::run::wait_until;
 use crate::support::snapshot::Compare;
 use crate::support::task::{in_both_layouts, put, site};
 use crate::support::tree::{self, Meta};
@@ -11,6 +12,7 @@ use std::time::Duration;
 in_both_layouts!(
     every_kind_of_drift_is_found_and_exactly_repaired,
     an_edit_with_the_old_size_and_mtime_is_found,
+    an_edit_between_vote_and_commit_is_found_by_the_next_look,
     a_torn_file_is_found_at_content_level_and_repaired_from_the_depot,
     a_resync_without_drift_is_silent,
     a_platform_may_only_report_drift,
@@ -216,6 +218,34 @@ fn a_member_that_does_not_answer_is_unreachable_to_verify() {
     assert!(matches!(output.code, Some(1..=3)), "{}", output.describe());
     assert_eq!(output.json_member("web1")["state"], "clean");
     assert_eq!(output.json_member("web2")["state"], "unreachable");
+}
+
+/// The release doesn't touch the file, so nothing that it does may vouch for it.
+fn an_edit_between_vote_and_commit_is_found_by_the_next_look(layout: &str) {
+    let world = pushed(layout, 1);
+    put(
+        &world.source("site").join("core/text.inc"),
+        "the next release",
+    );
+    let reached = world.dir().join("reached");
+    let armed = format!(
+        "hub.decision.before=log:{},hub.decision.before=pause:3000@1",
+        reached.display()
+    );
+    let words = ["push", "platform", "site", "--json"];
+    let push = world.start_fanout(&words, &[("FANOUT_FAILPOINTS", &armed)]);
+    assert!(wait_until(Duration::from_secs(30), || reached.exists()));
+    let edited = world.live(0, "site").join("index.php");
+    let before = fs::metadata(&edited).unwrap();
+    let mut content = fs::read(&edited).unwrap();
+    content.reverse();
+    fs::write(&edited, content).unwrap();
+    tree::set_mtime(&edited, before.mtime(), before.mtime_nsec());
+    push.finish_within(Duration::from_secs(60)).success();
+    let after = fs::metadata(world.live(0, "site").join("index.php")).unwrap();
+    assert_eq!((after.len(), after.mtime()), (before.len(), before.mtime()));
+    let output = world.verify("site", &[]).exits(2);
+    assert_eq!(output.drift("web1"), ["index.php content"]);
 }
 
 #[test]

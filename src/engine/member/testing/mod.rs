@@ -9,7 +9,7 @@ pub(super) use tree::{Node, build, observe, principals, resolve, set_mtime, snap
 
 use super::foreign::ForeignPaths;
 use super::keeper::Keeper;
-use super::live_index::{load_index, refresh_index, save_index};
+use super::live_index::{Unchanged, load_index, refresh_index, save_index};
 use super::place::{Place, PlaceError, Seat};
 use super::prepare::{Job, Prepared, prepare};
 use super::record::TreeRecord;
@@ -147,6 +147,7 @@ impl World {
             live: live.as_ref(),
             layout: self.place.layout(),
             observed: &observed,
+            is_looked_at: true,
             committed: committed.as_ref(),
             desired: desired.manifest(),
             keeper: &self.keeper,
@@ -229,7 +230,7 @@ impl World {
 
     /// The same, where the disk may fail.
     pub(super) fn try_settle(&self, staged: &Staged) -> Result<(), PlaceError> {
-        let index = refresh_index(&self.place, &staged.staged, None)?;
+        let index = refresh_index(&self.place, &staged.staged, Unchanged::None)?;
         save_index(&self.place, &index.unwrap())
     }
 

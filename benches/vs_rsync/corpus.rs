@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 const SEED: u64 = 42;
@@ -10,6 +11,10 @@ const EDITS: usize = 64;
 const EDIT_BYTES: usize = 100;
 const INSERT_BYTES: usize = 1_000;
 const FILES_PER_DIRECTORY: usize = 100;
+const MIB: u64 = 1 << 20;
+/// Of a sparse file: so much of it begins with so many bytes of data.
+const STRETCH_MIB: usize = 64;
+const DATA_BYTES: usize = 4 << 20;
 
 /// A tree to transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +27,10 @@ pub(crate) enum Corpus {
     Large { mib: u64 },
     /// Very many very small files.
     Many { files: usize },
+    /// So many very small files in one directory.
+    Flat { files: usize },
+    /// One file with holes: four MiB of incompressible bytes in every 64.
+    Sparse { mib: u64 },
 }
 
 impl Corpus {
@@ -37,7 +46,12 @@ impl Corpus {
                 fs::create_dir(at)?;
                 large(&at.join("image.bin"), mib)
             }
-            Self::Many { files } => many(at, files),
+            Self::Many { files } => many(at, files, FILES_PER_DIRECTORY),
+            Self::Flat { files } => many(at, files, files),
+            Self::Sparse { mib } => {
+                fs::create_dir(at)?;
+                sparse(&at.join("image.bin"), mib)
+            }
         }
     }
 
@@ -45,6 +59,7 @@ impl Corpus {
     pub(crate) fn change(self, at: &Path, round: u64) -> Result<()> {
         match self {
             Self::Large { .. } => edit(&at.join("image.bin"), SEED + round),
+            Self::Sparse { mib } => edit_in_place(&at.join("image.bin"), mib, SEED + round),
             _ => {
                 fanout::cli::demo::release::next_release(at, SEED + round)?;
                 Ok(())
@@ -59,6 +74,8 @@ impl Corpus {
             Self::Debian(name) => format!("Debian's {name}"),
             Self::Large { mib } => format!("one file of {mib} MiB"),
             Self::Many { files } => format!("{files} files of 200 to 900 bytes"),
+            Self::Flat { files } => format!("{files} such files in one directory"),
+            Self::Sparse { mib } => format!("one file of {mib} MiB, a sixteenth of it data"),
         }
     }
 }
@@ -116,14 +133,37 @@ fn edit(path: &Path, seed: u64) -> Result<()> {
     Ok(fs::rename(next, path)?)
 }
 
-fn many(at: &Path, files: usize) -> Result<()> {
+/// The first bytes of every stretch of it are data, the rest are holes.
+fn sparse(path: &Path, mib: u64) -> Result<()> {
+    let mut random = Random::new(SEED);
+    let file = File::create(path)?;
+    file.set_len(mib * MIB)?;
+    for start in (0..mib).step_by(STRETCH_MIB) {
+        file.write_all_at(&random.bytes(DATA_BYTES), start * MIB)?;
+    }
+    Ok(())
+}
+
+/// Edits of the same length at places that hold data; an insert would have to write all of it.
+fn edit_in_place(path: &Path, mib: u64, seed: u64) -> Result<()> {
+    let mut random = Random::new(seed);
+    let file = File::options().write(true).open(path)?;
+    for _ in 0..EDITS {
+        let stretch = random.below(mib as usize / STRETCH_MIB) * STRETCH_MIB;
+        let at = random.below(DATA_BYTES - EDIT_BYTES) as u64;
+        file.write_all_at(&random.bytes(EDIT_BYTES), stretch as u64 * MIB + at)?;
+    }
+    Ok(())
+}
+
+fn many(at: &Path, files: usize, in_directory: usize) -> Result<()> {
     let mut random = Random::new(SEED);
     let stock = random.bytes(64 * 1024);
     fs::create_dir(at)?;
     for number in 0..files {
-        let directory = number / FILES_PER_DIRECTORY;
+        let directory = number / in_directory;
         let parent = at.join(format!("d{:03}/d{directory:05}", directory / 100));
-        if number % FILES_PER_DIRECTORY == 0 {
+        if number % in_directory == 0 {
             fs::create_dir_all(&parent)?;
         }
         let (from, length) = (random.below(60_000), 200 + random.below(700));

@@ -24,6 +24,7 @@ mod link;
 mod meter;
 mod no_sync;
 mod options;
+mod plot;
 mod race;
 mod report;
 mod rivals;

@@ -3,6 +3,7 @@
 use crate::cases::Outcome;
 use crate::meter::Values;
 use crate::options::Options;
+use crate::plot;
 use crate::race::Row;
 use crate::shell::output;
 use anyhow::{Context, Result};
@@ -72,6 +73,9 @@ impl Report {
     pub(crate) fn write(&self, options: &Options) -> Result<()> {
         fs::create_dir_all(&options.out).context("make the directory of --out")?;
         fs::write(options.out.join("vs_rsync.md"), self.markdown())?;
+        if let Some(picture) = plot::picture(&self.outcomes) {
+            fs::write(options.out.join("scale.svg"), picture)?;
+        }
         let text = serde_json::to_string_pretty(&self.json())?;
         Ok(fs::write(options.out.join("vs_rsync.json"), text)?)
     }

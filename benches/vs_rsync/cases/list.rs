@@ -32,6 +32,7 @@ pub(super) fn all(options: &Options) -> Vec<Case> {
     cases.extend(large_files(&base));
     cases.extend(far_away(&base));
     cases.extend(the_rest(&base));
+    cases.extend(curves(&base));
     cases
 }
 
@@ -247,6 +248,7 @@ fn the_rest(base: &Base<'_>) -> Vec<Case> {
     );
     sync.not_measured = Some("`fanout sync` doesn't exist yet");
     let members = if base.options.quick { 16 } else { 64 };
+    let many_files = base.options.many_files();
     let mib = 1024.0;
     vec![
         case(
@@ -270,7 +272,11 @@ fn the_rest(base: &Base<'_>) -> Vec<Case> {
         case(
             "P13",
             "nothing changed, very many files, 1 member",
-            base.many(),
+            base.many(
+                Plan::Nothing,
+                many_files,
+                Corpus::Many { files: many_files },
+            ),
             vec![
                 times("3 times faster than rsync", "wall_s", Rival::Rsync, 3.0),
                 at_most(
@@ -320,6 +326,80 @@ fn the_rest(base: &Base<'_>) -> Vec<Case> {
             Vec::new(),
         ),
     ]
+}
+
+/// How time and memory grow.
+fn curves(base: &Base<'_>) -> Vec<Case> {
+    let sizes: &[usize] = match base.options.quick {
+        true => &[1_000, 10_000],
+        false => &[10_000, 100_000, 1_000_000],
+    };
+    let members: &[usize] = match base.options.quick {
+        true => &[1, 4],
+        false => &[1, 4, 16, 64],
+    };
+    let gib: &[usize] = if base.options.quick {
+        &[1]
+    } else {
+        &[1, 4, 10]
+    };
+    let flat: &[usize] = match base.options.quick {
+        true => &[2_000],
+        false => &[20_000, 200_000],
+    };
+    let of_files = |plan, corpus: fn(usize) -> Corpus, sizes: &[usize]| {
+        let sizes = sizes.iter().copied();
+        sizes
+            .map(|files| (files, base.many(plan, files, corpus(files))))
+            .collect()
+    };
+    let many: fn(usize) -> Corpus = |files| Corpus::Many { files };
+    let one: fn(usize) -> Corpus = |files| Corpus::Flat { files };
+    let (first, nothing) = (Plan::First, Plan::Nothing);
+    let with_members = |count: &usize| (*count, base.so_many(*count));
+    let of_gib = |gib: &usize| (*gib, base.sparse(*gib as u64 * 1_024));
+    let points = [
+        (
+            "S-files-nothing",
+            "nothing changed, by the number of files",
+            of_files(nothing, many, sizes),
+        ),
+        (
+            "S-files-first",
+            "first push, by the number of files",
+            of_files(first, many, sizes),
+        ),
+        (
+            "S-directory-nothing",
+            "nothing changed, by the number of files in one directory",
+            of_files(nothing, one, flat),
+        ),
+        (
+            "S-directory-first",
+            "first push, by the number of files in one directory",
+            of_files(first, one, flat),
+        ),
+        (
+            "S-members",
+            "nothing changed (2,000 files), by the number of members",
+            members.iter().map(with_members).collect(),
+        ),
+        (
+            "S-large",
+            "64 edits in a file with holes, by its GiB",
+            gib.iter().map(of_gib).collect(),
+        ),
+    ];
+    points
+        .into_iter()
+        .map(|(id, title, points)| Case {
+            id,
+            title,
+            kind: Kind::Curve(points),
+            goals: Vec::new(),
+            not_measured: None,
+        })
+        .collect()
 }
 
 /// What all cases begin with.
@@ -403,11 +483,10 @@ impl Base<'_> {
         race
     }
 
-    fn many(&self) -> Race {
+    fn many(&self, plan: Plan, files: usize, corpus: Corpus) -> Race {
         let sides = [STAT, Side::Rival(Rival::Rsync)];
-        let mut race = self.race(Plan::Nothing, 1, &sides);
-        let files = self.options.many_files();
-        race.ground.corpus = Corpus::Many { files };
+        let mut race = self.race(plan, 1, &sides);
+        race.ground.corpus = corpus;
         race.ground.hub_disk = DiskSpec {
             mib: files as u64 / 200 + 512,
             small_blocks: true,
@@ -423,6 +502,24 @@ impl Base<'_> {
         let sides = [Rival::Rsync, Rival::RsyncDaemon, Rival::TarZstd].map(Side::Rival);
         let mut race = self.unsynced(Plan::First, 1, &[&[STAT][..], &sides].concat());
         race.ground.corpus = Corpus::Debian(name);
+        race
+    }
+
+    fn so_many(&self, members: usize) -> Race {
+        let rsync = Side::Rival(Rival::Rsync);
+        let mut race = self.race(Plan::Nothing, members, &[STAT, rsync]);
+        race.ground.corpus = Corpus::Platform { files: 2_000 };
+        race.ground.shared_disk = true;
+        race.ground.member_disk.mib = 8_192;
+        race
+    }
+
+    fn sparse(&self, mib: u64) -> Race {
+        let mut race = self.race(Plan::Change, 1, &[STAT]);
+        race.ground.corpus = Corpus::Sparse { mib };
+        race.ground.hub_disk.mib = mib * 4 + 512;
+        race.ground.member_disk.mib = mib * 4 + 512;
+        race.setup.keep = 1;
         race
     }
 

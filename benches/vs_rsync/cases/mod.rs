@@ -11,6 +11,9 @@ use crate::rivals::Rival;
 use crate::sandbox::Sandbox;
 use anyhow::{Result, ensure};
 
+/// The value that says how large the tree was, or how many members there were.
+pub(crate) const SIZE: &str = "size";
+
 /// One case.
 pub(crate) struct Case {
     pub(crate) id: &'static str,
@@ -24,6 +27,8 @@ enum Kind {
     Race(Box<Race>),
     /// The same with one member and with so many; what each further one costs is in question.
     Scale(Box<Race>, usize),
+    /// The same in several sizes.
+    Curve(Vec<(usize, Race)>),
     Floors(GroundSpec),
 }
 
@@ -79,6 +84,10 @@ pub(crate) fn run(case: &Case, sandbox: &Sandbox, options: &Options) -> Outcome 
     let (rows, conditions) = match &case.kind {
         Kind::Race(race) => (race::run(sandbox, race), describe(race)),
         Kind::Scale(race, members) => (scale(sandbox, race, *members), describe(race)),
+        Kind::Curve(points) => {
+            let largest = points.last().map(|(_, race)| describe(race));
+            (curve(sandbox, points), largest.unwrap_or_default())
+        }
         Kind::Floors(ground) => (
             floor::run(sandbox, ground, options.rounds()),
             ground.corpus.describe(),
@@ -159,6 +168,22 @@ fn scale(sandbox: &Sandbox, race: &Race, members: usize) -> Result<Vec<Row>> {
     }
     // The one that is judged comes first.
     Ok(vec![many, one])
+}
+
+/// The rows of each size, with the size as a value.
+fn curve(sandbox: &Sandbox, points: &[(usize, Race)]) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    for (size, race) in points {
+        eprintln!("  size {size}");
+        for mut row in race::run(sandbox, race)? {
+            for run in &mut row.runs {
+                run.insert(SIZE, *size as f64);
+            }
+            row.side = format!("{} ({size})", row.side);
+            rows.push(row);
+        }
+    }
+    Ok(rows)
 }
 
 fn describe(race: &Race) -> String {

@@ -24,7 +24,7 @@ pub(crate) fn picture(outcomes: &[Outcome]) -> Option<String> {
         return None;
     }
     let width = 2.0 * (PANEL.0 + MARGIN.0) + MARGIN.0;
-    let row = PANEL.1 + 2.0 * MARGIN.1;
+    let row = PANEL.1 + 2.2 * MARGIN.1;
     let height = row * cases.len() as f64;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
@@ -106,11 +106,12 @@ fn panel(svg: &mut String, (left, top): (f64, f64), unit: &str, lines: &Lines) {
                 "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{color}\"/>"
             );
         }
-        let y = top + 12.0 + 13.0 * nth as f64;
+        // Below the axis, in two columns.
+        let x = left + PANEL.0 / 2.0 * (nth % 2) as f64;
+        let y = bottom + 32.0 + 13.0 * (nth / 2) as f64;
         let _infallible = writeln!(
             svg,
-            "<text x=\"{:.1}\" y=\"{y:.1}\" fill=\"{color}\">{name}</text>",
-            left + 8.0
+            "<text x=\"{x:.1}\" y=\"{y:.1}\" fill=\"{color}\">{name}</text>"
         );
     }
 }

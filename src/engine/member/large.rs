@@ -22,6 +22,8 @@ use sync_proto::manifest::Content;
 /// LIMIT: blocks of one file that wait for their turn.
 const MAX_WAITING: usize = 24;
 const COPY_BYTES: usize = 1024 * 1024;
+/// Handing less than that to another core takes longer than doing it.
+const SHARED_BYTES: usize = 256 * 1024;
 
 /// A block.
 #[derive(Debug)]
@@ -53,6 +55,18 @@ struct Assembly {
     entry: usize,
     /// Literal bytes of the current entry that were taken.
     taken: u64,
+}
+
+/// Does both, at the same time if it is about many bytes.
+fn both<A: Send, B: Send>(
+    bytes: usize,
+    one: impl FnOnce() -> A + Send,
+    other: impl FnOnce() -> B + Send,
+) -> (A, B) {
+    match bytes < SHARED_BYTES {
+        true => (one(), other()),
+        false => rayon::join(one, other),
+    }
 }
 
 impl Large {
@@ -237,7 +251,8 @@ impl Large {
         while at < end {
             at += piece.len() as u64;
             // The next is read while this one is written.
-            let (written, ahead) = rayon::join(|| self.write(&piece), || read(at, &mut next));
+            let bytes = piece.len();
+            let (written, ahead) = both(bytes, || self.write(&piece), || read(at, &mut next));
             written?;
             ahead?;
             std::mem::swap(&mut piece, &mut next);
@@ -252,7 +267,8 @@ impl Large {
             return Err(Problem::new(Code::ProtocolViolation, message));
         }
         let (file, from) = (&self.file, self.written);
-        let (written, _) = rayon::join(
+        let (written, _) = both(
+            bytes.len(),
             || write_sparse(file, bytes, from).and_then(|()| set_length(file, end)),
             || self.hasher.update(bytes),
         );

@@ -1,10 +1,12 @@
-//! A disk of its own for each machine: ext4 in a sparse image on the sandbox's tmpfs.
+//! A disk of its own for each machine: ext4 in a sparse image, on the sandbox's tmpfs or where `--on`
+//! says.
 
 use crate::shell::{run, wait_until};
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tempfile::NamedTempFile;
 
 /// What a disk shall be like.
 #[derive(Clone, Copy, Debug)]
@@ -17,17 +19,16 @@ pub(crate) struct DiskSpec {
 /// A mounted disk. Dropping it takes it away with everything on it.
 pub(crate) struct Disk {
     at: PathBuf,
-    image: PathBuf,
 }
 
 impl Disk {
-    /// Makes a new file system and mounts it at `at`.
-    pub(crate) fn make(at: &Path, spec: DiskSpec) -> Result<Self> {
-        let image = at.with_extension("img");
-        let file = File::create(&image).context("create an image")?;
-        file.set_len(spec.mib * 1024 * 1024)?;
+    /// Makes a new file system in an image in the directory `images`, and mounts it at `at`.
+    pub(crate) fn make(images: &Path, at: &Path, spec: DiskSpec) -> Result<Self> {
+        // Its name goes when this returns, and the image with its last use: the mount.
+        let image = NamedTempFile::new_in(images).context("create an image")?;
+        image.as_file().set_len(spec.mib * 1024 * 1024)?;
         fs::create_dir_all(at)?;
-        let (image_path, at_path) = (text(&image)?, text(at)?);
+        let (image_path, at_path) = (text(image.path())?, text(at)?);
         // Nothing is left for a kernel thread to initialise later, in somebody's timed part.
         let lazy = "lazy_itable_init=0,lazy_journal_init=1";
         let blocks: &[&str] = if spec.small_blocks {
@@ -38,10 +39,7 @@ impl Disk {
         let words = ["mkfs.ext4", "-q", "-F", "-m", "0", "-E", lazy];
         run(&[&words[..], blocks, &[image_path]].concat())?;
         run(&["mount", "-o", "loop,noatime", image_path, at_path])?;
-        Ok(Self {
-            at: at.to_owned(),
-            image,
-        })
+        Ok(Self { at: at.to_owned() })
     }
 
     /// Where it is mounted.
@@ -62,7 +60,6 @@ impl Drop for Disk {
         if !gone {
             let _as_good_as_gone = run(&["umount", "--lazy", at]);
         }
-        let _gone = fs::remove_file(&self.image);
     }
 }
 

@@ -44,6 +44,7 @@ pub(crate) struct Ground {
     pub(crate) ours: Groups,
     pub(crate) theirs: Groups,
     place: PathBuf,
+    images: PathBuf,
 }
 
 impl Ground {
@@ -64,12 +65,13 @@ impl Ground {
         let mut ground = Self {
             servers: Vec::new(),
             disks: Vec::new(),
-            hub_disk: Disk::make(&place.join("hub"), spec.hub_disk)?,
+            hub_disk: Disk::make(&sandbox.images, &place.join("hub"), spec.hub_disk)?,
             lab: Lab::new(spec.members, spec.wide, spec.congestion)?,
             keys: Keys::make(&place.join("keys"))?,
             ours: groups("ours")?,
             theirs: groups("theirs")?,
             place,
+            images: sandbox.images.clone(),
             spec,
         };
         ground.renew_disks()?;
@@ -105,7 +107,8 @@ impl Ground {
         self.disks.clear();
         let spec = self.spec.member_disk;
         if self.spec.shared_disk {
-            self.disks.push(Disk::make(&self.place.join("all"), spec)?);
+            self.disks
+                .push(Disk::make(&self.images, &self.place.join("all"), spec)?);
         }
         for number in self.members() {
             let at = self.member_dir(number);
@@ -116,7 +119,7 @@ impl Ground {
                     std::os::unix::fs::symlink(own, at)?;
                 }
             } else {
-                self.disks.push(Disk::make(&at, spec)?);
+                self.disks.push(Disk::make(&self.images, &at, spec)?);
             }
         }
         Ok(())

@@ -54,7 +54,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<ExitCode> {
-    let sandbox = sandbox::Sandbox::set_up()?;
+    let sandbox = sandbox::Sandbox::set_up(options)?;
     let mut report = report::Report::begin(options)?;
     let mut all_good = true;
     for case in cases::chosen(options)? {

@@ -20,6 +20,9 @@ pub(crate) struct Options {
     /// Where `vs_rsync.md` and `vs_rsync.json` go
     #[arg(long, value_name = "DIR", default_value = "target/vs_rsync")]
     pub(crate) out: PathBuf,
+    /// Where the disks' images are made, such as a directory of a real disk [default: in memory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) on: Option<PathBuf>,
     /// The program to measure, such as another version [default: the one just built]
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_fanout"))]
     #[arg(hide_default_value = true)]

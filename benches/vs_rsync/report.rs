@@ -45,10 +45,7 @@ impl Report {
             ("machine", format!("{cores} cores, {model}, {memory}")),
             ("load before", load.trim().to_owned()),
             ("kernel", first_line("uname", &["-sr"])),
-            (
-                "file systems",
-                "ext4 in loop-mounted sparse images on tmpfs, one per machine, noatime".to_owned(),
-            ),
+            ("file systems", file_systems(options)),
             (
                 "fanout",
                 first_line(&options.fanout.to_string_lossy(), &["--version"]),
@@ -132,6 +129,17 @@ impl Report {
             .collect();
         json!({"version": 1, "machine": machine, "cases": cases})
     }
+}
+
+fn file_systems(options: &Options) -> String {
+    let place = match &options.on {
+        Some(on) => first_line(
+            "findmnt",
+            &["-no", "FSTYPE,SOURCE", "-T", &on.to_string_lossy()],
+        ),
+        None => "tmpfs".to_owned(),
+    };
+    format!("ext4 in loop-mounted sparse images on {place}, one per machine, noatime")
 }
 
 fn row_json(row: &Row) -> Value {

@@ -11,6 +11,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use crate::options::Options;
 use crate::shell::run;
 
 const MARKER: &str = "FANOUT_BENCH_PLACE";
@@ -49,13 +50,15 @@ pub(crate) fn enter() -> Result<ExitCode> {
 pub(crate) struct Sandbox {
     /// A tmpfs.
     pub(crate) place: PathBuf,
+    /// Where images of disks are made.
+    pub(crate) images: PathBuf,
     /// A cgroup v2 directory that groups for measuring are made in.
     cgroup: PathBuf,
 }
 
 impl Sandbox {
     /// Mounts what is needed.
-    pub(crate) fn set_up() -> Result<Self> {
+    pub(crate) fn set_up(options: &Options) -> Result<Self> {
         let place = PathBuf::from(std::env::var_os(MARKER).context("not inside")?);
         let at = place.to_str().context("a readable path")?;
         run(&[
@@ -83,7 +86,12 @@ impl Sandbox {
         run(&["ip", "link", "set", "lo", "up"])?;
         let cgroup = cgroup2_mount()?.join(format!("fanout-bench-{}", outer_pid()?));
         fs::create_dir_all(&cgroup).with_context(|| format!("make {}", cgroup.display()))?;
-        Ok(Self { place, cgroup })
+        let images = options.on.clone().unwrap_or_else(|| place.clone());
+        Ok(Self {
+            place,
+            images,
+            cgroup,
+        })
     }
 
     /// A group of processes whose CPU time is counted.

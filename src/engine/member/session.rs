@@ -9,8 +9,10 @@
 mod claims;
 mod comparing;
 mod lending;
+mod objects;
 mod staging;
 
+use self::objects::{Current, WORKERS, receive_objects};
 use super::fault::point;
 use super::fill::{LocalContents, Sources};
 use super::host::{Claim, Host, Proposal};
@@ -25,19 +27,19 @@ use super::transaction::Committed;
 use crate::codes::{Code, Problem};
 use crate::net::{Connection, NetError, Role};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use sync_proto::filter::Scope;
 use sync_proto::manifest::Roots;
 use sync_proto::path::escape;
 use sync_proto::wire::table::Collector;
 use sync_proto::wire::{
-    self, Decision, Generation, Item, MAX_OBJECT_BYTES, Needs, Notice, Open, PART_BYTES, Plan,
-    Reply, Request, Survey, TreeKey, TxnKey, WireError,
+    self, Decision, Generation, Item, Needs, Notice, Open, PART_BYTES, Plan, Reply, Request,
+    Survey, TreeKey, TxnKey, WireError,
 };
 use thiserror::Error;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -56,8 +58,6 @@ const CLAIM: Duration = Duration::from_secs(3);
 /// How long a hub that is to change a tree waits for a session that was left behind: longer than a
 /// connection lives without a sign of life.
 const TAKE_OVER: Duration = Duration::from_secs(35);
-/// LIMIT: objects that are worked on at once.
-const WORKERS: usize = 4;
 /// LIMIT: how many notices or names of one sort are told.
 const MAX_TOLD: usize = 200;
 /// The close code after a violation of the protocol.
@@ -123,45 +123,6 @@ pub async fn serve(connection: Connection, role: Role, host: Arc<dyn Host>) -> S
         session.connection.finish(0, "").await;
     }
     end
-}
-
-/// The receiver of the transaction that is being staged, if one is.
-type Current = Arc<Mutex<Option<Arc<Receiver>>>>;
-
-/// Takes objects as they come, and drops what nobody waits for.
-async fn receive_objects(connection: Connection, current: Current, workers: Arc<Semaphore>) {
-    let now = || {
-        current
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    };
-    let mut is_logged = false;
-    loop {
-        let Ok(permit) = workers.clone().acquire_owned().await else {
-            return;
-        };
-        match connection.recv_object(MAX_OBJECT_BYTES).await {
-            Ok(object) => {
-                if let Some(receiver) = now() {
-                    tokio::task::spawn_blocking(move || {
-                        let _permit: OwnedSemaphorePermit = permit;
-                        receiver.receive(object);
-                    });
-                }
-            }
-            Err(error) if connection.is_open() => {
-                if let Some(receiver) = now() {
-                    let problem = Problem::from_error(Code::ProtocolViolation, &error);
-                    receiver.staging().fail(problem);
-                } else if !std::mem::replace(&mut is_logged, true) {
-                    let (peer, error) = (connection.peer(), escape(error.to_string().as_bytes()));
-                    tracing::warn!(%peer, %error, "an object was stopped");
-                }
-            }
-            Err(_) => return,
-        }
-    }
 }
 
 struct Session {

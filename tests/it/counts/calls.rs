@@ -25,7 +25,7 @@ use std::time::Duration;
 /// the hub it is looked at, read once with its attributes, and looked at again before the decision.
 const BOUNDS: [(&str, &str, [f64; 4]); 4] = [
     ("member", "switched", [7.0, 1.0, 6.1, 2.0]),
-    ("member", "in-place", [7.0, 1.0, 2.2, 2.2]),
+    ("member", "in-place", [7.0, 1.0, 1.2, 1.2]),
     ("hub", "switched", [7.0, 1.0, 2.0, 2.0]),
     ("hub", "in-place", [7.0, 1.0, 2.0, 2.0]),
 ];

@@ -7,7 +7,8 @@
 //! manifest order, one byte for each directory (whether it was whole), then the BLAKE3 of everything
 //! before it.
 
-use crate::fs::{FileKind, Listed, Stat};
+use crate::fs::{Dir, FileKind, FsError, Listed, Stat};
+use rayon::prelude::*;
 use std::collections::HashSet;
 use std::sync::Arc;
 use sync_proto::digest::Digest;
@@ -173,32 +174,64 @@ impl Index {
 
     /// The same, to be shared with another index.
     pub fn shared(&self, path: &RelPath) -> Option<(&Arc<Directory>, &Stamps)> {
-        let at = self.manifest.position(path)?;
+        self.nth(self.manifest.position(path)?)
+    }
+
+    /// The same, by its place among the directories.
+    pub fn nth(&self, at: usize) -> Option<(&Arc<Directory>, &Stamps)> {
         Some((self.manifest.directories().get(at)?, self.stamps.get(at)?))
+    }
+
+    /// For each directory of `other`, the place of the one here that has its path.
+    pub fn twins(&self, other: &Manifest) -> Vec<Option<u32>> {
+        let mut own = (0_u32..).zip(self.manifest.directories()).peekable();
+        let mut twin_of = |directory: &Arc<Directory>| {
+            let is_before = |it: &(u32, &Arc<Directory>)| it.1.path < directory.path;
+            while own.next_if(is_before).is_some() {}
+            let twin = own.next_if(|(_, it)| it.path == directory.path);
+            twin.map(|(at, _)| at)
+        };
+        other.directories().iter().map(&mut twin_of).collect()
     }
 
     /// A directory that is, as `stat` says, what it was when it was looked at, and had no names then
     /// but its entries: so it needs no listing. Every name that comes or goes gives a directory another
     /// ctime, and one that wasn't settled before it was listed is distrusted. Only where the file
     /// system is known to keep to that: see [`Dir::dates_its_names`].
-    ///
-    /// [`Dir::dates_its_names`]: crate::fs::Dir::dates_its_names
     pub fn unmoved(&self, path: &RelPath, stat: &Stat) -> Option<(&Arc<Directory>, &Stamps)> {
         let at = self.manifest.position(path)?;
-        if self.whole.get(at) != Some(&true) {
+        if !self.is_unmoved(at, stat) {
             return None;
         }
-        let stamp = match at {
-            0 => &self.root,
+        self.nth(at)
+    }
+
+    fn is_unmoved(&self, at: usize, stat: &Stat) -> bool {
+        let stamp = || match at {
+            0 => Some(&self.root),
             _ => {
                 let (parent, entry) = *self.listed.get(at)?;
-                self.stamps.get(parent as usize)?.get(entry as usize)?
+                self.stamps.get(parent as usize)?.get(entry as usize)
             }
         };
-        if *stamp != Stamp::from(stat) {
-            return None;
-        }
-        Some((self.manifest.directories().get(at)?, self.stamps.get(at)?))
+        self.whole.get(at) == Some(&true) && stamp().is_some_and(|it| *it == Stamp::from(stat))
+    }
+
+    /// The directories below `root` that aren't known to be [unmoved](Self::unmoved). It takes one
+    /// `stat` for each and opens none: the inode tells whether it is the one that was looked at,
+    /// whatever led there.
+    ///
+    /// # Errors
+    /// `root` itself can't be looked at.
+    pub fn moved(&self, root: &Dir) -> Result<Vec<&Directory>, FsError> {
+        let device = root.stat_self()?.dev;
+        let directories = self.manifest.directories();
+        let moved = directories.par_iter().enumerate().with_min_len(256);
+        let moved = moved.filter(|(at, directory)| {
+            let now = root.stat_anyhow_at(&directory.path);
+            !now.is_ok_and(|now| now.dev == device && self.is_unmoved(*at, &now))
+        });
+        Ok(moved.map(|(_, directory)| &**directory).collect())
     }
 
     /// The names in a directory of which [`Self::unmoved`] knows all.

@@ -272,6 +272,16 @@ impl Dir {
         }
     }
 
+    /// The metadata of what `path` leads to, symlinks above its last name followed: so it proves
+    /// something only to whoever knows the inode that he looks for.
+    pub fn stat_anyhow_at(&self, path: &RelPath) -> Result<Stat, FsError> {
+        if path.is_root() {
+            return self.stat_self();
+        }
+        Stat::at(&self.fd, path.as_bytes())
+            .map_err(|errno| self.error("stat", path.as_bytes(), errno))
+    }
+
     /// The metadata of this directory.
     pub fn stat_self(&self) -> Result<Stat, FsError> {
         Stat::of(&self.fd).map_err(|errno| self.error("stat", b"", errno))

@@ -19,7 +19,7 @@ use crate::fs::clone::copy_content;
 use crate::fs::read::read_range;
 use crate::fs::{Dir, FsError, Stat};
 use rayon::prelude::*;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -73,10 +73,10 @@ pub struct Sources {
 /// Finds out where every content comes from. What the hub must send is noted as open.
 pub fn find(seen: &Seen, staging: &mut Staging) -> Result<Sources, Problem> {
     let mut sources = Sources::default();
-    let observed = Observed::new(&seen.observed);
-    let trusted = trusted(staging, &observed);
+    let observed = &*seen.observed;
+    let trusted = trusted(staging, observed);
     let is_switched = seen.claim.place.layout() == Layout::Switched;
-    let mut rest = Vec::new();
+    let (mut elsewhere, mut rest) = (Vec::new(), Vec::new());
     for index in 0..staging.work.contents.len() {
         let content = staging.work.contents[index];
         let files = std::mem::take(&mut staging.work.files[index]);
@@ -85,13 +85,13 @@ pub fn find(seen: &Seen, staging: &mut Staging) -> Result<Sources, Problem> {
         }
         let index = index as u32;
         let mut staged = None;
-        let mut remaining = Vec::with_capacity(files.len());
+        let mut remaining = Vec::new();
         let known = trusted.get(&index);
         for (nth, at) in files.into_iter().enumerate() {
-            if known.is_some_and(|known| known.get(nth) == Some(&true)) {
+            if staging.has_kept(at) || known.is_some_and(|known| known.get(nth) == Some(&true)) {
                 staged = Some(at);
                 staging.note_files(index, 1, content.size);
-            } else if is_switched && let Some(stamp) = observed.unchanged(staging, at) {
+            } else if is_switched && let Some(stamp) = staging.work.unchanged(observed, at) {
                 sources.links.push((index, at, stamp));
             } else {
                 remaining.push(at);
@@ -100,15 +100,24 @@ pub fn find(seen: &Seen, staging: &mut Staging) -> Result<Sources, Problem> {
         if remaining.is_empty() {
             continue;
         }
-        let live = observed.by_digest.get(&content.digest).cloned();
-        let from = staged.map(From::Staged).or(live.map(From::Live));
-        match from {
-            Some(from) => sources.copies.push(Copy {
+        match staged {
+            Some(at) => sources.copies.push(Copy {
                 content: index,
                 files: remaining,
-                from,
+                from: From::Staged(at),
             }),
-            None => rest.push((index, remaining)),
+            None => elsewhere.push((index, content.digest, remaining)),
+        }
+    }
+    let mut live = live_paths(observed, elsewhere.iter().map(|(_, digest, _)| *digest));
+    for (content, digest, files) in elsewhere {
+        match live.remove(&digest) {
+            Some(path) => sources.copies.push(Copy {
+                content,
+                files,
+                from: From::Live(path),
+            }),
+            None => rest.push((content, files)),
         }
     }
     if !rest.is_empty() {
@@ -118,40 +127,27 @@ pub fn find(seen: &Seen, staging: &mut Staging) -> Result<Sources, Problem> {
     Ok(sources)
 }
 
-/// The live tree by content and by path.
-struct Observed<'a> {
-    index: &'a Index,
-    by_digest: HashMap<Digest, RelPath>,
-}
-
-impl<'a> Observed<'a> {
-    fn new(index: &'a Index) -> Self {
-        let mut by_digest = HashMap::new();
-        for (directory, entry) in index.manifest().entries() {
-            if let Kind::File { size: 1.., content } = entry.kind {
-                by_digest
-                    .entry(content)
-                    .or_insert_with(|| directory.path_of(&entry.name));
-            }
+/// Where in the live tree the wanted contents are, for those that are there.
+fn live_paths(observed: &Index, wanted: impl Iterator<Item = Digest>) -> HashMap<Digest, RelPath> {
+    let wanted: HashSet<Digest> = wanted.collect();
+    let mut paths = HashMap::new();
+    if wanted.is_empty() {
+        return paths;
+    }
+    for (directory, entry) in observed.manifest().entries() {
+        if let Kind::File { size: 1.., content } = entry.kind
+            && wanted.contains(&content)
+        {
+            let path = || directory.path_of(&entry.name);
+            paths.entry(content).or_insert_with(path);
         }
-        Self { index, by_digest }
     }
-
-    /// The stamp of the same entry with the same metadata.
-    fn unchanged(&self, staging: &Staging, at: At) -> Option<Stamp> {
-        let (directory, entry) = staging.work.at(at)?;
-        let (now, stamps) = self.index.directory(&directory.path)?;
-        let nth = now
-            .entries
-            .binary_search_by(|it| it.name.cmp(&entry.name))
-            .ok()?;
-        (now.entries.get(nth)? == entry).then(|| stamps.get(nth).copied())?
-    }
+    paths
 }
 
 /// Which files of an earlier attempt are complete.
-fn trusted(staging: &Staging, observed: &Observed<'_>) -> HashMap<u32, Vec<bool>> {
-    if staging.is_fresh {
+fn trusted(staging: &Staging, observed: &Index) -> HashMap<u32, Vec<bool>> {
+    if staging.is_ours {
         return HashMap::new();
     }
     staging
@@ -174,27 +170,19 @@ fn trusted(staging: &Staging, observed: &Observed<'_>) -> HashMap<u32, Vec<bool>
 
 /// A file of the area alone was verified when it got its time, and nobody else could reach it since. One
 /// that has other names is what the live tree has, and only as good as what was just seen there.
-fn is_complete(
-    staging: &Staging,
-    observed: &Observed<'_>,
-    cursor: &mut Cursor<'_>,
-    at: At,
-) -> bool {
+fn is_complete(staging: &Staging, observed: &Index, cursor: &mut Cursor<'_>, at: At) -> bool {
     let Some((_, entry)) = staging.work.at(at) else {
         return false;
     };
     let Kind::File { size, .. } = entry.kind else {
         return false;
     };
-    if staging.has_kept(at) {
-        return true;
-    }
     let stat = cursor
         .of(at)
         .ok()
         .and_then(|dir| dir.stat(&entry.name).ok().flatten());
     stat.is_some_and(|stat| {
-        let live = || observed.unchanged(staging, at);
+        let live = || staging.work.unchanged(observed, at);
         stat.is_file()
             && (stat.nlink == 1 || live().is_some_and(|live| live.ino == stat.ino))
             && stat.size == size

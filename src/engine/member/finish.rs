@@ -171,8 +171,9 @@ impl Staging {
             is_seed: false,
             directory: at,
         };
+        let known = self.work.live(&seen.observed, at);
         if self.kept(staged).is_some()
-            && let Some((_, stamps)) = seen.observed.shared(&directory.path)
+            && let Some((_, stamps)) = known
         {
             return self.stamps_of_kept(directory, staged, stamps);
         }
@@ -181,7 +182,6 @@ impl Staging {
             true => Some(cursor.dir(staged)?),
             false => None,
         };
-        let known = seen.observed.directory(&directory.path);
         let mut stamps = Vec::with_capacity(directory.entries.len());
         for (nth, entry) in (0_u32..).zip(&directory.entries) {
             let of_live = || {

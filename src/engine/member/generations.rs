@@ -15,7 +15,6 @@ use super::record::{self, KeptGeneration, TreeRecord};
 use super::recycle::put_by;
 use super::step::{Old, Step};
 use super::transaction::CommitError;
-use crate::engine::index::Index;
 use crate::engine::member::live_index;
 use crate::fs::{Dir, FsError};
 use serde::{Deserialize, Serialize};
@@ -271,16 +270,9 @@ fn collect_switched(
         };
         point("member.collect.generation")?;
         if stat.is_directory() {
-            let known = live_index::load_generation(place, &listed.name)?;
-            let rescued = rescue(
-                place,
-                (&generations, &listed.name),
-                keeper,
-                known.as_ref(),
-                overwritten,
-            );
-            collected.notices.extend(rescued?);
             if !put_by(place, &generations, &listed.name)? {
+                let rescued = rescue(place, (&generations, &listed.name), keeper, overwritten)?;
+                collected.notices.extend(rescued);
                 generations.remove_tree(&listed.name)?;
                 collected.is_unlinked = true;
             }
@@ -291,17 +283,16 @@ fn collect_switched(
     Ok(collected)
 }
 
-/// Moves what belongs to the member out of a generation that is about to go; `known` is its index.
+/// Moves what belongs to the member out of a generation that is about to go.
 pub(super) fn rescue(
     place: &Place,
     (generations, name): (&Dir, &Name),
     keeper: &Keeper,
-    known: Option<&Index>,
     overwritten: Option<&Dir>,
 ) -> Result<Option<Notice>, CommitError> {
     let mut tree = Tree::new(generations.open_dir(name)?);
     let aside = Aside::new(place, name);
-    for held in survey(tree.root(), &RelPath::root(), keeper, known)? {
+    for held in survey(tree.root(), &RelPath::root(), keeper)? {
         if held.is_opaque {
             return Err(CommitError::Kept(held.path));
         }

@@ -9,6 +9,7 @@ use crate::engine::index::Index;
 use crate::fs::walk::{Guide, Verdict, WalkTrouble, walk_guided};
 use crate::fs::{Dir, FileKind, FsError, Listed, Stat};
 use std::collections::{BTreeSet, HashSet};
+use sync_proto::manifest::Directory;
 use sync_proto::path::{Name, RelPath};
 use sync_proto::wire::Layout;
 
@@ -25,12 +26,51 @@ pub struct HeldEntry {
     pub is_opaque: bool,
 }
 
-/// Finds what is held below `dir`, which is at `base` in its tree. `known` is what was found when the
-/// tree was looked at; what was changed since is looked at anew.
+/// What is known of a tree before it is surveyed.
+#[derive(Clone, Copy, Debug)]
+pub enum Known<'a> {
+    /// Nothing.
+    Nothing,
+    /// What was in it once.
+    Recorded(&'a Index),
+    /// What a look by the same rules found: nothing of it is held.
+    LookedAt(&'a Index),
+}
+
+/// Finds what is held below `root`, the root of a tree of which something is known; what was changed
+/// since is looked at anew.
+///
+/// # Errors
+/// `root` itself can't be read.
+pub fn survey_known(
+    root: &Dir,
+    keeper: &Keeper,
+    known: Known<'_>,
+) -> Result<Vec<HeldEntry>, FsError> {
+    let known = match known {
+        _ if !root.dates_its_names() => None,
+        Known::Nothing => None,
+        Known::Recorded(index) => Some(index),
+        Known::LookedAt(index) => {
+            if let Some(held) = among(root, keeper, index, index.moved(root)?) {
+                return Ok(held);
+            }
+            Some(index)
+        }
+    };
+    survey_led(root, &RelPath::root(), keeper, known)
+}
+
+/// Finds what is held below `dir`, which is at `base` in its tree.
 ///
 /// # Errors
 /// `dir` itself can't be read.
-pub fn survey(
+pub fn survey(dir: &Dir, base: &RelPath, keeper: &Keeper) -> Result<Vec<HeldEntry>, FsError> {
+    survey_led(dir, base, keeper, None)
+}
+
+/// The same; `known` is what the tree below `dir` held, if that is its root.
+fn survey_led(
     dir: &Dir,
     base: &RelPath,
     keeper: &Keeper,
@@ -42,7 +82,7 @@ pub fn survey(
         &Surveying {
             base,
             keeper,
-            known: known.filter(|_| base.is_root() && dir.dates_its_names()),
+            known,
         },
     )?;
     let mut held = Vec::new();
@@ -77,14 +117,29 @@ pub fn survey(
 /// The same for a whole tree that was looked at just now, by the same rules: only directories in
 /// which something was left out are read again. `None` if that doesn't tell.
 pub fn left_out(root: &Dir, keeper: &Keeper, seen: &Index) -> Option<Vec<HeldEntry>> {
+    among(root, keeper, seen, seen.incomplete().collect())
+}
+
+/// What is held in some directories of a tree that was looked at by the same rules. `None` if there may
+/// be more of it below them.
+fn among(
+    root: &Dir,
+    keeper: &Keeper,
+    seen: &Index,
+    directories: Vec<&Directory>,
+) -> Option<Vec<HeldEntry>> {
     // What is foreign may have been looked at.
     if !keeper.foreign.is_empty() {
         return None;
     }
     let mut held = Vec::new();
-    for directory in seen.incomplete() {
+    for directory in directories {
         let path = &directory.path;
-        let dir = root.open_dir_at(path).ok()?;
+        let dir = match root.open_dir_at(path) {
+            // It went since. What has its name now is seen in the directory above.
+            Err(error) if error.is_not_found() || error.is_wrong_kind() => continue,
+            other => other.ok()?,
+        };
         for listed in dir.list().ok()? {
             let is_directory = listed.kind == FileKind::Directory;
             let child = path.join(&listed.name).ok()?;
@@ -149,7 +204,7 @@ pub fn shared(place: &Place, keeper: &Keeper) -> Result<BTreeSet<RelPath>, FsErr
     if place.layout() != Layout::Switched {
         return Ok(BTreeSet::new());
     }
-    let held = survey(&place.sub(b"shared")?, &RelPath::root(), keeper, None)?;
+    let held = survey(&place.sub(b"shared")?, &RelPath::root(), keeper)?;
     let directories = held.into_iter().filter(|held| held.is_directory);
     Ok(directories.map(|held| held.path).collect())
 }

@@ -4,7 +4,7 @@
 //! drift: it will be moved aside, never destroyed. What makes the staged tree wrong (a file that
 //! would only get new metadata has got new content) is an error, and the member votes no.
 
-use super::held::{Kept, survey};
+use super::held::{Kept, survey_known};
 use super::journal::{Made, Work};
 use super::live::Tree;
 use super::prepare::Job;
@@ -29,12 +29,7 @@ pub(super) struct Planned {
 
 /// Turns the plan into steps.
 pub(super) fn prepare(job: &Job<'_>, live: Tree, staged: Tree) -> Result<Planned, CommitError> {
-    let held = survey(
-        live.root(),
-        &RelPath::root(),
-        job.keeper,
-        Some(job.observed),
-    )?;
+    let held = survey_known(live.root(), job.keeper, job.known)?;
     let observed = job.observed.manifest();
     let exists = |path: &RelPath| observed.entry(path).is_some();
     let mut builder = Builder {

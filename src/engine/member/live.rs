@@ -161,7 +161,7 @@ impl Hands<'_> {
             // RACE: a preserved name that appears between this look and the exchange is moved
             // along. It is found and reported when the old directory is put away, and kept.
             let inside = to.dir.open_dir(&to.name)?;
-            if let Some(held) = survey(&inside, path, self.keeper, None)?.into_iter().next() {
+            if let Some(held) = survey(&inside, path, self.keeper)?.into_iter().next() {
                 let why = self.keeper.allow_delete(&held.path, held.is_directory);
                 return Err(LiveError::Untouchable(
                     held.path,

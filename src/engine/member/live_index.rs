@@ -8,7 +8,7 @@ use super::place::{Place, PlaceError};
 use super::record::TreeRecord;
 use crate::engine::index::{HEAD_BYTES, Index, Stamp, Stamps};
 use crate::fs::read::{is_settled, read_range, read_small};
-use crate::fs::{Dir, FsError, Stat};
+use crate::fs::{Dir, FsError, Stat, absent_is_fine};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashSet};
 use std::io::Write as _;
@@ -160,12 +160,20 @@ fn renew(dir: &Dir, entry: &Entry, stamp: &Stamp, is_sealed: bool) -> Result<Sta
 /// # Errors
 /// It can't be written; the old one is gone then, or still there.
 pub fn save_index(place: &Place, index: &Index) -> Result<(), PlaceError> {
+    let (state, name) = (place.state(), place.own_name(FILE)?);
     let bytes = index.encode();
-    write(place.state(), &place.own_name(FILE)?, &bytes)?;
+    write(state, &name, &bytes)?;
     let record = TreeRecord::load(place)?;
     if let (Layout::Switched, Some(directory)) = (place.layout(), record.live_directory()) {
-        let name = place.own_name(&[directory, SUFFIX].concat())?;
-        write(&place.sub(b"gen")?, &name, &bytes)?;
+        let further = place.own_name(&[directory, SUFFIX].concat())?;
+        let generations = place.sub(b"gen")?;
+        let fresh = fresh_name(&generations, &further)?;
+        // Neither is ever written to: each is replaced as a whole.
+        match generations.hard_link(state, &name, &fresh) {
+            Ok(()) => generations.rename_to(&fresh, &generations, &further)?,
+            // Not every file system gives a file two names.
+            Err(_) => write(&generations, &further, &bytes)?,
+        }
     }
     Ok(())
 }
@@ -219,11 +227,7 @@ pub(super) fn read_index(dir: &Dir, name: &Name) -> Option<Index> {
 /// Replaces a file without waiting for the disk: a reader sees the old or the new content, and
 /// after a power loss perhaps nothing that it can use.
 fn write(dir: &Dir, name: &Name, bytes: &[u8]) -> Result<(), FsError> {
-    let fresh = [name.as_bytes(), b".new"].concat();
-    let fresh = Name::parse(&fresh).map_err(|_| FsError::bad_name(&fresh))?;
-    if dir.stat(&fresh)?.is_some() {
-        dir.unlink(&fresh)?;
-    }
+    let fresh = fresh_name(dir, name)?;
     point("member.index.write")?;
     let mut file = dir.create_file(&fresh, 0o600)?;
     file.write_all(bytes)
@@ -231,4 +235,12 @@ fn write(dir: &Dir, name: &Name, bytes: &[u8]) -> Result<(), FsError> {
     drop(file);
     point("member.index.rename")?;
     dir.rename_to(&fresh, dir, name)
+}
+
+/// A temporary name for what will be called `name`; nothing has it.
+fn fresh_name(dir: &Dir, name: &Name) -> Result<Name, FsError> {
+    let fresh = [name.as_bytes(), b".new"].concat();
+    let fresh = Name::parse(&fresh).map_err(|_| FsError::bad_name(&fresh))?;
+    absent_is_fine(dir.unlink(&fresh))?;
+    Ok(fresh)
 }

@@ -5,18 +5,18 @@
 //! preserve stays preserved, whatever this hub sends today.
 
 use super::foreign::ForeignPaths;
-use super::held::shared;
+use super::held::{Known, shared};
 use super::host::Claim;
 use super::keeper::Keeper;
 use super::live_index::{load_index, save_index};
-use super::place::{Place, PlaceError};
+use super::place::PlaceError;
 use super::record::{TreeRecord, Vote};
 use super::recycle::give_up;
-use super::refusal::{information, of_fs, of_observe, of_place};
+use super::refusal::{information, of_commit, of_fs, of_observe, of_place};
+use super::transaction::CommitError;
 use crate::codes::{Code, Problem, error_chain};
 use crate::engine::index::{Index, Stamp};
 use crate::engine::observe::{LeftOutTime, Look, ObserveProblem, Observed, observe};
-use crate::fs::FsError;
 use crate::fs::owner::Principals;
 use crate::fs::read::FsClock;
 use crate::fs::walk::WalkTrouble;
@@ -68,10 +68,6 @@ impl Seen {
         let place = &claim.place;
         let mut record = TreeRecord::load(place).map_err(|error| of_place(&error))?;
         let sent = Preserve::parse(&open.preserve).map_err(|error| rule(&error))?;
-        if open.fence > 0 {
-            raise(&claim, &mut record, open.fence, &sent)?;
-            place.make_root().map_err(|error| of_fs(&error))?;
-        }
         let mut keeper = Keeper {
             scope: Scope {
                 exclude: excluded(open)?,
@@ -85,6 +81,10 @@ impl Seen {
             shared: BTreeSet::new(),
         };
         keeper.shared = shared(place, &keeper).map_err(|error| of_fs(&error))?;
+        if open.fence > 0 {
+            raise(&claim, &mut record, open.fence, &sent, &keeper)?;
+            place.make_root().map_err(|error| of_fs(&error))?;
+        }
         let known = load_index(place)
             .map_err(|error| of_place(&error))?
             .map(Arc::new);
@@ -225,6 +225,14 @@ impl Seen {
         Ok(())
     }
 
+    /// What is known of the live tree, for whoever looks for what is held.
+    pub fn known(&self) -> Known<'_> {
+        match self.is_looked_at {
+            true => Known::LookedAt(&self.observed),
+            false => Known::Recorded(&self.observed),
+        }
+    }
+
     /// The live generation, as it was committed.
     pub fn live_generation(&self) -> Option<&Generation> {
         self.record.live_generation().map(|kept| &kept.generation)
@@ -257,6 +265,7 @@ fn raise(
     record: &mut TreeRecord,
     fence: u64,
     sent: &Preserve,
+    keeper: &Keeper,
 ) -> Result<(), Problem> {
     if let Some(vote) = Vote::load(&claim.place).map_err(|error| of_place(&error))? {
         let serial = vote.generation.serial;
@@ -272,7 +281,7 @@ fn raise(
     let mut raised = record.raise_fence(&claim.place, fence);
     if matches!(&raised, Err(PlaceError::Fs(error)) if error.is_no_space()) {
         // What an attempt left that used the disk up must not be in the way of the next one.
-        make_way(&claim.place).map_err(|error| of_fs(&error))?;
+        make_way(claim, keeper).map_err(|error| of_commit(&error))?;
         raised = record.raise_fence(&claim.place, fence);
     }
     if !raised.map_err(|error| of_place(&error))? {
@@ -291,12 +300,12 @@ fn raise(
 
 /// Removes every staging area. No transaction is open: nothing refers to them, and what they hold
 /// only saves a transfer.
-fn make_way(place: &Place) -> Result<(), FsError> {
-    let stages = place.stages()?;
+fn make_way(claim: &Claim, keeper: &Keeper) -> Result<(), CommitError> {
+    let stages = claim.place.stages()?;
     for listed in stages.list()? {
         stages.remove_tree(&listed.name)?;
     }
-    give_up(place)?;
+    give_up(&claim.place, keeper, claim.overwritten.as_ref())?;
     tracing::warn!("the disk is full; what was staged was removed");
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 use super::fault::point;
 use super::foreign::ForeignPaths;
+use super::held::Known;
 use super::in_place;
 use super::journal::{Journal, Made, TREE};
 use super::keeper::Keeper;
@@ -39,6 +40,8 @@ pub struct Job<'a> {
     pub keeper: &'a Keeper,
     /// What a fresh walk found in the live tree, in wanted values.
     pub observed: &'a Index,
+    /// The same, for whoever looks for what is held.
+    pub known: Known<'a>,
     /// What it is to be.
     pub desired: &'a Manifest,
     /// What is staged: the desired manifest with a stamp for each entry, staged or unchanged;

@@ -5,8 +5,8 @@
 //! Nothing in it is trusted. What stays is what linking would have made: a name whose inode is that
 //! of the live tree's entry of that name, which was looked at and is wanted as it is. All else goes,
 //! and then the area is like one that an interrupted attempt left. What belongs to the member was
-//! moved out before; if something of that kind turned up since, it is moved aside, and the
-//! generation goes for good.
+//! shared when the generation after it went live; if something of that kind turned up since, it is
+//! moved aside, and the generation goes for good.
 //!
 //! The index of the generation comes with it. A directory that is still what that index says, and
 //! that a release leaves as it is, holds what linking would have made, by the inodes that the index
@@ -15,11 +15,12 @@
 use super::fault::point;
 use super::generations::rescue;
 use super::held::survey;
+use super::keeper::Keeper;
 use super::live_index::{index_name, read_index};
 use super::look::Seen;
 use super::place::Place;
 use super::transaction::CommitError;
-use super::work::{StagedDirectory, Work};
+use super::work::{At, StagedDirectory, Work};
 use crate::engine::index::{Index, Stamp};
 use crate::fs::owner::own_user;
 use crate::fs::{Dir, FileKind, FsError, Listed, Stat, absent_is_fine};
@@ -28,14 +29,28 @@ use sync_proto::entry::Kind;
 use sync_proto::filter::Side;
 use sync_proto::manifest::Directory;
 use sync_proto::path::{Name, RelPath};
+use sync_proto::wire::Notice;
 
 const SPARE: &[u8] = b"spare";
 /// The index of the generation in there.
 const INDEX: &[u8] = b"index";
 
+/// What became of the generation that waited to be used.
+#[derive(Debug)]
+pub(super) enum Spare {
+    /// There was none.
+    None,
+    /// It is the staged tree now.
+    TakenOver(TakenOver),
+    /// It couldn't be used, and is gone. What of it belonged to the member was moved aside.
+    Removed(Option<Notice>),
+}
+
 /// What was taken over.
 #[derive(Debug, Default)]
 pub(super) struct TakenOver {
+    /// For each directory of the wanted tree, whether there is one already.
+    pub is_there: Vec<bool>,
     /// For each directory of the wanted tree, its stamp if it is there already with all that is in
     /// it and its metadata.
     pub kept: Vec<Option<Stamp>>,
@@ -67,26 +82,41 @@ fn waiting(spare: &Dir) -> Result<Option<Name>, FsError> {
     Ok(generations.next().map(|listed| listed.name))
 }
 
-/// Removes what was put by: the disk is full.
-pub(super) fn give_up(place: &Place) -> Result<(), FsError> {
+/// Removes what was put by: the disk is full. What belongs to the member is moved aside.
+pub(super) fn give_up(
+    place: &Place,
+    keeper: &Keeper,
+    overwritten: Option<&Dir>,
+) -> Result<(), CommitError> {
     let spare = place.sub(SPARE)?;
-    for listed in spare.list()? {
-        spare.remove_tree(&listed.name)?;
+    if let Some(name) = waiting(&spare)? {
+        remove(place, (&spare, &name), keeper, overwritten)?;
     }
-    Ok(())
+    Ok(absent_is_fine(spare.unlink(&place.own_name(INDEX)?))?)
 }
 
-/// Makes what was put by the staged tree of an area that has none; none if there is nothing.
+fn remove(
+    place: &Place,
+    (spare, name): (&Dir, &Name),
+    keeper: &Keeper,
+    overwritten: Option<&Dir>,
+) -> Result<Option<Notice>, CommitError> {
+    let rescued = rescue(place, (spare, name), keeper, overwritten)?;
+    spare.remove_tree(name)?;
+    Ok(rescued)
+}
+
+/// Makes what was put by the staged tree of an area that has none.
 pub(super) fn take_over(
     seen: &Seen,
     work: &Work,
     area: &Dir,
     tree: &Name,
-) -> Result<Option<TakenOver>, CommitError> {
+) -> Result<Spare, CommitError> {
     let place = &seen.claim.place;
     let spare = place.sub(SPARE)?;
     let Some(name) = waiting(&spare)? else {
-        return Ok(None);
+        return Ok(Spare::None);
     };
     let index = place.own_name(INDEX)?;
     let known = read_index(&spare, &index).filter(|_| spare.dates_its_names());
@@ -98,26 +128,22 @@ pub(super) fn take_over(
         point("member.stage.recycle")?;
         spare.rename_to(&name, area, tree)?;
         absent_is_fine(spare.unlink(&index))?;
-        return Ok(Some(taken));
+        return Ok(Spare::TakenOver(taken));
     }
     if let Err(error) = reduced {
         tracing::debug!(%error, "an old generation can't be used again");
     }
-    rescue(
-        place,
-        (&spare, &name),
-        &seen.keeper,
-        known.as_ref(),
-        seen.claim.overwritten.as_ref(),
-    )?;
-    spare.remove_tree(&name)?;
-    Ok(None)
+    let overwritten = seen.claim.overwritten.as_ref();
+    let rescued = remove(place, (&spare, &name), &seen.keeper, overwritten)?;
+    Ok(Spare::Removed(rescued))
 }
 
 /// What was found in one directory.
 enum Found {
     /// Something that may not be removed.
     Held,
+    /// No directory.
+    Nothing,
     /// Nothing any more that doesn't belong there; these of the wanted entries are files that do.
     Reduced(Box<[bool]>),
     /// All that belongs there, and nothing else.
@@ -144,22 +170,33 @@ fn reduce(
     let found: Vec<(u32, Found)> = found.collect::<Result<_, _>>()?;
     let count = work.target.desired.directories().len();
     let mut taken = TakenOver {
+        is_there: vec![false; count],
         kept: vec![None; count],
         files: vec![Box::default(); count],
     };
     for (at, found) in found {
+        let (directory, at) = (work.directory_at(at), at as usize);
         match found {
             Found::Held => return Ok(None),
+            Found::Nothing => continue,
             Found::Reduced(left) => {
-                if let Some(files) = taken.files.get_mut(at as usize) {
+                if let Some(files) = taken.files.get_mut(at) {
                     *files = left;
                 }
             }
             Found::Kept(stamp) => {
-                if let Some(kept) = taken.kept.get_mut(at as usize) {
+                // A symlink above it may have led there, which is gone by now.
+                let above = directory.and_then(|it| work.index_of(&it.path.parent()?));
+                if above.is_some_and(|above| taken.is_there.get(above as usize) != Some(&true)) {
+                    continue;
+                }
+                if let Some(kept) = taken.kept.get_mut(at) {
                     *kept = Some(stamp);
                 }
             }
+        }
+        if let Some(is_there) = taken.is_there.get_mut(at) {
+            *is_there = true;
         }
     }
     Ok(Some(taken))
@@ -172,26 +209,25 @@ fn reduce_directory(
     work: &Work,
     known: Option<&Index>,
 ) -> Result<Found, CommitError> {
-    let nothing = || Ok(Found::Reduced(Box::default()));
     let Some(directory) = work.directory_at(at) else {
-        return nothing();
+        return Ok(Found::Nothing);
     };
+    if let Some(known) = known
+        && let Ok(stat) = generation.stat_anyhow_at(&directory.path)
+        && is_kept((at, directory), &stat, seen, work, known)
+    {
+        return Ok(Found::Kept(Stamp::from(&stat)));
+    }
     let dir = match generation.try_open_dir_at(&directory.path) {
         Ok(Some(dir)) => dir,
-        Ok(None) => return nothing(),
+        Ok(None) => return Ok(Found::Nothing),
         // It wasn't a directory then; whoever reduces the one above removes it.
-        Err(error) if error.is_wrong_kind() => return nothing(),
+        Err(error) if error.is_wrong_kind() => return Ok(Found::Nothing),
         Err(error) => return Err(error.into()),
     };
-    if let Some(known) = known {
-        let stat = dir.stat_self()?;
-        if is_kept(directory, &stat, seen, work, known) {
-            return Ok(Found::Kept(Stamp::from(&stat)));
-        }
-    }
     let mut left = vec![false; directory.entries.len()];
     for listed in dir.list_once()? {
-        if let Some(nth) = as_linked(directory, &listed, seen, work) {
+        if let Some(nth) = as_linked((at, directory), &listed, seen, work) {
             let wanted = directory.entries.get(nth);
             if let (Some(left), Some(wanted)) = (left.get_mut(nth), wanted) {
                 *left = listed.kind == FileKind::File && !work.is_leader(directory, wanted);
@@ -221,12 +257,18 @@ fn reduce_directory(
 /// True if a directory of the generation is what its index says, by `stat`, and that is what is
 /// wanted: the metadata, the same subdirectories, and the inodes of the live tree, whose entries are
 /// wanted as they are. Symlinks, pipes and empty files are made anew in every release.
-fn is_kept(directory: &Directory, stat: &Stat, seen: &Seen, work: &Work, known: &Index) -> bool {
+fn is_kept(
+    (at, directory): (u32, &Directory),
+    stat: &Stat,
+    seen: &Seen,
+    work: &Work,
+    known: &Index,
+) -> bool {
     let path = &directory.path;
     let Some((before, inodes)) = known.unmoved(path, stat) else {
         return false;
     };
-    let Some((live, stamps)) = seen.observed.shared(path) else {
+    let Some((live, stamps)) = work.live(&seen.observed, at) else {
         return false;
     };
     let wanted = work.target.desired.entry(path);
@@ -279,37 +321,41 @@ fn is_managed(directory: &Directory, name: &Name, seen: &Seen) -> bool {
 
 /// Which wanted entry this is: a directory of the staged tree, or a file that is the live one. None if
 /// linking wouldn't have made it.
-fn as_linked(directory: &Directory, listed: &Listed, seen: &Seen, work: &Work) -> Option<usize> {
-    let find = |directory: &Directory| {
-        let entries = &directory.entries;
-        entries
-            .binary_search_by(|it| it.name.cmp(&listed.name))
-            .ok()
-    };
-    let at = find(directory)?;
-    let wanted = directory.entries.get(at)?;
+fn as_linked(
+    (at, directory): (u32, &Directory),
+    listed: &Listed,
+    seen: &Seen,
+    work: &Work,
+) -> Option<usize> {
+    let entries = &directory.entries;
+    let nth = entries.binary_search_by(|it| it.name.cmp(&listed.name));
+    let nth = nth.ok()?;
+    let wanted = entries.get(nth)?;
     let is_as_linked = match wanted.kind {
         Kind::Directory => {
             listed.kind == FileKind::Directory && is_staged(&directory.path_of(&wanted.name), work)
         }
         Kind::File { size: 1.., .. } => {
-            let (live, stamps) = seen.observed.directory(&directory.path)?;
-            let nth = find(live)?;
+            let at = At {
+                directory: at,
+                entry: u32::try_from(nth).ok()?,
+                is_seed: false,
+            };
+            let live = work.unchanged(&seen.observed, at);
             listed.kind != FileKind::Directory
+                && live.is_some_and(|live| live.ino == listed.ino)
                 && is_managed(directory, &wanted.name, seen)
-                && live.entries.get(nth) == Some(wanted)
-                && stamps.get(nth).map(|stamp| stamp.ino) == Some(listed.ino)
         }
         _ => false,
     };
-    is_as_linked.then_some(at)
+    is_as_linked.then_some(nth)
 }
 
 /// True if a directory that is to go holds what may not be removed, or can't be looked into.
 fn holds_something(dir: &Dir, name: &Name, path: &RelPath, seen: &Seen) -> bool {
     let held = dir
         .open_dir(name)
-        .and_then(|inside| survey(&inside, path, &seen.keeper, None));
+        .and_then(|inside| survey(&inside, path, &seen.keeper));
     held.map_or(true, |held| {
         held.iter().any(|held| held.link_target.is_none())
     })

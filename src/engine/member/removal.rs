@@ -82,7 +82,7 @@ fn delete_in_place(place: &Place, keeper: &Keeper) -> Result<Vec<Notice>, Commit
 
 /// Removes everything that is managed below a root.
 fn empty(root: Dir, hands: &Hands<'_>) -> Result<Vec<Notice>, CommitError> {
-    let held = survey(&root, &RelPath::root(), hands.keeper, None)?;
+    let held = survey(&root, &RelPath::root(), hands.keeper)?;
     let kept = Kept::new(&held, hands.keeper, |_| true);
     let walked = walk(&root, |parent, name, is_directory| {
         let path = sync_proto::path::Name::parse(name)
@@ -170,7 +170,7 @@ fn delete_switched(place: &Place, keeper: &Keeper) -> Result<Vec<Notice>, Commit
     }
     let shared = place.sub(b"shared")?;
     let base = shared.path_for_messages().to_vec();
-    for held in survey(&shared, &RelPath::root(), keeper, None)? {
+    for held in survey(&shared, &RelPath::root(), keeper)? {
         let path = [&base, &b"/"[..], held.path.as_bytes()].concat();
         left.push(stays(&path, "belongs to the member"));
     }
@@ -198,7 +198,7 @@ fn remove_generations(
             // Real entries that belong to the member are only found in the live generation, but
             // they are looked for in each.
             let inside = Tree::new(generations.open_dir(&listed.name)?);
-            let held = survey(inside.root(), &RelPath::root(), keeper, None)?;
+            let held = survey(inside.root(), &RelPath::root(), keeper)?;
             if held.iter().any(|held| held.link_target.is_none()) {
                 let swap = place.sub(b"aside")?;
                 let hands = Hands {

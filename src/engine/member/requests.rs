@@ -2,7 +2,7 @@
 
 use super::foreign::ForeignPaths;
 use super::generations::collect;
-use super::held::shared;
+use super::held::{Known, shared};
 use super::host::Claim;
 use super::keeper::Keeper;
 use super::live_index::{Unchanged, load_index, refresh_index, save_index};
@@ -28,7 +28,7 @@ pub fn settle(
     decision: Decision,
 ) -> Result<Option<Committed>, Problem> {
     let mut participant = settled(claim)?;
-    carry_out(claim, &mut participant, txn, decision, None)
+    carry_out(claim, &mut participant, txn, decision, Known::Nothing)
 }
 
 /// What is there.

@@ -7,13 +7,12 @@
 //! exchanged.
 
 use super::fault::point;
-use super::held::{HeldEntry, survey};
+use super::held::{HeldEntry, Known, survey_known};
 use super::journal::{Journal, SEED};
 use super::live::{Spot, Tree, exchange, rename_noreplace};
 use super::overwritten::Aside;
 use super::place::Place;
 use super::transaction::CommitError;
-use crate::engine::index::Index;
 use crate::fs::{Dir, FsError};
 use sync_proto::path::{Name, RelPath};
 
@@ -130,12 +129,12 @@ pub(super) fn plant(place: &Place, journal: &Journal, path: &RelPath) -> Result<
 pub(super) fn share_strays(
     place: &Place,
     journal: &Journal,
-    (before, known): (&mut Tree, Option<&Index>),
+    (before, known): (&mut Tree, Known<'_>),
     after: &mut Tree,
     aside: &Aside<'_>,
 ) -> Result<(), CommitError> {
     before.forget();
-    for held in survey(before.root(), &RelPath::root(), &journal.keeper, known)? {
+    for held in survey_known(before.root(), &journal.keeper, known)? {
         let Some(spot) = after.find(&held.path)? else {
             continue;
         };

@@ -10,7 +10,7 @@
 use super::fault::point;
 use super::journal::{SEED, TREE};
 use super::look::Seen;
-use super::recycle::{TakenOver, take_over};
+use super::recycle::{Spare, TakenOver, take_over};
 use super::refusal::{of_commit, of_fs, of_meta};
 use super::work::{At, StagedDirectory, Work};
 use crate::codes::{Code, Problem};
@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sync_proto::digest::Digest;
 use sync_proto::entry::Meta;
 use sync_proto::path::{Name, RelPath};
-use sync_proto::wire::{Layout, Needs};
+use sync_proto::wire::{Layout, Needs, Notice};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Content from this size on is written with holes where it is zero.
@@ -60,6 +60,8 @@ pub struct Staging {
     /// Every name in it is one that this attempt put or left there.
     pub is_ours: bool,
     taken: TakenOver,
+    /// What was moved out of an old generation that couldn't be used.
+    pub rescued: Option<Notice>,
     tree: Dir,
     seed: Option<Dir>,
     principals: Arc<Principals>,
@@ -94,9 +96,14 @@ impl Staging {
         let there = area.stat(&tree_name).map_err(|error| of_fs(&error))?;
         let is_switched = seen.claim.place.layout() == Layout::Switched;
         let is_ours = there.is_none();
-        let taken = match is_ours && is_switched {
+        let spare = match is_ours && is_switched {
             true => take_over(seen, &work, &area, &tree_name).map_err(|it| of_commit(&it))?,
-            false => None,
+            false => Spare::None,
+        };
+        let (taken, rescued) = match spare {
+            Spare::None => (None, None),
+            Spare::TakenOver(taken) => (Some(taken), None),
+            Spare::Removed(rescued) => (None, rescued),
         };
         let tree = own(TREE)
             .and_then(|tree| area.create_dir_if_absent(&tree, 0o700))
@@ -117,6 +124,7 @@ impl Staging {
             is_fresh: is_ours && taken.is_none(),
             is_ours,
             taken: taken.unwrap_or_default(),
+            rescued,
             tree,
             seed,
             principals: seen.principals.clone(),
@@ -159,8 +167,12 @@ impl Staging {
     pub fn make_directories(&self) -> Result<(), Problem> {
         point("member.stage.directories").map_err(|error| of_fs(&error))?;
         let mut cursor = Cursor::new(self);
+        let is_taken = |staged: &StagedDirectory| {
+            let is_there = self.taken.is_there.get(staged.directory as usize);
+            !staged.is_seed && is_there == Some(&true)
+        };
         let missing = self.work.directories.keys();
-        for staged in missing.filter(|staged| self.kept(**staged).is_none()) {
+        for staged in missing.filter(|staged| !is_taken(staged)) {
             let Some(directory) = self.work.directory_at(staged.directory) else {
                 continue;
             };

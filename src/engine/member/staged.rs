@@ -5,6 +5,7 @@
 use super::compare::{Comparison, Target};
 use super::fill::{LocalContents, Sources, find};
 use super::foreign::ForeignPaths;
+use super::held::Known;
 use super::host::Claim;
 use super::live_index::{Sealed, Unchanged, refresh_index, save_index};
 use super::look::Seen;
@@ -119,7 +120,7 @@ impl Tree {
         }
         let seen = &self.seen;
         let place = &seen.claim.place;
-        let work = Work::new(target, place.layout(), &seen.keeper);
+        let work = Work::new(target, place.layout(), &seen.keeper, &seen.observed);
         let mut staging = Staging::open(seen, work, events)?;
         staging.make_directories()?;
         let mut sources = find(seen, &mut staging)?;
@@ -170,7 +171,9 @@ impl Tree {
             });
         }
         transaction.staged = Some(transaction.staging.index(&self.seen)?);
-        Ok(unkept(&transaction.staging.unkept()).into_iter().collect())
+        let unkept = unkept(&transaction.staging.unkept());
+        let rescued = transaction.staging.rescued.clone();
+        Ok(unkept.into_iter().chain(rescued).collect())
     }
 
     /// Makes everything durable. `Ok` is a vote of yes, and durable.
@@ -194,6 +197,7 @@ impl Tree {
             record: &seen.record,
             keeper: &seen.keeper,
             observed: &seen.observed,
+            known: seen.known(),
             desired: &target.desired,
             staged,
             plan: &target.plan,
@@ -229,10 +233,8 @@ impl Tree {
         decision: Decision,
     ) -> Result<Option<Committed>, Problem> {
         self.seen.outdate_look();
-        let Seen {
-            claim, observed, ..
-        } = &self.seen;
-        carry_out(claim, &mut self.participant, txn, decision, Some(observed))
+        let (claim, known) = (&self.seen.claim, self.seen.known());
+        carry_out(claim, &mut self.participant, txn, decision, known)
     }
 
     /// Remembers what is live now. A cache: the next look does without it, and takes longer.
@@ -270,7 +272,7 @@ pub fn settled(claim: &Claim) -> Result<Participant, Problem> {
     let place = &claim.place;
     let recovered = recover(place).map_err(|error| of_commit(&error))?;
     if let Participant::Forward { txn } = recovered.participant {
-        transaction::commit(place, txn, claim.overwritten.as_ref(), None)
+        transaction::commit(place, txn, claim.overwritten.as_ref(), Known::Nothing)
             .map_err(|error| of_commit(&error))?;
         return Ok(Participant::Done { txn });
     }
@@ -284,7 +286,7 @@ pub fn carry_out(
     participant: &mut Participant,
     txn: TxnKey,
     decision: Decision,
-    known: Option<&Index>,
+    known: Known<'_>,
 ) -> Result<Option<Committed>, Problem> {
     let place = &claim.place;
     let record = TreeRecord::load(place).map_err(|error| of_place(&error))?;

@@ -6,6 +6,7 @@
 
 use super::apply::Applied;
 use super::fault::point;
+use super::held::Known;
 use super::journal::{Journal, TREE, Work};
 use super::live::{Spot, Tree, exchange, rename_noreplace};
 use super::overwritten::Aside;
@@ -13,7 +14,6 @@ use super::place::{Place, RootState};
 use super::shared::{plant, share, share_strays};
 use super::transaction::{CommitError, now_us};
 use super::tree_plan::notice;
-use crate::engine::index::Index;
 use std::time::Instant;
 use sync_proto::path::{Name, RelPath};
 
@@ -21,7 +21,7 @@ use sync_proto::path::{Name, RelPath};
 pub(super) fn commit(
     place: &Place,
     journal: &Journal,
-    known: Option<&Index>,
+    known: Known<'_>,
 ) -> Result<Applied, CommitError> {
     let Work::Switched {
         from,

@@ -4,7 +4,7 @@
 //! member, and the directories above them that the manifest doesn't have. Unchanged files share
 //! their inode with the live generation, so all of it is stat'ed once more before the vote.
 
-use super::held::survey;
+use super::held::{survey, survey_known};
 use super::in_place::Planned;
 use super::journal::{Made, Work};
 use super::live::Tree;
@@ -35,12 +35,7 @@ pub(super) fn prepare(
         _ => None,
     };
     let held = match &live {
-        Some(live) => survey(
-            live.root(),
-            &RelPath::root(),
-            job.keeper,
-            Some(job.observed),
-        )?,
+        Some(live) => survey_known(live.root(), job.keeper, job.known)?,
         None => Vec::new(),
     };
     let (mut shares, mut links) = (Vec::new(), BTreeSet::new());
@@ -61,7 +56,7 @@ pub(super) fn prepare(
     // was removed by the member doesn't come back: it may be the mark of a maintenance that is over.
     let preserve = &job.keeper.scope.preserve;
     let shared = job.place.sub(b"shared")?;
-    for held in survey(&shared, &RelPath::root(), job.keeper, None)? {
+    for held in survey(&shared, &RelPath::root(), job.keeper)? {
         if live.is_none() || preserve.covers(&held.path).is_some() {
             links.insert(held.path);
         }

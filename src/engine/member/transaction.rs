@@ -15,6 +15,7 @@
 use super::apply::{self, Applied};
 use super::fault::point;
 use super::generations;
+use super::held::Known;
 use super::journal::{Journal, Made, Work};
 use super::live::Tree;
 use super::overwritten::publish;
@@ -22,7 +23,6 @@ use super::place::{Place, PlaceError};
 use super::prepare::restore_times;
 use super::record::{TreeRecord, Vote};
 use super::switch;
-use crate::engine::index::Index;
 use crate::fs::meta::MetaError;
 use crate::fs::owner::Missing;
 use crate::fs::{Dir, FsError};
@@ -132,7 +132,7 @@ pub fn commit(
     place: &Place,
     txn: TxnKey,
     overwritten: Option<&Dir>,
-    known: Option<&Index>,
+    known: Known<'_>,
 ) -> Result<Committed, CommitError> {
     let mut record = TreeRecord::load(place)?;
     let is_recorded = record.last_committed == Some(txn);
@@ -182,11 +182,7 @@ pub fn commit(
     Ok(committed)
 }
 
-fn carry_out(
-    place: &Place,
-    journal: &Journal,
-    known: Option<&Index>,
-) -> Result<Applied, CommitError> {
+fn carry_out(place: &Place, journal: &Journal, known: Known<'_>) -> Result<Applied, CommitError> {
     match journal.work {
         Work::InPlace { .. } => {
             let applied = apply::apply(place, journal)?;

@@ -3,7 +3,7 @@
 //! One list serves `--dry-run`, the brakes, staging and the commit, so none of them can mean
 //! something else than the others. Nothing is written here.
 
-use super::held::{HeldEntry, Kept, left_out, survey};
+use super::held::{HeldEntry, Kept, Known, left_out, survey_known};
 use super::keeper::{Keeper, Untouchable};
 use super::plan_summary::{attributes, meta_letters};
 use crate::engine::index::Index;
@@ -171,7 +171,7 @@ fn held(live: &Dir, input: &PlanInput<'_>) -> Result<Vec<HeldEntry>, FsError> {
     {
         return Ok(held);
     }
-    survey(live, &RelPath::root(), input.keeper, Some(input.observed))
+    survey_known(live, input.keeper, Known::Recorded(input.observed))
 }
 
 pub(super) struct Planner<'a> {

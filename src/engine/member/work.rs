@@ -7,6 +7,7 @@
 use super::compare::Target;
 use super::keeper::Keeper;
 use super::tree_plan::Action;
+use crate::engine::index::{Index, Stamp, Stamps};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use sync_proto::digest::Digest;
@@ -67,11 +68,13 @@ pub struct Work {
     pub symlinks: Vec<At>,
     /// Directories, parents first. True if they get their final metadata.
     pub directories: BTreeMap<StagedDirectory, bool>,
+    /// For each directory of the manifest, which one of the observed tree has its path.
+    twins: Vec<Option<u32>>,
 }
 
 impl Work {
     /// Collects what is to be staged.
-    pub fn new(target: Arc<Target>, layout: Layout, keeper: &Keeper) -> Self {
+    pub fn new(target: Arc<Target>, layout: Layout, keeper: &Keeper, observed: &Index) -> Self {
         let contents = target.desired.contents();
         let by_digest = (0_u32..)
             .zip(&contents)
@@ -87,6 +90,7 @@ impl Work {
             nodes: Vec::new(),
             symlinks: Vec::new(),
             directories: BTreeMap::new(),
+            twins: observed.twins(&target.desired),
             target: target.clone(),
         };
         match layout {
@@ -246,6 +250,31 @@ impl Work {
     pub fn index_of(&self, path: &RelPath) -> Option<u32> {
         let at = self.target.desired.position(path)?;
         u32::try_from(at).ok()
+    }
+
+    /// The directory of the `observed` tree that has the path of this one. It is the very same one
+    /// where nothing in it is another entry than it was.
+    pub fn live<'a>(
+        &self,
+        observed: &'a Index,
+        directory: u32,
+    ) -> Option<(&'a Arc<Directory>, &'a Stamps)> {
+        let twin = *self.twins.get(directory as usize)?;
+        observed.nth(twin? as usize)
+    }
+
+    /// The stamp of the same entry in the `observed` tree, if there is one, with the same metadata.
+    pub fn unchanged(&self, observed: &Index, at: At) -> Option<Stamp> {
+        let (directory, entry) = self.at(at)?;
+        let (live, stamps) = self.live(observed, at.directory)?;
+        let nth = if std::ptr::eq(&raw const **live, directory) {
+            at.entry as usize
+        } else {
+            let entries = &live.entries;
+            let nth = entries.binary_search_by(|it| it.name.cmp(&entry.name));
+            nth.ok().filter(|nth| entries.get(*nth) == Some(entry))?
+        };
+        stamps.get(nth).copied()
     }
 
     /// The directory with this number.

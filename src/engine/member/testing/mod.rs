@@ -8,6 +8,7 @@ use staging::Staging;
 pub(super) use tree::{Node, build, observe, principals, resolve, set_mtime, snapshot};
 
 use super::foreign::ForeignPaths;
+use super::held::Known;
 use super::keeper::Keeper;
 use super::live_index::{Unchanged, load_index, refresh_index, save_index};
 use super::place::{Place, PlaceError, Seat};
@@ -205,6 +206,7 @@ impl World {
             record: &staged.record,
             keeper: &self.keeper,
             observed: &staged.observed,
+            known: Known::LookedAt(&staged.observed),
             desired: staged.desired.manifest(),
             staged: &staged.staged,
             plan: &staged.plan,
@@ -220,7 +222,7 @@ impl World {
     }
 
     pub(super) fn commit(&self, txn: TxnKey) -> Result<Committed, CommitError> {
-        commit(&self.place, txn, Some(&self.overwritten), None)
+        commit(&self.place, txn, Some(&self.overwritten), Known::Nothing)
     }
 
     /// Everything after the commit.
@@ -253,7 +255,7 @@ impl World {
     pub(super) fn difference(&self, desired: &Index) -> Vec<String> {
         let observed = self.observe();
         let live = self.place.live().unwrap().unwrap();
-        let held = super::held::survey(&live, &RelPath::root(), &self.keeper, None).unwrap();
+        let held = super::held::survey(&live, &RelPath::root(), &self.keeper).unwrap();
         let is_kept = |at: &RelPath| held.iter().any(|held| held.path.is_within(at));
         diff(observed.manifest(), desired.manifest())
             .into_iter()

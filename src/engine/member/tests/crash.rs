@@ -1,6 +1,7 @@
 //! What is left after a death at any step.
 
 use super::super::fault::counted::{fail_at, fail_once, failed};
+use super::super::held::Known;
 use super::super::live::no_exchange;
 use super::super::testing::{Node, Staged, World, quick, snapshot};
 use super::super::transaction::{CommitError, abort, commit, recover};
@@ -174,12 +175,12 @@ fn a_decided_transaction_is_not_aborted() {
 fn a_transaction_that_nobody_prepared_is_not_committed() {
     let (world, staged) = ready_in(quick(), Layout::InPlace);
     assert!(matches!(
-        commit(&world.place, staged.txn, None, None),
+        commit(&world.place, staged.txn, None, Known::Nothing),
         Err(CommitError::NoTransaction)
     ));
     world.prepare(&staged).unwrap();
     assert!(matches!(
-        commit(&world.place, [9; 16], None, None),
+        commit(&world.place, [9; 16], None, Known::Nothing),
         Err(CommitError::OtherTransaction)
     ));
 }

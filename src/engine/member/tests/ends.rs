@@ -2,6 +2,7 @@
 
 use super::super::generations::{collect, generations, kept_contents, open_kept, pin};
 use super::super::record::TreeRecord;
+use super::super::recycle::give_up;
 use super::super::removal::delete_tree;
 use super::super::testing::{Node, World, build, keeper};
 use super::{AFTER, BEFORE, LAYOUTS, check_after, live_on, read, ready, rules};
@@ -71,6 +72,10 @@ fn collecting_keeps_what_is_pinned_and_never_loses_an_upload() {
         .map(|it| (it.generation.serial, it.pinned))
         .collect();
     assert_eq!(kept, [(1, true), (3, false)]);
+    // It waits to be used again, with all that is in it, unless the disk is full.
+    assert_eq!(read(state.join("spare/000002/sites/q/files/x")), "x");
+    give_up(&world.place, &world.keeper, Some(&world.overwritten)).unwrap();
+    assert_eq!(std::fs::read_dir(state.join("spare")).unwrap().count(), 0);
     let rescued = world.tmp.path().join("overwritten/000002/sites/q/files/x");
     assert_eq!(read(rescued), "x");
 }

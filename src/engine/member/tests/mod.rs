@@ -5,6 +5,7 @@ mod crash;
 mod drift;
 mod ends;
 mod hands;
+mod held;
 mod places;
 mod power;
 mod push;

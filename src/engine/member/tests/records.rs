@@ -1,6 +1,7 @@
 //! What the records of a tree say, and what is left of them when a transaction is over.
 
 use super::super::foreign::ForeignPaths;
+use super::super::held::Known;
 use super::super::journal::{Journal, Made};
 use super::super::live::no_exchange;
 use super::super::place::Place;
@@ -119,7 +120,7 @@ fn a_commit_says_what_it_did_and_when_and_again_when_repeated() {
         assert!(changes > 0);
         assert_eq!((committed.changed_entries, committed.serial), (changes, 2));
         assert!((before..=now_us()).contains(&committed.switched_us));
-        let repeated = commit(&world.place, staged.txn, None, None).unwrap();
+        let repeated = commit(&world.place, staged.txn, None, Known::Nothing).unwrap();
         assert_eq!((repeated.changed_entries, repeated.serial), (0, 2));
         assert!((before..=now_us()).contains(&repeated.switched_us));
         world.settle(&staged);

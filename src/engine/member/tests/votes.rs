@@ -350,10 +350,10 @@ fn what_cant_be_looked_into_is_held_and_the_nearest_path_stands_for_it() {
     set_permissions(&shut, Permissions::from_mode(0o000)).unwrap();
     let (root, inner) = without_privileges(|| {
         let open = |at: &Path| Dir::open_absolute(at).unwrap();
-        let root = survey(&open(tmp.path()), &RelPath::root(), &rules(), None);
+        let root = survey(&open(tmp.path()), &RelPath::root(), &rules());
         (
             root,
-            survey(&open(&tmp.path().join("d")), &path("d"), &rules(), None),
+            survey(&open(&tmp.path().join("d")), &path("d"), &rules()),
         )
     });
     set_permissions(&shut, Permissions::from_mode(0o700)).unwrap();
@@ -374,7 +374,7 @@ fn what_lies_too_deep_is_held_by_the_deepest_path_there_is() {
         deepest = deepest.join(&name(&each)).unwrap_or(deepest);
     }
     assert!(deepest.depth() < 20);
-    let held = survey(&top, &RelPath::root(), &rules(), None).unwrap();
+    let held = survey(&top, &RelPath::root(), &rules()).unwrap();
     assert_eq!(held.len(), 1, "{held:?}");
     assert!(held[0].is_opaque && held[0].path == deepest);
 }

@@ -5,22 +5,23 @@
 //! al., IEEE TPDS 31(9), 2020) as the crate `fastcdc` 5.0.0 implements it, with the parameters
 //! below and normalization level 1, which tests pin with golden values.
 //!
-//! # Layout (normative, version 1; numbers little-endian)
+//! # Layout (normative, version 2; numbers little-endian)
 //!
 //! ```text
 //! offset  size  field
 //!      0     4  magic "FoCl"
-//!      4     1  version, 1; another cutting algorithm or parameter is another version
+//!      4     1  version, 2; another way to cut, another parameter or another id is another one
 //!      5    32  BLAKE3 of the whole content
 //!     37     8  size of the content
 //!     45     4  number of chunks, at most 4,194,304
 //!     49     -  per chunk: its length (unsigned LEB128, shortest form)
-//!      -     -  per chunk: the first 16 bytes of its BLAKE3
+//!      -     -  per chunk: its XXH3 of 128 bits, without a seed
 //! ```
 //!
 //! Invariants: the lengths add up to the size; every chunk but the last has a length that the
 //! cutting allows. A chunk's id is a hint for finding equal bytes, never proof: only the digest of
-//! the assembled file is.
+//! the assembled file is. So it needn't withstand anybody who wants two chunks to have the same: who
+//! writes such a file gets it delivered whole.
 
 mod chunker;
 
@@ -30,9 +31,10 @@ use crate::digest::Digest;
 use crate::pack::FormatError;
 use crate::pack::reader::{Reader, put_varint, within};
 use crate::pack::segment::MAX_FILE_BYTES;
+use twox_hash::XxHash3_128;
 
 const MAGIC: [u8; 4] = *b"FoCl";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const FIXED_BYTES: usize = 49;
 
 /// The shortest chunk, except for the last one of a file.
@@ -52,8 +54,18 @@ pub const MAX_CHUNK_LIST_BYTES: usize = FIXED_BYTES + MAX_CHUNKS * (3 + 16);
 pub struct Chunk {
     /// Its length in bytes.
     pub length: u32,
-    /// The first 16 bytes of its BLAKE3.
+    /// Its XXH3.
     pub id: [u8; 16],
+}
+
+impl Chunk {
+    /// The chunk that these bytes are.
+    fn of(bytes: &[u8]) -> Self {
+        Self {
+            length: bytes.len() as u32,
+            id: XxHash3_128::oneshot(bytes).to_le_bytes(),
+        }
+    }
 }
 
 /// The chunks of one content, in order.
@@ -214,7 +226,7 @@ mod tests {
 
         #[test]
         fn arbitrary_bytes_are_refused_without_a_panic(tail in prop::collection::vec(any::<u8>(), 0..300)) {
-            let bytes = [&b"FoCl\x01"[..], &tail].concat();
+            let bytes = [&b"FoCl\x02"[..], &tail].concat();
             if let Ok(list) = ChunkList::parse(&bytes) {
                 prop_assert_eq!(list.encode(), bytes);
             }
@@ -264,7 +276,7 @@ mod tests {
     fn the_layout_is_what_the_module_documents() {
         let list = list(b"short");
         let expected = [
-            &b"FoCl\x01"[..],
+            &b"FoCl\x02"[..],
             Digest::of(b"short").as_bytes(),
             &5_u64.to_le_bytes(),
             &1_u32.to_le_bytes(),

@@ -3,7 +3,7 @@
 //! One pass makes the digest of the whole and the ids of the chunks, on all cores. Where an earlier
 //! version's chunks are known, the next ones are expected to be those: an id has to be computed
 //! anyway, and where it is the expected one, so is the cut, since a cut depends on nothing but the
-//! bytes from the cut before. Only what differs is searched for cut points, which costs as much as
+//! bytes from the cut before. Only what differs is searched for cut points, which costs more than
 //! both hashes together.
 //!
 //! Invariant: with a guide or without, the list is the same (but for a collision of 128 bits, and an
@@ -138,10 +138,7 @@ fn extend(chunks: &mut Vec<Chunk>, pending: &[u8], keep_bytes: usize, masks: (u6
         rest = behind;
     }
     let hashed = cuts.par_iter().with_min_len(CHUNKS_AT_ONCE);
-    chunks.par_extend(hashed.map(|bytes| Chunk {
-        length: bytes.len() as u32,
-        id: Digest::of(bytes).short(),
-    }));
+    chunks.par_extend(hashed.map(|bytes| Chunk::of(bytes)));
 }
 
 /// The chunks of an earlier version, and where in it the content is.
@@ -172,7 +169,7 @@ impl Guide {
             expected.push((chunk, bytes));
             rest = behind;
         }
-        let is_same = |(chunk, bytes): &(&Chunk, &[u8])| Digest::of(bytes).short() == chunk.id;
+        let is_same = |(chunk, bytes): &(&Chunk, &[u8])| Chunk::of(bytes) == **chunk;
         let checked = expected.par_iter().with_min_len(CHUNKS_AT_ONCE);
         let same: Vec<bool> = checked.map(is_same).collect();
         let count = same.iter().take_while(|same| **same).count();

@@ -109,6 +109,16 @@ pub enum Key {
     },
 }
 
+impl Key {
+    /// True if these are two names of one pack, which is known without reading either.
+    fn is_the_very(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Pack(one), Self::Pack(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+}
+
 /// Where a content comes from.
 #[derive(Clone, Debug)]
 enum Origin {
@@ -274,6 +284,7 @@ impl Encoder {
     pub fn whole(&self, needs: impl IntoIterator<Item = u32>) -> Result<Vec<Key>, EncodeError> {
         let mut keys = Vec::new();
         let mut seen = std::collections::HashSet::new();
+        let mut last = None;
         let mut packs: BTreeMap<Digest, Vec<u32>> = BTreeMap::new();
         for index in needs {
             let (Some(content), Some(origin)) = (
@@ -284,7 +295,11 @@ impl Encoder {
             };
             match origin {
                 Origin::Planned(key) => {
-                    if seen.insert(key.clone()) {
+                    // What is in one pack comes together, and a pack is named by all that is in it.
+                    let is_known = last
+                        .replace(key)
+                        .is_some_and(|last: &Key| last.is_the_very(key));
+                    if !is_known && seen.insert(key.clone()) {
                         keys.push(key.clone());
                     }
                 }

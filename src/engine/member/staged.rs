@@ -248,7 +248,8 @@ impl Tree {
         let place = &self.seen.claim.place;
         // What is foreign goes or stays by rules of its own.
         let is_plain = self.seen.keeper.foreign.is_empty();
-        let target = self.target.as_ref().filter(|_| is_plain);
+        let is_each = is_plain && transaction.sealed.is_none();
+        let target = self.target.as_ref().filter(|_| is_each);
         let touched = target.map(|target| target.plan.touched());
         let unchanged = match (&transaction.sealed, &touched) {
             (Some(sealed), _) => Unchanged::Sealed(sealed),

@@ -186,7 +186,9 @@ fn what_belongs_to_the_member_is_moved_out_of_it() {
         let _old_link = fs::remove_file(spare.join("files"));
         put(&spare.join(at), at);
         put(&world.source("site").join("version"), at);
-        world.push("site", &[]).all("committed");
+        let pushed = world.push("site", &[]).all("committed");
+        let said = pushed.describe();
+        assert!(said.contains("holds what was not committed"), "{said}");
         world.assert_delivered("site");
         let name = at.rsplit('/').next().unwrap();
         let found = find(state, name).or_else(|| find(&world.agent_dir(0), name));

@@ -12,7 +12,10 @@ mod watch;
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicI32, Ordering},
+    },
     time::Duration,
 };
 
@@ -44,6 +47,10 @@ pub(super) struct Quic {
     counters: Arc<Counters>,
     control_out: Mutex<ControlOut>,
     control_in: Mutex<ControlIn>,
+    /// The priority of the object that is sent next. Each has a lower one than those before, so that
+    /// what was lost of an older one goes first: quinn would send it after all that is waiting,
+    /// while the receiver, who reads one after the other, waits for it. Control messages have 1.
+    next_priority: AtomicI32,
     /// The object being received. It outlives a `recv_object` that was given up.
     arriving: Mutex<Option<Arriving>>,
     closed_here: OnceLock<(u32, String)>,
@@ -128,6 +135,7 @@ impl Quic {
                 stream: incoming,
                 buffer: BytesMut::new(),
             }),
+            next_priority: AtomicI32::new(0),
             arriving: Mutex::new(None),
             closed_here: OnceLock::new(),
             found: Arc::default(),
@@ -152,6 +160,15 @@ impl Quic {
             self.counters.sent(sent_bytes);
         }
         Ok(())
+    }
+
+    /// The priority of one more object.
+    fn take_priority(&self) -> i32 {
+        let lower = |priority: i32| Some(priority.saturating_sub(1));
+        let taken = self
+            .next_priority
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, lower);
+        taken.unwrap_or_else(|same| same)
     }
 
     pub(super) async fn recv(&self) -> Result<Bytes, NetError> {

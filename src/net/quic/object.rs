@@ -36,6 +36,8 @@ impl Quic {
     ) -> Result<(), NetError> {
         let opened = self.connection.open_uni().await;
         let stream = opened.map_err(|error| self.explain(of_connection(error)))?;
+        // Fails only if the stream is over, which writing to it says.
+        stream.set_priority(self.take_priority()).ok();
         let mut stream = TakenBackOnDrop(Some(stream));
         let mut head = BytesMut::with_capacity(OBJECT_HEAD_BYTES + header.len());
         head.put_u32_le(u32::try_from(header.len()).map_err(|_| too_long(header))?);

@@ -26,6 +26,7 @@ pub mod identity;
 pub mod key;
 pub mod limits;
 pub mod local;
+mod long_way;
 mod lookup;
 pub mod mysql;
 mod pipe;

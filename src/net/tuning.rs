@@ -12,7 +12,7 @@ use std::{
 
 use quinn::{
     EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
-    congestion::{BbrConfig, CubicConfig},
+    congestion::CubicConfig,
 };
 use quinn_proto::HashedConnectionIdGenerator;
 use rustix::{
@@ -20,7 +20,9 @@ use rustix::{
     net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt},
 };
 
-use super::{congestion::ByRoundTrip, identity::Identity, reset::ResetKey};
+use super::{
+    congestion::ByRoundTrip, identity::Identity, long_way::LongWayConfig, reset::ResetKey,
+};
 
 /// LIMIT: how long a handshake may take, on either side.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -104,7 +106,7 @@ pub(super) fn transport() -> TransportConfig {
         .initial_rtt(Duration::from_millis(20))
         .congestion_controller_factory(Arc::new(ByRoundTrip {
             short: Arc::new(cubic()),
-            long: Arc::new(BbrConfig::default()),
+            long: Arc::new(LongWayConfig),
         }));
     config
 }

@@ -110,8 +110,7 @@ impl World {
         let served = tokio::spawn(async move {
             serve_session(agent, Role::Hub, host).await;
         });
-        let mut session = Session::begin(hub.unwrap(), "hub").await.unwrap();
-        session.synchronise().await.unwrap();
+        let session = Session::begin(hub.unwrap(), "hub").await.unwrap();
         (session, served)
     }
 
@@ -171,7 +170,7 @@ impl World {
         let (session, served) = self.connect().await;
         let (offer, encoder) = self.offer().await;
         self.open(&session).await.unwrap();
-        let plan = session.compare(&offer).await.unwrap();
+        let plan = session.compare(&offer, false).await.unwrap();
         let conflicts: Vec<_> = plan.conflicts.iter().map(|it| it.code.as_str()).collect();
         assert_eq!(conflicts, ["FX0109"]);
         let generation = Generation {
@@ -192,7 +191,7 @@ impl World {
 
     /// Everything up to the vote, and then the decision.
     async fn push(&self) -> Pushed {
-        let (session, served) = self.connect().await;
+        let (mut session, served) = self.connect().await;
         let pushed = self.push_with(&session).await.unwrap();
         drop(session);
         served.await.unwrap();
@@ -203,7 +202,7 @@ impl World {
     async fn push_with(&self, session: &Session) -> Result<Pushed, SessionError> {
         let (offer, encoder) = self.offer().await;
         self.open(session).await?;
-        let plan = session.compare(&offer).await?;
+        let plan = session.compare(&offer, false).await?;
         let items = session.items().await?;
         let changes = plan.added + plan.replaced + plan.touched + plan.deleted;
         assert_eq!(items.len() as u64, changes);

@@ -99,21 +99,16 @@ pub async fn reach(
         problem,
         answered,
     };
-    let connected = connect(hub, task, target).await;
+    // Opening in the same breath as greeting: a member in doubt about the tree refuses, and is
+    // settled then.
+    let connected = greet(hub, task, target, Some(open_request(task, fence))).await;
     let session = connected.map_err(|problem| Unreached {
         at,
         problem,
         answered: false,
     })?;
-    // Only whoever holds the platform's lock may settle: an answer to a member whose votes are
-    // still being collected would abort the push that collects them.
-    if fence > 0 {
-        settle_doubts(hub, task, &session, target)
-            .await
-            .map_err(unreached)?;
-    }
     phase(Phase::Scanning);
-    let (opened, fence) = open(hub, task, target, &session, fence)
+    let (opened, fence) = opened(hub, task, target, &session, fence)
         .await
         .map_err(unreached)?;
     for notice in &opened.notices {
@@ -130,11 +125,22 @@ pub async fn reach(
 
 /// Connects and greets.
 pub async fn connect(hub: &Hub, task: &Task, target: &Target) -> Result<Session, Problem> {
+    greet(hub, task, target, None).await
+}
+
+async fn greet(
+    hub: &Hub,
+    task: &Task,
+    target: &Target,
+    open: Option<Open>,
+) -> Result<Session, Problem> {
     let began = Instant::now();
     let connection = (target.dial)().await?;
-    let session = Session::begin(connection, &task.hub)
-        .await
-        .map_err(|error| error.problem())?;
+    let session = match open {
+        Some(open) => Session::begin_with(connection, &task.hub, open).await,
+        None => Session::begin(connection, &task.hub).await,
+    };
+    let session = session.map_err(|error| error.problem())?;
     tracing::debug!(member = %target.name, elapsed = ?began.elapsed(), "connected");
     let name = &session.facts().name;
     if !name.is_empty() && **name != *target.name {
@@ -231,39 +237,47 @@ async fn decide_doubt(
     })
 }
 
-async fn open(
-    hub: &Hub,
-    task: &Task,
-    target: &Target,
-    session: &Session,
-    fence: u64,
-) -> Result<(Opened, u64), Trouble> {
-    let request = |fence| Open {
+fn open_request(task: &Task, fence: u64) -> Open {
+    Open {
         tree: task.tree,
         fence,
         level: task.level,
         exclude: task.exclude.clone(),
         preserve: task.preserve.clone(),
         options: task.options,
-    };
-    let first = match session.open(request(fence)).await {
+    }
+}
+
+/// Hears what the member says to the `Open` that it was greeted with, and does what it needs first.
+async fn opened(
+    hub: &Hub,
+    task: &Task,
+    target: &Target,
+    session: &Session,
+    fence: u64,
+) -> Result<(Opened, u64), Trouble> {
+    let mut opened = session.opened().await;
+    let is_in_doubt = session.doubts().iter().any(|doubt| doubt.tree == task.tree);
+    // Only whoever holds the platform's lock may settle: an answer to a member whose votes are
+    // still being collected would abort the push that collects them.
+    if fence > 0 && is_in_doubt && refused_with(&opened) == Some(Code::TransactionOpen) {
+        settle_doubts(hub, task, session, target).await?;
+        opened = session.open(open_request(task, fence)).await;
+    }
+    let refused = refused_with(&opened);
+    let first = match opened {
         Ok(opened) => return Ok((opened, fence)),
         Err(error) => error,
-    };
-    let refused = match &first {
-        SessionError::Refused(refusal) => refusal.code.parse().ok(),
-        _ => None,
     };
     match refused {
         // A member that sees the tree for the first time; a look doesn't bind anything.
         Some(Code::TreeUnknown) if fence > 0 => {
-            let (_, notices) = session
-                .bind(task.tree, &task.root, task.layout, false)
+            let (notices, opened) = session
+                .bind_and_open(&task.root, task.layout, open_request(task, fence))
                 .await?;
             for notice in &notices {
                 tell(&hub.events, &target.name, notice);
             }
-            let opened = session.open(request(fence)).await?;
             Ok((opened, fence))
         }
         // It voted in a session that was left behind, and could not say so when it was greeted.
@@ -272,17 +286,24 @@ async fn open(
             if let Some(doubt) = &survey.doubt {
                 settle_doubt(hub, task, session, target, doubt).await?;
             }
-            let opened = session.open(request(fence)).await?;
+            let opened = session.open(open_request(task, fence)).await?;
             Ok((opened, fence))
         }
         // The member knows a higher fence than this hub: its state was lost or restored.
         Some(Code::FenceTooOld) => {
             let survey = session.survey(task.tree).await?;
             let fence = hub.store.next_fence(&task.platform, survey.fence).await?;
-            let opened = session.open(request(fence)).await?;
+            let opened = session.open(open_request(task, fence)).await?;
             Ok((opened, fence))
         }
         _ => Err(first.into()),
+    }
+}
+
+fn refused_with(opened: &Result<Opened, SessionError>) -> Option<Code> {
+    match opened {
+        Err(SessionError::Refused(refusal)) => refusal.code.parse().ok(),
+        _ => None,
     }
 }
 

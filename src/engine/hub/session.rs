@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use sync_proto::digest::Digest;
-use sync_proto::manifest::{Roots, meta_bytes};
+use sync_proto::manifest::{Directory, Roots, meta_bytes};
 use sync_proto::wire::table::{encode_listings, parts};
 use sync_proto::wire::{
     self, Decision, Doubt, Facts, Generation, Item, Layout, Need, Notice, Open, Plan, Refusal,
@@ -32,6 +32,8 @@ pub const PREPARE: Duration = Duration::from_secs(300);
 const MAX_ASKED: u8 = 2;
 /// LIMIT: what the items of one plan may take in memory.
 const MAX_ITEMS_BYTES: usize = 512 << 20;
+/// How often the clocks are compared before a vote.
+const PINGS: usize = 3;
 /// How often whoever watches is told how far it is.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -128,6 +130,24 @@ pub struct Session {
 impl Session {
     /// Greets the member.
     pub async fn begin(connection: Connection, hub: &str) -> Result<Self, SessionError> {
+        Self::greet(connection, hub, None).await
+    }
+
+    /// Greets the member and has it open a tree in the same breath; [`Self::opened`] brings the
+    /// answer, and must be called before anything else is asked.
+    pub async fn begin_with(
+        connection: Connection,
+        hub: &str,
+        open: Open,
+    ) -> Result<Self, SessionError> {
+        Self::greet(connection, hub, Some(open)).await
+    }
+
+    async fn greet(
+        connection: Connection,
+        hub: &str,
+        open: Option<Open>,
+    ) -> Result<Self, SessionError> {
         let mut session = Self {
             connection,
             facts: Facts::default(),
@@ -141,7 +161,11 @@ impl Session {
             software: software(),
             hub: hub.into(),
         };
-        match session.ask(&hello, "greeting", IDLE).await? {
+        session.send(&hello).await?;
+        if let Some(open) = open {
+            session.send(&Request::Open(open)).await?;
+        }
+        match session.receive("greeting", IDLE).await? {
             Reply::Hello {
                 versions,
                 facts,
@@ -189,13 +213,41 @@ impl Session {
         layout: Layout,
         adopt: bool,
     ) -> Result<(u64, Vec<Notice>), SessionError> {
-        let request = Request::Bind {
+        self.propose(tree, root, layout, adopt).await?;
+        self.bound().await
+    }
+
+    /// Proposes a root for a tree and has it opened in the same breath.
+    pub async fn bind_and_open(
+        &self,
+        root: &[u8],
+        layout: Layout,
+        open: Open,
+    ) -> Result<(Vec<Notice>, Opened), SessionError> {
+        self.propose(open.tree, root, layout, false).await?;
+        self.send(&Request::Open(open)).await?;
+        let (_, notices) = self.bound().await?;
+        Ok((notices, self.opened().await?))
+    }
+
+    async fn propose(
+        &self,
+        tree: TreeKey,
+        root: &[u8],
+        layout: Layout,
+        adopt: bool,
+    ) -> Result<(), SessionError> {
+        self.send(&Request::Bind {
             tree,
             root: root.into(),
             layout,
             adopt,
-        };
-        match self.ask(&request, "binding the tree", IDLE).await? {
+        })
+        .await
+    }
+
+    async fn bound(&self) -> Result<(u64, Vec<Notice>), SessionError> {
+        match self.receive("binding the tree", IDLE).await? {
             Reply::Bound {
                 found_entries,
                 notices,
@@ -238,10 +290,13 @@ impl Session {
 
     /// Begins work on a tree; the member looks at it.
     pub async fn open(&self, open: Open) -> Result<Opened, SessionError> {
-        match self
-            .ask(&Request::Open(open), "looking at its tree", PREPARE)
-            .await?
-        {
+        self.send(&Request::Open(open)).await?;
+        self.opened().await
+    }
+
+    /// What the member says to [`Request::Open`] that was sent before.
+    pub async fn opened(&self) -> Result<Opened, SessionError> {
+        match self.receive("looking at its tree", PREPARE).await? {
             Reply::Opened {
                 generation,
                 observed,
@@ -259,8 +314,9 @@ impl Session {
         }
     }
 
-    /// Tells the member what it should have and learns what that would change.
-    pub async fn compare(&self, offer: &Offer) -> Result<Plan, SessionError> {
+    /// Tells the member what it should have and learns what that would change. One that has
+    /// `nothing` wants every directory, so that those follow the table at once.
+    pub async fn compare(&self, offer: &Offer, nothing: bool) -> Result<Plan, SessionError> {
         let root_meta = meta_bytes(offer.manifest.root_meta());
         self.send(&Request::Compare {
             roots: offer.roots,
@@ -275,6 +331,13 @@ impl Session {
             .await?;
         }
         let directories = offer.manifest.directories();
+        let is_all_sent = nothing
+            && directories
+                .first()
+                .is_some_and(|root| !root.entries.is_empty());
+        if is_all_sent {
+            self.list(directories.iter()).await?;
+        }
         let (mut wanted, mut next) = (Vec::new(), 0);
         loop {
             match self.receive("comparing", PREPARE).await? {
@@ -303,17 +366,29 @@ impl Session {
                 other => return Err(unexpected(&other, "Wanted")),
             }
         }
-        for (part, last) in parts(&encode_listings(wanted)) {
+        if !is_all_sent {
+            self.list(wanted).await?;
+        } else if wanted.len() != directories.len() {
+            return Err(malformed("a directory isn't wanted where nothing is"));
+        }
+        match self.receive("planning", PREPARE).await? {
+            Reply::Planned(plan) => Ok(plan),
+            other => Err(unexpected(&other, "Planned")),
+        }
+    }
+
+    async fn list<'a>(
+        &self,
+        directories: impl IntoIterator<Item = &'a Arc<Directory>>,
+    ) -> Result<(), SessionError> {
+        for (part, last) in parts(&encode_listings(directories)) {
             self.send(&Request::Listings {
                 part: part.into(),
                 last,
             })
             .await?;
         }
-        match self.receive("planning", PREPARE).await? {
-            Reply::Planned(plan) => Ok(plan),
-            other => Err(unexpected(&other, "Planned")),
-        }
+        Ok(())
     }
 
     /// Asks for a range of a content that the opened tree holds; [`Self::borrowed`] brings it.
@@ -491,39 +566,32 @@ impl Session {
         }
     }
 
-    /// Has everything made durable; `Ok` is a vote of yes.
-    pub async fn prepare(&self, txn: TxnKey) -> Result<Vec<Notice>, SessionError> {
-        match self
-            .ask(&Request::Prepare { txn }, "preparing", PREPARE)
-            .await?
-        {
-            Reply::Voted { overwritten } => Ok(overwritten),
-            other => Err(unexpected(&other, "Voted")),
+    /// Has everything made durable; `Ok` is a vote of yes. Before, in the same breath, measures how
+    /// the member's clock differs from ours, as the best of three says.
+    pub async fn prepare(&mut self, txn: TxnKey) -> Result<Vec<Notice>, SessionError> {
+        let mut pings = [0; PINGS];
+        for sent in &mut pings {
+            *sent = now_us();
+            self.send(&Request::Ping).await?;
         }
-    }
-
-    /// Measures how the member's clock differs from ours; the best of three.
-    pub async fn synchronise(&mut self) -> Result<(), SessionError> {
+        self.send(&Request::Prepare { txn }).await?;
         let mut best = i64::MAX;
-        for _ in 0..3 {
-            let sent = now_us();
-            let Reply::Pong { now_us: theirs } = self.ask(&Request::Ping, "a ping", IDLE).await?
-            else {
-                return Err(WireError::Unexpected {
-                    got: "?",
-                    expected: "Pong",
-                }
-                .into());
+        for sent in pings {
+            let theirs = match self.receive("a ping", IDLE).await? {
+                Reply::Pong { now_us } => now_us,
+                other => return Err(unexpected(&other, "Pong")),
             };
-            let received = now_us();
-            let error = (received - sent) / 2;
+            let error = (now_us() - sent) / 2;
             if error < best {
                 best = error;
                 self.clock_offset_us = theirs - (sent + error);
                 self.clock_error_us = error;
             }
         }
-        Ok(())
+        match self.receive("preparing", PREPARE).await? {
+            Reply::Voted { overwritten } => Ok(overwritten),
+            other => Err(unexpected(&other, "Voted")),
+        }
     }
 
     /// By how many microseconds the member's clock is ahead of ours, as one ping shows it.
@@ -577,6 +645,7 @@ impl Session {
                 Reply::Need { .. }
                 | Reply::Progress { .. }
                 | Reply::Staged { .. }
+                | Reply::Pong { .. }
                 | Reply::Voted { .. } => {}
                 other => return Err(unexpected(&other, "Ok")),
             }

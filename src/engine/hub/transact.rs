@@ -602,7 +602,6 @@ impl Member {
         for notice in &notices {
             tell(events, name, notice);
         }
-        session.synchronise().await?;
         phase(Phase::Preparing);
         let overwritten = session.prepare(self.txn).await?;
         for notice in &overwritten {
@@ -622,7 +621,10 @@ impl Member {
         let until = Instant::now() + DECISION;
         let mut last = match one.session.commit(self.txn).await {
             Ok(done) => {
-                self.keep(&one.session, &one.name).await;
+                // Where nothing was, nothing is to be collected.
+                if one.opened.generation.is_some() {
+                    self.keep(&one.session, &one.name).await;
+                }
                 return Ok(done);
             }
             Err(error) if !error.is_lost() => return Err(error.problem()),

@@ -109,7 +109,7 @@ async fn compare(one: &Reached, offer: &Offer) -> Result<Verified, Problem> {
         return Ok(Verified::Clean);
     }
     one.session
-        .compare(offer)
+        .compare(offer, one.opened.entries == 0)
         .await
         .map_err(|error| error.problem())?;
     let items = one.session.items().await.map_err(|error| error.problem())?;

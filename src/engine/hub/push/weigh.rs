@@ -28,7 +28,7 @@ impl Run<'_> {
                     member,
                     phase: Phase::Comparing,
                 });
-                let plan = one.session.compare(&offer).await;
+                let plan = one.session.compare(&offer, one.opened.entries == 0).await;
                 (one, plan)
             });
         }

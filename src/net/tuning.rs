@@ -59,6 +59,10 @@ pub const HALF_OPEN_RETRY: usize = 16;
 /// Mbit/s, 100 ms and 0.5 % loss carried 27 MB in 3.5 s, with 16 or 32 in 2.7 s.
 pub const OBJECTS_OPEN_MAX: u32 = 32;
 
+/// The same over a byte pipe, where both sides must know it: part of the protocol. The pipe's own
+/// transport sends again what was lost.
+pub const PIPE_OBJECTS_OPEN_MAX: u32 = 8;
+
 /// The largest UDP payload. With GSO, quinn sends batches of 10 segments and ignores the kernel's
 /// EMSGSIZE, so 10 segments must stay below 65,507 bytes: above 6,550 whole batches vanish and the
 /// transfer falls to 4 MB/s (quinn-rs/quinn#2199). Both sides must allow it, the default is 1,472.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use super::{
-    super::{error::NetError, limits::Options, tuning::OBJECTS_OPEN_MAX},
+    super::{error::NetError, limits::Options, tuning::PIPE_OBJECTS_OPEN_MAX},
     frame::{CONTROL_WINDOW, Frame, OBJECT_WINDOW},
 };
 
@@ -81,7 +81,7 @@ impl Link {
     pub(super) fn new(options: Options) -> (Arc<Self>, Queues) {
         let (control_out, control) = mpsc::unbounded_channel();
         let (objects_out, objects) = mpsc::unbounded_channel();
-        let places_left = options.objects_open_max.min(OBJECTS_OPEN_MAX);
+        let places_left = options.objects_open_max.min(PIPE_OBJECTS_OPEN_MAX);
         let link = Self {
             options,
             end: watch::Sender::new(None),
@@ -89,7 +89,7 @@ impl Link {
             control_out,
             objects_out,
             control_credit: Semaphore::new(CONTROL_WINDOW),
-            places: Semaphore::new(OBJECTS_OPEN_MAX as usize),
+            places: Semaphore::new(PIPE_OBJECTS_OPEN_MAX as usize),
             outgoing: Mutex::default(),
             next_id: AtomicU32::new(0),
             room: Arc::new(Semaphore::new(ROOM_BYTES)),
@@ -213,7 +213,7 @@ impl Link {
     pub(super) fn granted(&self, frame: &Frame) -> Result<(), NetError> {
         match *frame {
             Frame::Credit { cost } => extend(&self.control_credit, cost, CONTROL_WINDOW),
-            Frame::Place => extend(&self.places, 1, OBJECTS_OPEN_MAX as usize),
+            Frame::Place => extend(&self.places, 1, PIPE_OBJECTS_OPEN_MAX as usize),
             Frame::More { id, bytes } => match self.outgoing().get(&id) {
                 Some(credit) => extend(&credit.bytes, bytes, OBJECT_WINDOW),
                 // It was sent, or taken back, meanwhile.

@@ -192,14 +192,14 @@ impl World {
     /// Everything up to the vote, and then the decision.
     async fn push(&self) -> Pushed {
         let (mut session, served) = self.connect().await;
-        let pushed = self.push_with(&session).await.unwrap();
+        let pushed = self.push_with(&mut session).await.unwrap();
         drop(session);
         served.await.unwrap();
         assert_eq!(snapshot(&self.source("")), snapshot(&self.root()));
         pushed
     }
 
-    async fn push_with(&self, session: &Session) -> Result<Pushed, SessionError> {
+    async fn push_with(&self, session: &mut Session) -> Result<Pushed, SessionError> {
         let (offer, encoder) = self.offer().await;
         self.open(session).await?;
         let plan = session.compare(&offer, false).await?;
@@ -481,7 +481,7 @@ async fn a_push_that_was_cut_off_resumes() {
             world.write(&format!("d{}/f{i}", i % 5), noise(i, 50_000));
         }
         world.write("large", noise(1_000, 90 << 20));
-        let (session, served) = world.connect().await;
+        let (mut session, served) = world.connect().await;
         let cut = {
             let connection = session.connection().clone();
             tokio::spawn(async move {
@@ -492,7 +492,7 @@ async fn a_push_that_was_cut_off_resumes() {
                 connection.close(1, "cut");
             })
         };
-        assert!(world.push_with(&session).await.is_err());
+        assert!(world.push_with(&mut session).await.is_err());
         cut.await.unwrap();
         served.await.unwrap();
         let resumed = world.push().await;
@@ -511,8 +511,8 @@ async fn what_belongs_to_the_member_stays() {
         world.preserve = vec!["/sites/*/files".into()];
         world.write("sites/a/settings.php", "1");
         world.write("index.php", "1");
-        let (session, served) = world.connect().await;
-        world.push_with(&session).await.unwrap();
+        let (mut session, served) = world.connect().await;
+        world.push_with(&mut session).await.unwrap();
         let upload = world.root().join("sites/a/files");
         if !upload.exists() {
             std::fs::create_dir(&upload).unwrap();
@@ -523,7 +523,7 @@ async fn what_belongs_to_the_member_stays() {
         std::fs::remove_file(world.source("sites/a/settings.php")).unwrap();
         std::fs::remove_dir(world.source("sites/a")).unwrap();
         std::fs::remove_dir(world.source("sites")).unwrap();
-        world.push_with(&session).await.unwrap();
+        world.push_with(&mut session).await.unwrap();
         drop(session);
         served.await.unwrap();
         assert_eq!(

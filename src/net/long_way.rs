@@ -186,6 +186,8 @@ struct Model {
 
     /// The shortest round trip, and when it was last seen.
     round_trip: Option<(Duration, Instant)>,
+    /// The last one.
+    latest: Duration,
     look: Option<Look>,
 }
 
@@ -233,6 +235,7 @@ impl Model {
             grown: (0, 0),
             is_found: false,
             round_trip: None,
+            latest: Duration::ZERO,
             look: None,
         }
     }
@@ -290,6 +293,7 @@ impl Model {
         self.newly_delivered_bytes += bytes;
         self.delivered = now;
         let round_trip = now.saturating_duration_since(sent);
+        self.latest = round_trip;
         let least = |it: Option<Duration>| Some(it.map_or(round_trip, |it| it.min(round_trip)));
         self.round.round_trip = least(self.round.round_trip);
         if let Some(look) = &mut self.look {
@@ -350,7 +354,7 @@ impl Model {
         self.round.in_flight_bytes = self.in_flight_bytes;
         let is_heavy = ended.is_heavy(self.packet_bytes);
         if is_heavy {
-            self.is_found = true;
+            self.is_found |= !ended.is_idle;
             let most = self.window().min(ended.in_flight_bytes);
             self.ceiling_bytes = Some((most / 10 * 7).max(self.window_min()));
         }
@@ -383,7 +387,8 @@ impl Model {
             return false;
         };
         let queue = round_trip.saturating_sub(shortest);
-        self.round.samples >= QUEUE_SAMPLES && queue >= QUEUE_MIN.max(shortest / QUEUE_PART)
+        let is_full = !self.round.is_idle && self.round.samples >= QUEUE_SAMPLES;
+        is_full && queue >= QUEUE_MIN.max(shortest / QUEUE_PART)
     }
 
     /// Batches so old that nothing of them will be acknowledged any more.
@@ -406,7 +411,7 @@ impl Model {
             if now.saturating_duration_since(seen) > ROUND_TRIP_HOLDS {
                 if is_idle {
                     // There is no queue of ours.
-                    self.round_trip = self.round.round_trip.map(|it| (it, now));
+                    self.round_trip = Some((self.latest, now));
                 } else {
                     self.look = Some(Look::default());
                 }
@@ -676,6 +681,24 @@ mod tests {
         let after = seen.duration_since(senders[0].began);
         assert!(after > Duration::from_secs(20), "{after:?}");
         assert!(round_trip < ROUND_TRIP * 11 / 10, "{round_trip:?}");
+    }
+
+    #[test]
+    fn who_says_little_for_long_keeps_what_is_known() {
+        let (mut senders, mut way) = ([Sender::new(Instant::now())], Way::new(0));
+        run(&mut senders, &mut way, 0..2);
+        let (began, model) = (senders[0].began, &mut senders[0].model);
+        let before = model.window();
+        model.in_flight_bytes = 0;
+        for second in 3..30 {
+            let sent = began + Duration::from_secs(second);
+            model.sent(sent, PACKET_BYTES);
+            model.acknowledged(sent + ROUND_TRIP, sent, PACKET_BYTES);
+            model.acknowledged_all(sent + ROUND_TRIP, 0, true);
+        }
+        let after = model.window();
+        assert!(after > before * 9 / 10, "{before} to {after}");
+        assert!(after < before * 11 / 10, "{before} to {after}");
     }
 
     #[test]

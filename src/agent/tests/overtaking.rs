@@ -33,9 +33,9 @@ async fn a_block_that_takes_its_time_is_not_overtaken_by_all_others() {
     for block in &blocks[1..] {
         encoder.fetch(block).await.unwrap();
     }
-    let (session, _served) = world.connect().await;
+    let (mut session, _served) = world.connect().await;
     world.open(&session).await.unwrap();
-    session.compare(&offer).await.unwrap();
+    session.compare(&offer, false).await.unwrap();
     let generation = Generation {
         serial: 1,
         roots: offer.roots,

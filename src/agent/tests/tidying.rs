@@ -12,10 +12,10 @@ async fn nothing_is_tidied_away_while_a_transaction_is_open() {
     world.write("index.php", "one");
     world.push().await;
     world.write("index.php", "two");
-    let (session, served) = world.connect().await;
+    let (mut session, served) = world.connect().await;
     let (offer, encoder) = world.offer().await;
     world.open(&session).await.unwrap();
-    session.compare(&offer).await.unwrap();
+    session.compare(&offer, false).await.unwrap();
     let generation = Generation {
         serial: 50,
         roots: offer.roots,

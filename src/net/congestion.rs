@@ -24,7 +24,7 @@ use quinn_proto::RttEstimator;
 use super::long_way::LongWayConfig;
 
 /// From this round trip on, a way is long. Within a site, even across a city, it is below.
-const LONG: Duration = Duration::from_millis(10);
+pub(super) const LONG: Duration = Duration::from_millis(10);
 
 /// So many acknowledgements, all of them late, make a way long: a busy machine may answer its
 /// first packet late as well. A handshake has about as many.

@@ -188,6 +188,14 @@ impl Connection {
         }
     }
 
+    /// True where the way there and back takes long, as far as that was seen: bytes are dear then.
+    pub fn is_long_way(&self) -> bool {
+        match &self.shared.carrier {
+            Carrier::Quic(quic) => quic.is_long_way(),
+            Carrier::Pipe(_) => false,
+        }
+    }
+
     /// What went through so far.
     pub fn stats(&self) -> Stats {
         let counters = &self.shared.counters;

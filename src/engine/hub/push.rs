@@ -339,7 +339,7 @@ impl Run<'_> {
         if spawn(move || depot.has_manifest(roots).map_err(incomplete)).await? {
             return Ok(());
         }
-        let encoder = self.encoder(aim, None).await?;
+        let encoder = self.encoder(aim, None, &[]).await?;
         let filled = encoder.fill_depot().await;
         filled.map_err(|error| encode_problem(&error))?;
         self.note_encoded(&encoder);
@@ -347,7 +347,13 @@ impl Run<'_> {
         spawn(move || depot.sync().map_err(incomplete)).await
     }
 
-    async fn encoder(&self, aim: &Aim, donors: Option<Donors>) -> Result<Arc<Encoder>, Problem> {
+    async fn encoder(
+        &self,
+        aim: &Aim,
+        donors: Option<Donors>,
+        planned: &[(Reached, Plan)],
+    ) -> Result<Arc<Encoder>, Problem> {
+        let are_far = planned.iter().any(|(one, _)| one.session.is_long_way());
         let (depot, offer) = (self.depot.clone(), aim.offer.clone());
         let supply = match (&aim.scanned, &self.task.spare) {
             (Some(scanned), _) => scanned.supply(),
@@ -360,7 +366,7 @@ impl Run<'_> {
                 .put_manifest(&offer.manifest, offer.roots)
                 .map_err(|error| Problem::from_error(Code::DepotIncomplete, &error))?;
             Encoder::new(&offer.manifest, depot.clone(), supply, workers)
-                .map(|encoder| encoder.with_donors(donors))
+                .map(|encoder| encoder.with_donors(donors).with_long_ways(are_far))
                 .map_err(|error| encode_problem(&error))
         });
         Ok(Arc::new(encoder.await?))
@@ -385,7 +391,7 @@ impl Run<'_> {
         planned: Vec<(Reached, Plan)>,
     ) -> Result<bool, Problem> {
         let donors = aim.scanned.is_none().then(|| self.donors(aim, &planned));
-        let encoder = self.encoder(aim, donors).await?;
+        let encoder = self.encoder(aim, donors, &planned).await?;
         let now = self.hub.clock.now();
         let label = match goal {
             Goal::Kept { label, .. } => Some(label.clone()),

@@ -594,6 +594,11 @@ impl Session {
         }
     }
 
+    /// True where the way to the member and back takes long.
+    pub fn is_long_way(&self) -> bool {
+        self.connection.is_long_way()
+    }
+
     /// By how many microseconds the member's clock is ahead of ours, as one ping shows it.
     pub async fn clock_skew_us(&self) -> Result<i64, SessionError> {
         let sent = now_us();

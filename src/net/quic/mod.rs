@@ -25,6 +25,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{
+    congestion::LONG,
     connection::{Counters, WELCOME},
     error::{NetError, code},
     goodbye,
@@ -258,6 +259,13 @@ impl Quic {
             (NetError::ClosedHere { .. }, None, Some(found)) => found.clone(),
             (error, ..) => error,
         }
+    }
+}
+
+impl Quic {
+    /// True where the way there and back takes long: see [`LONG`].
+    pub(super) fn is_long_way(&self) -> bool {
+        self.connection.rtt() >= LONG
     }
 }
 

@@ -91,10 +91,12 @@ impl fmt::Display for Principal {
     }
 }
 
-/// A point in time as file systems store it.
+/// A point in time as file systems store it. Packed, since a tree has several for each entry: 12 bytes
+/// instead of 16, and 16 instead of 24 where it may be absent.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
+#[repr(packed(4))]
 pub struct Time {
     /// Seconds since 1970, possibly negative.
     pub seconds: i64,
@@ -148,6 +150,13 @@ pub struct Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_million_entries_fit_into_140_megabytes() {
+        assert_eq!(size_of::<Time>(), 12);
+        assert_eq!(size_of::<Option<Time>>(), 16);
+        assert!(size_of::<Entry>() <= 136, "{}", size_of::<Entry>());
+    }
 
     #[test]
     fn a_further_name_is_the_same_sort_as_a_file_and_nothing_else_is() {

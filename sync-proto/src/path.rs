@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use thiserror::Error;
 
 /// The longest component that a Linux file system accepts, in bytes.
@@ -34,20 +35,77 @@ pub enum PathError {
 }
 
 /// One component of a path: not empty, not `.` or `..`, without `/` and NUL, at most 255 bytes.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "Vec<u8>", into = "Vec<u8>")]
-pub struct Name(Box<[u8]>);
+pub struct Name(NameBytes);
+
+/// Most names are short, and a tree has one for each entry: those need no allocation of their own.
+#[derive(Clone)]
+enum NameBytes {
+    Short {
+        length: u8,
+        bytes: [u8; SHORT_NAME_BYTES],
+    },
+    Long(Box<[u8]>),
+}
+
+/// What fits into the 24 bytes of a [`Name`] beside its length.
+const SHORT_NAME_BYTES: usize = 22;
 
 impl Name {
     /// Checks and wraps one component.
     pub fn parse(bytes: &[u8]) -> Result<Self, PathError> {
         check_name(bytes)?;
-        Ok(Self(bytes.into()))
+        Ok(Self::of_checked(bytes))
+    }
+
+    fn of_checked(name: &[u8]) -> Self {
+        let mut bytes = [0; SHORT_NAME_BYTES];
+        Self(match bytes.get_mut(..name.len()) {
+            Some(short) => {
+                short.copy_from_slice(name);
+                NameBytes::Short {
+                    length: name.len() as u8,
+                    bytes,
+                }
+            }
+            None => NameBytes::Long(name.into()),
+        })
     }
 
     /// The raw bytes.
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            NameBytes::Short { length, bytes } => &bytes[..usize::from(*length)],
+            NameBytes::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for Name {}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // As its bytes do: see `Borrow`.
+        self.as_bytes().hash(state);
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.as_bytes().cmp(other.as_bytes())
+    }
+}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -63,33 +121,32 @@ fn check_name(bytes: &[u8]) -> Result<(), PathError> {
 
 impl Borrow<[u8]> for Name {
     fn borrow(&self) -> &[u8] {
-        &self.0
+        self.as_bytes()
     }
 }
 
 impl TryFrom<Vec<u8>> for Name {
     type Error = PathError;
     fn try_from(bytes: Vec<u8>) -> Result<Self, PathError> {
-        check_name(&bytes)?;
-        Ok(Self(bytes.into()))
+        Self::parse(&bytes)
     }
 }
 
 impl From<Name> for Vec<u8> {
     fn from(name: Name) -> Self {
-        name.0.into()
+        name.as_bytes().into()
     }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&escape(&self.0))
+        f.write_str(&escape(self.as_bytes()))
     }
 }
 
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", escape(&self.0))
+        write!(f, "{:?}", escape(self.as_bytes()))
     }
 }
 
@@ -150,9 +207,7 @@ impl RelPath {
 
     /// The last component; `None` for the root.
     pub fn file_name(&self) -> Option<Name> {
-        self.components()
-            .next_back()
-            .map(|bytes| Name(bytes.into()))
+        self.components().next_back().map(Name::of_checked)
     }
 
     /// The components in order, each a valid name.
@@ -297,6 +352,27 @@ mod tests {
         assert_eq!(path("a/b").parent(), Some(path("a")));
         assert_eq!(path("a").parent(), Some(RelPath::root()));
         assert_eq!(path("a/b").file_name().unwrap().as_bytes(), b"b");
+    }
+
+    #[test]
+    fn a_name_is_its_bytes_whatever_its_length() {
+        assert_eq!(size_of::<Name>(), 24);
+        let names: Vec<Name> = (1..=MAX_NAME_BYTES)
+            .map(|length| Name::parse(&vec![b'n'; length]).unwrap())
+            .collect();
+        assert!(names.is_sorted());
+        for (at, name) in names.iter().enumerate() {
+            let bytes = vec![b'n'; at + 1];
+            assert_eq!(name.as_bytes(), bytes);
+            assert_eq!(Vec::from(name.clone()), bytes);
+            assert_eq!(Name::try_from(bytes.clone()).as_ref(), Ok(name));
+            let path = RelPath::root().join(name).unwrap();
+            assert_eq!(path.file_name().as_ref(), Some(name));
+            let set = std::collections::HashSet::from([name.clone()]);
+            assert!(set.contains(bytes.as_slice()));
+        }
+        let (long, short) = (vec![b'a'; 100], b"b");
+        assert!(Name::parse(&long).unwrap() < Name::parse(short).unwrap());
     }
 
     #[test]

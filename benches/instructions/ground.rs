@@ -84,7 +84,13 @@ fn indexed(tree: Manifest) -> Index {
 }
 
 pub(crate) fn index(modules: usize) -> Vec<u8> {
-    indexed(tree(modules, 0)).encode()
+    written(&indexed(tree(modules, 0)))
+}
+
+pub(crate) fn written(index: &Index) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    index.write(&mut bytes).unwrap();
+    bytes
 }
 
 /// What a member plans from.

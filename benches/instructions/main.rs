@@ -51,7 +51,7 @@ fn limited(name: &str) -> LibraryBenchmarkConfig {
 #[library_benchmark(config = limited("scan"))]
 #[bench::tree(args = (500), setup = ground::index)]
 fn scan(bytes: Vec<u8>) -> (usize, Vec<u8>) {
-    let index = Index::decode(&bytes).unwrap();
+    let index = Index::read(bytes.as_slice()).unwrap();
     let mut same = 0;
     for (directory, _) in index.directories() {
         let (known, stamps) = index.directory(&directory.path).unwrap();
@@ -61,7 +61,7 @@ fn scan(bytes: Vec<u8>) -> (usize, Vec<u8>) {
             same += usize::from(known.entry(entry.name.as_bytes()).is_some());
         }
     }
-    (same, black_box(index).encode())
+    (same, ground::written(&black_box(index)))
 }
 
 // What the hub makes of a tree for all members: hashes, roots, the table, and what the depot keeps.

@@ -9,7 +9,7 @@ mod world;
 
 use bytes::Bytes;
 use fanout::config::{AgentConfig, Inventory};
-use fanout::engine::index::Index;
+use fanout::engine::index::{HEAD_BYTES, Index, Stamp};
 use fanout::engine::member::record::is_reread;
 use sync_proto::commit::Policy;
 use sync_proto::delta::batch::parse_batch;
@@ -17,9 +17,10 @@ use sync_proto::delta::chunk::ChunkList;
 use sync_proto::delta::recipe::Recipe;
 use sync_proto::delta::{Version, apply_delta, make_delta, rsync_round_trip};
 use sync_proto::digest::Digest;
+use sync_proto::entry::Meta;
 use sync_proto::filter::{Preserve, Rules, Scope, Side};
 use sync_proto::manifest::{
-    Manifest, decode_directories, diff, encode_directories, meta_from_bytes,
+    Directory, Manifest, decode_directories, diff, encode_directories, meta_from_bytes,
 };
 use sync_proto::pack::segment::decode_segment;
 use sync_proto::pack::{PackDecoder, PackEncoder, unpack};
@@ -254,13 +255,44 @@ pub fn delta(bytes: &[u8]) {
 }
 
 /// What an agent reads back from its own disk: journals, records, votes, indexes. Checksums are in
-/// front of all but the index, whose own is put right here.
+/// front of all but the index, whose own are put right here.
 pub fn journal(bytes: &[u8]) {
     assert_ne!(is_reread(bytes), Some(false));
-    let index = [bytes, blake3::hash(bytes).as_bytes()].concat();
-    if let Some(read) = Index::decode(&index) {
-        assert_eq!(read.encode(), index);
+    if let Some(read) = Index::read(index_of(bytes).as_slice()) {
+        let mut written = Vec::new();
+        read.write(&mut written).unwrap();
+        assert_eq!(Index::read(written.as_slice()), Some(read));
     }
+}
+
+/// An index whose directories are these bytes, with the right checksums.
+fn index_of(directories: &[u8]) -> Vec<u8> {
+    let root = Directory {
+        path: RelPath::root(),
+        entries: Vec::new(),
+    };
+    let meta = Meta::of_link();
+    let manifest = Manifest::new(meta.clone(), vec![root]).unwrap();
+    let mut bytes = Vec::new();
+    let empty = Index::new(manifest, Stamp::default(), Vec::new()).unwrap();
+    empty.write(&mut bytes).unwrap();
+    // The head, and the frame of the root: its length, its hash, its metadata and its stamp.
+    let (length, _) = bytes[HEAD_BYTES..].split_first_chunk::<8>().unwrap();
+    let root_bytes = usize::try_from(u64::from_le_bytes(*length)).unwrap();
+    bytes.truncate(HEAD_BYTES + 40 + root_bytes);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&bytes[..HEAD_BYTES]);
+    hasher.update(&bytes[HEAD_BYTES + 8..HEAD_BYTES + 40]);
+    if !directories.is_empty() {
+        let hash = blake3::hash(directories);
+        hasher.update(hash.as_bytes());
+        bytes.extend((directories.len() as u64).to_le_bytes());
+        bytes.extend(hash.as_bytes());
+        bytes.extend(directories);
+    }
+    bytes.extend(0_u64.to_le_bytes());
+    bytes.extend(hasher.finalize().as_bytes());
+    bytes
 }
 
 /// The inventory and the agent's configuration.

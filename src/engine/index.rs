@@ -1,28 +1,18 @@
 //! The index: what a tree was found to hold, and by which stat values it will be recognised.
 //!
 //! The hub keeps one for each source, a member one for each tree. It is a cache (invariant I6):
-//! deleting or damaging it costs a full hash of the tree and nothing else, so a file that can't be
-//! read in full is no index. The format is flat: magic and version, how many contents there are
-//! and their hashes, for whoever only looks for some, the length of the manifest, the manifest, the hashes of its directories, one stamp for the root and one for each entry in
-//! manifest order, one byte for each directory (whether it was whole), then the BLAKE3 of everything
-//! before it.
+//! deleting or damaging it costs a full hash of the tree and nothing else.
+
+mod file;
+
+pub use file::HEAD_BYTES;
 
 use crate::fs::{Dir, FileKind, FsError, Listed, Stat};
 use rayon::prelude::*;
-use std::collections::HashSet;
 use std::sync::Arc;
-use sync_proto::digest::Digest;
 use sync_proto::entry::{Entry, Kind, Time};
-use sync_proto::manifest::{Directory, DirectoryDigests, Manifest};
+use sync_proto::manifest::{Directory, Manifest};
 use sync_proto::path::RelPath;
-
-const MAGIC: &[u8; 8] = b"FOIX\x03\0\0\0";
-const STAMP_BYTES: usize = 8 + 8 + 12 + 12 + 4 + 4 + 4;
-const HASH_BYTES: usize = 32;
-/// The magic and the number of contents, with which an index begins.
-pub const HEAD_BYTES: usize = MAGIC.len() + 8;
-/// The two hashes of a directory.
-const DIGESTS_BYTES: usize = 2 * HASH_BYTES;
 
 /// The stat values of one entry. Equal stamps mean an unchanged entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -285,93 +275,6 @@ impl Index {
             .ok()?;
         Some((directory.entries.get(at)?, stamps.get(at)?))
     }
-
-    /// The index as bytes.
-    pub fn encode(&self) -> Vec<u8> {
-        let manifest = self.manifest.encode();
-        let digests = self.manifest.digests();
-        let entries = self.manifest.entry_count();
-        let mut out = Vec::with_capacity(
-            manifest.len()
-                + digests.len() * DIGESTS_BYTES
-                + (entries + 2) * (STAMP_BYTES + HASH_BYTES)
-                + self.whole.len(),
-        );
-        out.extend_from_slice(MAGIC);
-        let files = self.manifest.entries().filter_map(|(_, it)| match it.kind {
-            Kind::File { content, .. } => Some(content),
-            _ => None,
-        });
-        let contents: Vec<Digest> = files.collect();
-        out.extend_from_slice(&(contents.len() as u64).to_le_bytes());
-        for content in contents {
-            out.extend_from_slice(content.as_bytes());
-        }
-        out.extend_from_slice(&(manifest.len() as u64).to_le_bytes());
-        out.extend_from_slice(&manifest);
-        for digests in digests {
-            out.extend_from_slice(digests.content.as_bytes());
-            out.extend_from_slice(digests.meta.as_bytes());
-        }
-        put_stamp(&mut out, &self.root);
-        for stamp in self.stamps.iter().flat_map(|stamps| stamps.iter()) {
-            put_stamp(&mut out, stamp);
-        }
-        out.extend(self.whole.iter().map(|whole| u8::from(*whole)));
-        let hash = blake3::hash(&out);
-        out.extend_from_slice(hash.as_bytes());
-        out
-    }
-
-    /// How many bytes of hashes follow a head of [`HEAD_BYTES`]; `None` if it isn't one.
-    pub fn contents_bytes(head: &[u8]) -> Option<usize> {
-        let count = head.strip_prefix(MAGIC)?.first_chunk::<8>()?;
-        let count = usize::try_from(u64::from_le_bytes(*count)).ok()?;
-        count.checked_mul(HASH_BYTES)
-    }
-
-    /// True if one of these is among the hashes behind a head. They aren't verified; whoever finds
-    /// something reads the index.
-    pub fn lists_any(contents: &[u8], wanted: &HashSet<Digest>) -> bool {
-        let contents = contents.as_chunks::<HASH_BYTES>().0;
-        let mut digests = contents.iter().map(|bytes| Digest::from_bytes(*bytes));
-        digests.any(|digest| wanted.contains(&digest))
-    }
-
-    /// Reads what [`Self::encode`] wrote; `None` if anything about it is wrong.
-    pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (body, hash) = bytes.split_at_checked(bytes.len().checked_sub(HASH_BYTES)?)?;
-        if blake3::hash(body).as_bytes() != hash {
-            return None;
-        }
-        let contents = Self::contents_bytes(body.get(..HEAD_BYTES)?)?;
-        let rest = body.get(HEAD_BYTES.checked_add(contents)?..)?;
-        let (length, rest) = rest.split_first_chunk::<8>()?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-        let (manifest, rest) = rest.split_at_checked(length)?;
-        let manifest = Manifest::decode(manifest).ok()?;
-        let count = manifest.directories().len();
-        let (digests, rest) = rest.split_at_checked(count.checked_mul(DIGESTS_BYTES)?)?;
-        let digests = digests.as_chunks::<DIGESTS_BYTES>().0;
-        let manifest = manifest.with_digests(digests.iter().map(read_digests).collect());
-        let (rest, whole) = rest.split_at_checked(rest.len().checked_sub(count)?)?;
-        let (stamps, tail) = rest.as_chunks::<STAMP_BYTES>();
-        let (root, mut stamps) = stamps.split_first()?;
-        if !tail.is_empty() || whole.iter().any(|whole| *whole > 1) {
-            return None;
-        }
-        let mut parts = Vec::with_capacity(count);
-        for directory in manifest.directories() {
-            let (own, after) = stamps.split_at_checked(directory.entries.len())?;
-            parts.push(own.iter().map(read_stamp).collect());
-            stamps = after;
-        }
-        if !stamps.is_empty() {
-            return None;
-        }
-        let whole = whole.iter().map(|whole| *whole == 1).collect();
-        Self::of_parts(manifest, read_stamp(root), parts, whole)
-    }
 }
 
 /// Where each directory is listed. They come in the order of their paths, so those in one directory
@@ -410,118 +313,5 @@ fn kind_of(kind: &Kind) -> FileKind {
         Kind::Socket => FileKind::Socket,
         Kind::CharDevice { .. } => FileKind::CharDevice,
         Kind::BlockDevice { .. } => FileKind::BlockDevice,
-    }
-}
-
-fn read_digests(bytes: &[u8; DIGESTS_BYTES]) -> DirectoryDigests {
-    let digest = |from: usize| {
-        let mut digest = [0; HASH_BYTES];
-        digest.copy_from_slice(&bytes[from..from + HASH_BYTES]);
-        Digest::from_bytes(digest)
-    };
-    DirectoryDigests {
-        content: digest(0),
-        meta: digest(HASH_BYTES),
-    }
-}
-
-fn put_stamp(out: &mut Vec<u8>, stamp: &Stamp) {
-    out.extend_from_slice(&stamp.ino.to_le_bytes());
-    out.extend_from_slice(&stamp.size.to_le_bytes());
-    for time in [stamp.mtime, stamp.ctime] {
-        out.extend_from_slice(&time.seconds.to_le_bytes());
-        out.extend_from_slice(&time.nanoseconds.to_le_bytes());
-    }
-    for number in [stamp.raw_mode, stamp.uid, stamp.gid] {
-        out.extend_from_slice(&number.to_le_bytes());
-    }
-}
-
-fn read_stamp(bytes: &[u8; STAMP_BYTES]) -> Stamp {
-    let mut rest = bytes.as_slice();
-    let mut take = |count: usize| {
-        let (taken, after) = rest.split_at(count.min(rest.len()));
-        rest = after;
-        let mut number = [0; 8];
-        number[..taken.len()].copy_from_slice(taken);
-        u64::from_le_bytes(number)
-    };
-    let (ino, size) = (take(8), take(8));
-    let mut time = || Time {
-        seconds: take(8).cast_signed(),
-        nanoseconds: take(4) as u32,
-    };
-    let (mtime, ctime) = (time(), time());
-    let [raw_mode, uid, gid] = [take(4), take(4), take(4)].map(|number| number as u32);
-    Stamp {
-        ino,
-        size,
-        mtime,
-        ctime,
-        raw_mode,
-        uid,
-        gid,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use sync_proto::entry::{Meta, Principal};
-    use sync_proto::path::Name;
-
-    fn sample() -> Index {
-        let meta = Meta {
-            mode: 0o644,
-            user: Principal::Id(0),
-            group: Principal::Name("www-data".into()),
-            mtime: None,
-            xattrs: None,
-        };
-        let entry = Entry {
-            name: Name::parse(b"a").unwrap(),
-            kind: Kind::Fifo,
-            meta: meta.clone(),
-        };
-        let root = Directory {
-            path: RelPath::root(),
-            entries: vec![entry],
-        };
-        let stamp = Stamp {
-            ino: 1,
-            size: 2,
-            mtime: Time {
-                seconds: -3,
-                nanoseconds: 4,
-            },
-            ctime: Time {
-                seconds: 5,
-                nanoseconds: 6,
-            },
-            raw_mode: 0o10644,
-            uid: 7,
-            gid: 8,
-        };
-        let manifest = Manifest::new(meta, vec![root]).unwrap();
-        Index::new(manifest, Stamp::default(), vec![stamp]).unwrap()
-    }
-
-    #[test]
-    fn an_index_survives_its_encoding() {
-        let index = sample();
-        assert_eq!(Index::decode(&index.encode()).unwrap(), index);
-        let path = RelPath::parse(b"a").unwrap();
-        assert_eq!(index.entry(&path).unwrap().1.mtime.seconds, -3);
-    }
-
-    #[test]
-    fn a_damaged_index_is_no_index() {
-        let bytes = sample().encode();
-        for at in 0..bytes.len() {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 1;
-            assert!(Index::decode(&damaged).is_none(), "byte {at}");
-            assert!(Index::decode(&bytes[..at]).is_none(), "cut at {at}");
-        }
     }
 }

@@ -9,7 +9,7 @@ use super::error::FsError;
 use super::fault;
 use super::read::{ReadError, read_small};
 use std::fs::File;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use sync_proto::digest::Digest;
 use sync_proto::path::{Name, escape};
@@ -34,9 +34,19 @@ pub enum CheckedError {
 /// Replaces or creates the file `name` durably. On an error the old content is still there, or
 /// (after the rename) the new one, but perhaps not durably.
 pub fn write_atomically(dir: &Dir, name: &Name, content: &[u8], mode: u32) -> Result<(), FsError> {
+    write_atomically_with(dir, name, mode, |file| file.write_all(content))
+}
+
+/// The same, for content that is written in pieces.
+pub fn write_atomically_with(
+    dir: &Dir,
+    name: &Name,
+    mode: u32,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), FsError> {
     fault::point("durable.create")?;
     let (scratch, file) = dir.create_scratch_file(mode)?;
-    let replaced = fill(dir, &scratch, file, content).and_then(|()| {
+    let replaced = fill(dir, &scratch, file, write).and_then(|()| {
         fault::point("durable.rename")?;
         // ORDER: the content is durable before it gets its name.
         dir.rename_to(&scratch, dir, name)
@@ -51,11 +61,15 @@ pub fn write_atomically(dir: &Dir, name: &Name, content: &[u8], mode: u32) -> Re
     dir.sync()
 }
 
-fn fill(dir: &Dir, scratch: &Name, mut file: File, content: &[u8]) -> Result<(), FsError> {
-    let failed = |op, error: &std::io::Error| FsError::from_io(op, &dir.path_of(scratch), error);
+fn fill(
+    dir: &Dir,
+    scratch: &Name,
+    mut file: File,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), FsError> {
+    let failed = |op, error: &io::Error| FsError::from_io(op, &dir.path_of(scratch), error);
     fault::point("durable.write")?;
-    file.write_all(content)
-        .map_err(|error| failed("write", &error))?;
+    write(&mut file).map_err(|error| failed("write", &error))?;
     fault::point("durable.sync")?;
     file.sync_all().map_err(|error| failed("sync", &error))?;
     #[cfg(test)]
@@ -68,7 +82,7 @@ fn fill(dir: &Dir, scratch: &Name, mut file: File, content: &[u8]) -> Result<(),
 /// the disk, where [`write_atomically`] costs two commits of the file system's journal.
 pub fn overwrite(dir: &Dir, name: &Name, content: &[u8]) -> Result<(), FsError> {
     let file = dir.open_file_for_update(name)?;
-    let failed = |op, error: &std::io::Error| FsError::from_io(op, &dir.path_of(name), error);
+    let failed = |op, error: &io::Error| FsError::from_io(op, &dir.path_of(name), error);
     fault::point("durable.overwrite")?;
     file.write_all_at(content, 0)
         .map_err(|error| failed("write", &error))?;

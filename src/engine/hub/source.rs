@@ -10,7 +10,7 @@ use crate::engine::event::{Event, EventSink};
 use crate::engine::fresh::Fresh;
 use crate::engine::index::Index;
 use crate::engine::observe::{LeftOutTime, Look, ObserveError, ObserveProblem, Observed, observe};
-use crate::fs::durable::write_atomically;
+use crate::fs::durable::write_atomically_with;
 use crate::fs::owner::Principals;
 use crate::fs::read::FsClock;
 use crate::fs::walk::WalkTrouble;
@@ -417,7 +417,9 @@ fn examples(paths: &[RelPath]) -> String {
 fn save_index(spec: &SourceSpec, index: &Index) {
     let saved = fault::point("hub.index")
         .and_then(|()| Dir::open_parent_of(&spec.index))
-        .and_then(|(dir, name)| write_atomically(&dir, &name, &index.encode(), 0o600));
+        .and_then(|(dir, name)| {
+            write_atomically_with(&dir, &name, 0o600, |file| index.write(file))
+        });
     if let Err(error) = saved {
         tracing::warn!(%error, "the index of the source can't be saved");
     }

@@ -11,7 +11,6 @@ use crate::fs::read::{fill_from, read_range};
 use crate::fs::{Dir, FsError, Stat};
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use sync_proto::delta::chunk::{ChunkList, Chunker};
@@ -59,9 +58,7 @@ struct Tree {
 /// The index of a source; one that can't be read is none.
 pub(super) fn read_index(path: &Path) -> Option<Index> {
     let (dir, name) = Dir::open_parent_of(path).ok()?;
-    let mut bytes = Vec::new();
-    dir.open_file(&name).ok()?.read_to_end(&mut bytes).ok()?;
-    Index::decode(&bytes)
+    Index::read(dir.open_file(&name).ok()?)
 }
 
 impl Supply {

@@ -7,11 +7,10 @@ use super::fault::point;
 use super::place::{Place, PlaceError};
 use super::record::TreeRecord;
 use crate::engine::index::{HEAD_BYTES, Index, Stamp, Stamps};
-use crate::fs::read::{is_settled, read_range, read_small};
+use crate::fs::read::{is_settled, read_range};
 use crate::fs::{Dir, FsError, Stat, absent_is_fine};
 use rayon::prelude::*;
 use std::collections::{BTreeSet, HashSet};
-use std::io::Write as _;
 use sync_proto::digest::Digest;
 use sync_proto::entry::{Entry, Time};
 use sync_proto::manifest::Directory;
@@ -21,8 +20,6 @@ use sync_proto::wire::Layout;
 const FILE: &[u8] = b"index";
 /// What the index of a generation is called, behind the name of its directory.
 pub(super) const SUFFIX: &[u8] = b".index";
-/// LIMIT: bytes of an index: 8 million entries at 250 bytes.
-const MAX_BYTES: u64 = 2 << 30;
 
 /// Since when others can reach a staged tree, by the file system's clock.
 #[derive(Debug)]
@@ -161,8 +158,7 @@ fn renew(dir: &Dir, entry: &Entry, stamp: &Stamp, is_sealed: bool) -> Result<Sta
 /// It can't be written; the old one is gone then, or still there.
 pub fn save_index(place: &Place, index: &Index) -> Result<(), PlaceError> {
     let (state, name) = (place.state(), place.own_name(FILE)?);
-    let bytes = index.encode();
-    write(state, &name, &bytes)?;
+    write(state, &name, index)?;
     let record = TreeRecord::load(place)?;
     if let (Layout::Switched, Some(directory)) = (place.layout(), record.live_directory()) {
         let further = place.own_name(&[directory, SUFFIX].concat())?;
@@ -172,7 +168,7 @@ pub fn save_index(place: &Place, index: &Index) -> Result<(), PlaceError> {
         match generations.hard_link(state, &name, &fresh) {
             Ok(()) => generations.rename_to(&fresh, &generations, &further)?,
             // Not every file system gives a file two names.
-            Err(_) => write(&generations, &further, &bytes)?,
+            Err(_) => write(&generations, &further, index)?,
         }
     }
     Ok(())
@@ -220,17 +216,17 @@ pub(super) fn index_name(generation: &Name) -> Result<Name, FsError> {
 
 /// An index in a file of its own; `None` if it can't be read.
 pub(super) fn read_index(dir: &Dir, name: &Name) -> Option<Index> {
-    let (bytes, _) = read_small(dir, name, None, MAX_BYTES).ok()?;
-    Index::decode(&bytes)
+    Index::read(dir.open_file(name).ok()?)
 }
 
 /// Replaces a file without waiting for the disk: a reader sees the old or the new content, and
 /// after a power loss perhaps nothing that it can use.
-fn write(dir: &Dir, name: &Name, bytes: &[u8]) -> Result<(), FsError> {
+fn write(dir: &Dir, name: &Name, index: &Index) -> Result<(), FsError> {
     let fresh = fresh_name(dir, name)?;
     point("member.index.write")?;
     let mut file = dir.create_file(&fresh, 0o600)?;
-    file.write_all(bytes)
+    index
+        .write(&mut file)
         .map_err(|error| FsError::from_io("write", &dir.path_of(&fresh), &error))?;
     drop(file);
     point("member.index.rename")?;

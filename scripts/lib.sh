@@ -43,6 +43,7 @@ find_rust() {
     fi
     cargo --version >/dev/null 2>&1 || die 'cargo does not run: is a default toolchain installed? (rustup default stable)'
     command -v cc >/dev/null 2>&1 || die 'no C compiler: install gcc or clang (Debian: apt-get install gcc libc6-dev)'
+    command -v make >/dev/null 2>&1 || die 'no make: install it (Debian: apt-get install make)'
 }
 
 as_root() {

@@ -96,7 +96,7 @@ impl fmt::Display for Principal {
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
 )]
-#[repr(packed(4))]
+#[repr(Rust, packed(4))]
 pub struct Time {
     /// Seconds since 1970, possibly negative.
     pub seconds: i64,

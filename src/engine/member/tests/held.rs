@@ -52,6 +52,7 @@ fn moved(index: &Index, root: &Dir) -> Vec<RelPath> {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the test plays the member")]
 fn what_came_moved_or_went_since_a_look_is_found_as_by_a_whole_survey() {
     type Step = fn(&Path);
     // Each on top of the one before, and what is held afterwards.
@@ -131,6 +132,7 @@ fn what_came_moved_or_went_since_a_look_is_found_as_by_a_whole_survey() {
 
 /// What nobody can tell from its path alone: the directory that a symlink leads to is another one.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the test plays the member")]
 fn a_directory_behind_a_symlink_is_known_by_its_inode_or_not_at_all() {
     let tmp = quick();
     build(tmp.path(), TREE);

@@ -373,5 +373,5 @@ fn is_about_one_file(problem: &Problem) -> bool {
 }
 
 fn of_store(error: &StoreError) -> Problem {
-    Problem::from_error(Code::StateDamaged, error)
+    error.problem()
 }

@@ -37,6 +37,7 @@ pub use steps::{StepRecord, StepState};
 pub use tasks::{NewTask, Task, TaskId};
 pub use transactions::{Decision, NewTransaction, Purpose, Transaction, TxnBytes};
 
+use crate::codes::{Code, Problem};
 use crate::model::{PlatformName, Serial};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{
@@ -130,6 +131,15 @@ impl StoreError {
                  (`ulimit -n`)",
             ),
             _ => None,
+        }
+    }
+
+    /// The same as people should hear it.
+    pub fn problem(&self) -> Problem {
+        let problem = Problem::from_error(Code::StateDamaged, self);
+        match self.hint() {
+            Some(hint) => problem.with_hint(hint),
+            None => problem,
         }
     }
 }

@@ -265,3 +265,20 @@ async fn a_database_from_a_newer_fanout_is_refused_by_name() {
     );
     assert!(error.to_string().contains("schema 9999"), "{error}");
 }
+
+#[tokio::test]
+async fn who_cannot_open_the_database_is_not_told_to_restore_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = platform_store(&dir).await;
+    drop(store);
+    // The file itself is in order, and what SQLite needs beside it can't be had.
+    let beside = dir.path().join("db-wal");
+    let _gone_with_the_last_connection = std::fs::remove_file(&beside);
+    std::fs::create_dir(&beside).unwrap();
+    let problem = Store::open(&dir.path().join("db"))
+        .await
+        .unwrap_err()
+        .problem();
+    assert_eq!(problem.code, Code::StateDamaged);
+    assert!(problem.hint().contains("ulimit -n"), "{problem:?}");
+}

@@ -113,7 +113,7 @@ async fn on_one(
     let mut last = Problem::new(Code::NoMembers, format!("No server runs {uri}"));
     for member in candidates {
         let noted = hub.store.note_cron_runner(uri, lease, member).await;
-        noted.map_err(|error| Problem::from_error(Code::StateDamaged, &error))?;
+        noted.map_err(|error| error.problem())?;
         match site.app.act(member, AppAction::Cron).await {
             Ok(done) if done.message.is_empty() => return Ok(format!("ran on {member}")),
             Ok(done) => return Ok(format!("{} (on {member})", done.message)),

@@ -309,5 +309,5 @@ fn refused_with(opened: &Result<Opened, SessionError>) -> Option<Code> {
 
 /// An error of the state database as a person should hear it.
 pub fn state_problem(error: store::StoreError) -> Problem {
-    Problem::from_error(Code::StateDamaged, &error)
+    error.problem()
 }

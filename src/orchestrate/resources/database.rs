@@ -604,7 +604,7 @@ pub(super) async fn forget(
 }
 
 pub(super) fn state(error: &StoreError) -> Problem {
-    Problem::from_error(Code::StateDamaged, error)
+    error.problem()
 }
 
 /// A line of the plan.

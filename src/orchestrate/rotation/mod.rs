@@ -352,5 +352,5 @@ fn parsed(members: &[MemberName]) -> Vec<ServerName> {
 }
 
 fn of_store(error: StoreError) -> Problem {
-    Problem::from_error(Code::StateDamaged, &error)
+    error.problem()
 }

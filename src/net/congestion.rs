@@ -21,10 +21,10 @@ use std::{
 use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics, CubicConfig};
 use quinn_proto::RttEstimator;
 
-use super::long_way::LongWayConfig;
+use super::long_way::{LongWay, LongWayConfig};
 
 /// From this round trip on, a way is long. Within a site, even across a city, it is below.
-pub(super) const LONG: Duration = Duration::from_millis(10);
+const LONG: Duration = Duration::from_millis(10);
 
 /// So many acknowledgements, all of them late, make a way long: a busy machine may answer its
 /// first packet late as well. A handshake has about as many.
@@ -54,6 +54,13 @@ pub(super) fn open_window(connection: &quinn::Connection) {
     if let Ok(controller) = controller.downcast::<Chosen>() {
         controller.is_open.store(true, Ordering::Release);
     }
+}
+
+/// True if it was decided that this way is a long one.
+pub(super) fn is_long_way(connection: &quinn::Connection) -> bool {
+    let controller = connection.congestion_state().into_any();
+    let chosen = controller.downcast::<Chosen>();
+    chosen.is_ok_and(|it| it.choice.is_none() && it.inner.into_any().is::<LongWay>())
 }
 
 impl ControllerFactory for ByRoundTrip {
@@ -159,7 +166,6 @@ impl Controller for Chosen {
 
 #[cfg(test)]
 mod tests {
-    use super::super::long_way::LongWay;
     use super::*;
 
     /// Whether these round trips, in milliseconds, make a way long.

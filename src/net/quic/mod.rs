@@ -25,7 +25,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::{sync::Mutex, time::timeout};
 
 use super::{
-    congestion::LONG,
+    congestion,
     connection::{Counters, WELCOME},
     error::{NetError, code},
     goodbye,
@@ -263,9 +263,9 @@ impl Quic {
 }
 
 impl Quic {
-    /// True where the way there and back takes long: see [`LONG`].
+    /// True where the way there and back takes long.
     pub(super) fn is_long_way(&self) -> bool {
-        self.connection.rtt() >= LONG
+        congestion::is_long_way(&self.connection)
     }
 }
 

@@ -255,7 +255,7 @@ mod tests {
             .collect();
         assert_eq!(
             Digest::of(&list(&text).encode()).to_hex(),
-            "2af085b442968c50096c7967ad5d17df80496cfef41ce5a7292c8e608e808390"
+            "1eee6c979ee4d4b6a8c1662493265f324171af6864b0416740235f483d67f647"
         );
     }
 
@@ -281,7 +281,7 @@ mod tests {
             &5_u64.to_le_bytes(),
             &1_u32.to_le_bytes(),
             &[5],
-            &Digest::of(b"short").short(),
+            &0x5ade_0526_9525_1792_1270_12d5_e9df_de89_u128.to_le_bytes(),
         ]
         .concat();
         assert_eq!(list.encode(), expected);

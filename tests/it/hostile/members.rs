@@ -75,7 +75,7 @@ fn wanted(ranges: Vec<(u32, u32)>, last: bool) -> Vec<u8> {
     bytes(&Reply::Wanted { ranges, last })
 }
 
-fn opened() -> Reply {
+fn opened(entries: u64) -> Reply {
     let nothing = Roots {
         content: Digest::from_bytes([0; 32]),
         meta: Digest::from_bytes([0; 32]),
@@ -83,7 +83,7 @@ fn opened() -> Reply {
     Reply::Opened {
         generation: None,
         observed: nothing,
-        entries: 0,
+        entries,
         drift: false,
         notices: Vec::new(),
     }
@@ -95,7 +95,7 @@ pub(super) fn honest(request: &Request) -> Option<Reply> {
     Some(match request {
         Request::Hello { .. } => hello(|_, _, _| {}),
         Request::Survey { .. } => Reply::Survey(wire::Survey::default()),
-        Request::Open(_) => opened(),
+        Request::Open(_) => opened(1),
         Request::Table { last: true, .. } => Reply::Wanted {
             ranges: vec![(0, 1)],
             last: true,
@@ -353,6 +353,12 @@ fn lies() -> Vec<Lie> {
             broken,
         ),
         lie("Pong for a commit", At::Decide, pong(), "FX0501"),
+        lie(
+            "who has nothing and doesn't want everything",
+            At::Open,
+            vec![bytes(&opened(0))],
+            broken,
+        ),
     ]
 }
 

@@ -315,13 +315,13 @@ fn streams_beyond_those_of_the_protocol_are_not_opened() {
         let second = tokio::time::timeout(SHORT, raw.connection.open_bi()).await;
         assert!(second.is_err(), "a second bidirectional stream");
         let mut open = Vec::new();
-        for nth in 0..8 {
+        for nth in 0..32 {
             let mut stream = raw.connection.open_uni().await.unwrap();
             stream.write_all(&object(1, 1 << 20, &[nth])).await.unwrap();
             open.push(stream);
         }
-        let ninth = tokio::time::timeout(SHORT, raw.connection.open_uni()).await;
-        assert!(ninth.is_err(), "a ninth object at the same time");
+        let further = tokio::time::timeout(SHORT, raw.connection.open_uni()).await;
+        assert!(further.is_err(), "a further object at the same time");
     });
     victim.is_well("streams that never end");
     victim.serves_its_own_hub();

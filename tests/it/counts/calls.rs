@@ -23,8 +23,11 @@ use std::time::Duration;
 /// A new file on a member: create, write, a look, times, close, and a look before the vote and one
 /// for the index, which it is spared in the layout `switched` if its times were settled by then. On
 /// the hub it is looked at, read once with its attributes, and looked at again before the decision.
+///
+/// An unchanged file in a release of that layout takes 5 calls, or 6 if its times weren't settled by the
+/// vote. Counted is the slope between two platforms, so where only the larger one was that late, it is 7.
 const BOUNDS: [(&str, &str, [f64; 4]); 4] = [
-    ("member", "switched", [7.0, 1.0, 6.1, 2.0]),
+    ("member", "switched", [7.0, 1.0, 7.0, 2.0]),
     ("member", "in-place", [7.0, 1.0, 1.2, 1.2]),
     ("hub", "switched", [7.0, 1.0, 2.0, 2.0]),
     ("hub", "in-place", [7.0, 1.0, 2.0, 2.0]),

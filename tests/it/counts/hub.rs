@@ -100,7 +100,18 @@ fn eight_members_cost_the_hub_no_more_reading_and_encoding_than_one() {
             one.reads, eight.reads,
             "{what}: the source was read more often"
         );
-        let encoded = |cost: &Cost| (cost.encoded_objects, cost.encoded_bytes);
-        assert_eq!(encoded(one), encoded(eight), "{what}: more was encoded");
+        assert_eq!(
+            one.encoded_objects, eight.encoded_objects,
+            "{what}: more was encoded"
+        );
+        // Under a trace a member's answers may come as late as those of one that is far away, for which
+        // packs are compressed harder.
+        let apart = one.encoded_bytes.abs_diff(eight.encoded_bytes);
+        assert!(
+            apart <= one.encoded_bytes / 100,
+            "{what}: {} bytes, {} for eight",
+            one.encoded_bytes,
+            eight.encoded_bytes
+        );
     }
 }

@@ -52,7 +52,7 @@ impl Resource for Live {
             let acts = |it: &Difference| it.changes.iter().any(|it| it.sign != Sign::Unlisted);
             Ok(Difference {
                 // What isn't known is said once.
-                is_pending: staged.is_ok_and(acts),
+                is_pending: staged.is_ok_and(|it| acts(it) || self.0.is_unconfirmed()),
                 ..Difference::default()
             })
         })

@@ -12,7 +12,7 @@ use crate::orchestrate::servers::{LOOK, Servers, WORK, unexpected};
 use crate::services::web;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use sync_proto::digest::Digest;
 use sync_proto::wire::service::{
@@ -45,6 +45,7 @@ pub struct Configuration {
     kept: Kept,
     compared: OnceCell<Result<Difference, Problem>>,
     staged: Mutex<Option<ConfigSetId>>,
+    unconfirmed: OnceLock<ConfigSetId>,
 }
 
 /// Sites whose files stay as they are.
@@ -92,6 +93,7 @@ impl Configuration {
             kept,
             compared: OnceCell::new(),
             staged: Mutex::default(),
+            unconfirmed: OnceLock::new(),
         }
     }
 
@@ -101,6 +103,9 @@ impl Configuration {
 
     async fn look(&self) -> Result<Difference, Problem> {
         let state = self.state().await?;
+        if let Some(set) = state.live.filter(|_| state.is_unconfirmed) {
+            let _compared_once = self.unconfirmed.set(set);
+        }
         let there = by_name(&state);
         let all = self.wanted(&there).await?;
         let wanted = contents(&all);
@@ -249,9 +254,24 @@ impl Configuration {
         })
     }
 
-    /// Activates what was staged, and confirms it.
+    /// True if what is live waits for its confirmation, and goes back without one: a hub that died
+    /// after it had activated that left it so.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed.get().is_some()
+    }
+
+    /// Activates what was staged, and confirms it, after what was left unconfirmed.
     pub(super) async fn activate(&self) -> Result<Applied, Problem> {
+        if let Some(set) = self.unconfirmed.get() {
+            self.done(ConfigRequest::Confirm { set: *set }).await?;
+        }
         let Some(set) = self.slot().take() else {
+            if self.is_unconfirmed() {
+                return Ok(Applied {
+                    message: "was live, and is confirmed".into(),
+                    ..Applied::default()
+                });
+            }
             return Err(Problem::new(Code::Bug, "Nothing was staged"));
         };
         let request = ConfigRequest::Activate {

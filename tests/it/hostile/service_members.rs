@@ -20,8 +20,9 @@ use std::time::Duration;
 use sync_proto::digest::Digest;
 use sync_proto::path::RelPath;
 use sync_proto::wire::service::{
-    AppAnswer, AppState, ConfigAnswer, ConfigArea, ConfigRequest, ConfigState, FileState,
-    MemberAnswer, PhpFacts, ProgramFacts, ServiceFacts, UploadAnswer, UploadFile, UploadRequest,
+    Activated, AppAnswer, AppState, ConfigAnswer, ConfigArea, ConfigRequest, ConfigSetId,
+    ConfigState, Content, FileState, MemberAnswer, PhpFacts, ProgramFacts, ServiceFacts, Tested,
+    UploadAnswer, UploadFile, UploadRequest,
 };
 use sync_proto::wire::{
     self, Refusal, Reply, Request, ServiceAnswer as Answer, ServiceRequest as Service,
@@ -322,6 +323,83 @@ fn plan(world: &World, words: &[&str]) -> (Output, u64) {
         std::thread::sleep(Duration::from_millis(3));
     }
     (running.finish_within(Duration::from_secs(60)), most_kib)
+}
+
+/// What a member has that never hears that its set is confirmed, and what it was asked.
+#[derive(Default)]
+struct Unconfirmed {
+    live: ConfigSetId,
+    files: Vec<FileState>,
+    confirmed: Vec<ConfigSetId>,
+}
+
+static UNCONFIRMED: Mutex<Option<Unconfirmed>> = Mutex::new(None);
+
+/// Everything is put, tested and activated here, and the first confirmation is lost.
+fn loses_a_confirmation(asked: &Service) -> Option<Vec<u8>> {
+    let Service::Config(asked) = asked else {
+        return None;
+    };
+    let mut held = UNCONFIRMED.lock().unwrap();
+    let held = held.get_or_insert_default();
+    bytes(Answer::Config(match asked {
+        ConfigRequest::State => ConfigAnswer::State(ConfigState {
+            live: Some(held.live),
+            is_unconfirmed: !held.files.is_empty(),
+            files: held.files.clone(),
+        }),
+        ConfigRequest::Put { set, files } => {
+            held.live = *set;
+            held.files.extend(files.iter().map(|file| {
+                let digest = match &file.content {
+                    Content::Bytes(bytes) => Digest::of(bytes),
+                    Content::Same(digest) => *digest,
+                };
+                FileState {
+                    area: file.area,
+                    name: file.name.clone(),
+                    digest,
+                    put: digest,
+                }
+            }));
+            ConfigAnswer::Done
+        }
+        ConfigRequest::Test { .. } => ConfigAnswer::Tested(Tested::default()),
+        ConfigRequest::Activate { .. } => ConfigAnswer::Activated(Activated::default()),
+        ConfigRequest::Confirm { set } => {
+            held.confirmed.push(*set);
+            match held.confirmed.len() {
+                1 => return None,
+                _ => ConfigAnswer::Done,
+            }
+        }
+        ConfigRequest::Revert { .. } => ConfigAnswer::Done,
+        ConfigRequest::Read { .. } => return None,
+    }))
+}
+
+/// A hub that died between an activation and its confirmation left a set that goes back by itself. The
+/// next one finds all as it should be, and must say so.
+#[test]
+fn a_set_that_was_left_without_its_confirmation_is_confirmed() {
+    let (world, liar) = world_with_a_site();
+    liar.says(loses_a_confirmation);
+    let first = world.fanout(&["apply", "--yes"]);
+    let confirmed = || {
+        UNCONFIRMED
+            .lock()
+            .unwrap()
+            .as_ref()
+            .unwrap()
+            .confirmed
+            .clone()
+    };
+    assert_eq!(confirmed().len(), 1, "{}", first.describe());
+    let second = world.fanout(&["apply", "--yes"]);
+    let said = second.describe();
+    assert_eq!(confirmed().len(), 2, "{said}");
+    assert_eq!(confirmed()[0], confirmed()[1], "{said}");
+    assert!(said.contains("ok       activation on web1"), "{said}");
 }
 
 #[test]

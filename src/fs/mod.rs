@@ -29,6 +29,7 @@ pub mod space;
 mod stat;
 pub mod system;
 pub mod walk;
+pub mod write_back;
 pub mod xattr;
 
 pub use dir::{Dir, NoOpenat2, probe_openat2};

@@ -11,6 +11,7 @@ use super::stage::set_length;
 use crate::codes::{Code, Problem};
 use crate::fs::clone::write_sparse;
 use crate::fs::read::fill_from;
+use crate::fs::write_back::WriteBack;
 use crate::net::limits::Room;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -41,6 +42,7 @@ pub struct Large {
     hasher: blake3::Hasher,
     /// Bytes written.
     written: u64,
+    back: WriteBack,
     resumed_from: u64,
     /// Where in its stream the next block starts.
     next: u64,
@@ -77,6 +79,7 @@ impl Large {
             file,
             hasher: blake3::Hasher::new(),
             written: 0,
+            back: WriteBack::default(),
             resumed_from: 0,
             next: 0,
             waiting: BTreeMap::new(),
@@ -274,6 +277,7 @@ impl Large {
         );
         written.map_err(|error| of_fs(&error))?;
         self.written = end;
-        Ok(())
+        let given = self.back.wrote(&self.file, bytes.len() as u64);
+        given.map_err(|error| of_fs(&error))
     }
 }

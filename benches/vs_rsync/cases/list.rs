@@ -19,13 +19,19 @@ const USUAL_CONGESTION: &str = "cubic";
 /// Every case, in the order in which they are run.
 pub(super) fn all(options: &Options) -> Vec<Case> {
     let base = Base { options };
-    let mut cases = vec![Case {
-        id: "F",
-        title: "floors: bare loops on the same disks",
-        kind: Kind::Floors(base.race(Plan::First, 1, &[]).ground),
+    let floor = |id, title, race: Race| Case {
+        id,
+        title,
+        kind: Kind::Floors(race.ground),
         goals: Vec::new(),
         not_measured: None,
-    }];
+    };
+    let platform = base.race(Plan::First, 1, &[]);
+    let large = base.large(256, 1, false);
+    let mut cases = vec![
+        floor("F", "floors: bare loops on the same disks", platform),
+        floor("F-large", "floors of a large file", large),
+    ];
     cases.extend(nothing_changed(&base));
     cases.extend(first_push(&base));
     cases.extend(release(&base));

@@ -1,7 +1,7 @@
 //! The QUIC carrier: one bidirectional control stream, one unidirectional stream per object.
 //!
-//! Never one long stream for everything: on a lossy line quinn's BBR overruns the receiver's
-//! reassembly of it, and the connection dies.
+//! Never one long stream for everything: one lost packet would hold up all that comes behind it, and
+//! the receiver would have to hold it.
 //!
 //! Formats: a control message is its length (u32, little endian) and its bytes. An object is the
 //! length of its header (u32), that of its body (u64), header, body, end of stream.

@@ -136,6 +136,28 @@ async fn eight_members_cost_the_encodes_of_one() {
     assert_eq!(again.made_objects(), 0);
 }
 
+/// A narrow line is worth more processor time than a wide one.
+#[tokio::test]
+async fn for_members_far_away_packs_are_smaller() {
+    let mut made = Vec::new();
+    for is_far in [false, true] {
+        let fixture = Fixture::new();
+        for file in 0..100_u64 {
+            // Words in an order that doesn't repeat, as programs have them.
+            let words = (0..800_u64).map(|nth| (file * 811 + nth * nth * 7_919) % 977);
+            let text: String = words.map(|word| format!("$word{word} = ")).collect();
+            std::fs::write(fixture.path().join(format!("f{file}")), text).unwrap();
+        }
+        let scanned = fixture.scan();
+        let supply = scanned.supply();
+        let encoder = Encoder::new(&scanned.manifest, fixture.depot.clone(), supply, 2).unwrap();
+        let encoder = Arc::new(encoder.with_long_ways(is_far));
+        assert_eq!(everything(&encoder).await.len(), 100);
+        made.push(encoder.made_bytes());
+    }
+    assert!(made[1] * 20 < made[0] * 19, "{made:?}");
+}
+
 #[tokio::test]
 async fn a_few_contents_of_a_large_pack_do_not_bring_the_whole_pack() {
     let fixture = Fixture::new();

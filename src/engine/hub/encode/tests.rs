@@ -155,7 +155,7 @@ async fn for_members_far_away_packs_are_smaller() {
         assert_eq!(everything(&encoder).await.len(), 100);
         made.push(encoder.made_bytes());
     }
-    assert!(made[1] * 20 < made[0] * 19, "{made:?}");
+    assert!(made[1] < made[0], "{made:?}");
 }
 
 #[tokio::test]
